@@ -1,0 +1,35 @@
+# The commands of the project; `make` alone lists them. PYTHON chooses the interpreter for .venv (3.11 or newer).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PY := .venv/bin/python
+SOURCES := provider cache_cluster tests testbed demo dags scripts
+
+.PHONY: help setup demo test lint format constraints
+help: ## list the commands
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: .venv/.ready ## make .venv with both distributions, editable, at the versions of constraints.txt
+
+.venv/.ready: pyproject.toml cache_cluster/pyproject.toml constraints.txt scripts/setup.sh
+	PYTHON=$(PYTHON) bash scripts/setup.sh
+	@touch $@
+
+demo: setup ## warm a real dataset from Airflow, train on it, show the numbers (KEEP=1 leaves it running)
+	$(PY) -m demo $(if $(KEEP),--keep)
+
+test: setup lint ## every check that CI runs
+	$(PY) -m pytest
+
+lint: setup ## format, lint, types and layers
+	.venv/bin/ruff format --check $(SOURCES)
+	.venv/bin/ruff check $(SOURCES)
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: setup ## rewrite the code in the project's format
+	.venv/bin/ruff format $(SOURCES)
+	.venv/bin/ruff check --fix $(SOURCES)
+
+constraints: setup ## resolve constraints.txt anew (names and versions only, no hosts)
+	bash scripts/constraints.sh

@@ -1,0 +1,128 @@
+"""The contract of the engine: durable work queues and watched, compare-and-swap key-value state.
+
+A queue delivers each message to one puller at a time, again after ``lease_seconds`` without a renewal, until it is
+acknowledged. Subjects are dot-separated; each subject holds one message at most, so that publishing the same work
+twice is refused rather than done twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Queue(StrEnum):
+    """The work queues."""
+
+    JOBS = "jobs"  #: ``jobs.<job>``: held by the coordinator that owns the job
+    BATCHES = "batches"  #: ``batches.<worker>.<job>.<batch>``: pulled by one worker
+    RESULTS = "results"  #: ``results.<job>.<batch>.<worker>``: pulled by the job's owner
+
+
+class Bucket(StrEnum):
+    """The key-value buckets."""
+
+    JOBS = "jobs"  #: job id → Job, written by its owner
+    CONTROLS = "controls"  #: job id → JobControl, written by any coordinator
+    IDENTITIES = "identities"  #: hash of an identity → id of its latest job
+    KEYS = "keys"  #: hash of an idempotency key → job id; expires
+    WORKERS = "workers"  #: worker id → heartbeat; expires
+    CLUSTER = "cluster"  #: "placement" → PlacementMap
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One key's value at a revision."""
+
+    key: str
+    value: bytes | None
+    """None if the key was deleted or expired."""
+    revision: int
+
+
+class Lease(Protocol):
+    """One delivered message."""
+
+    subject: str
+    data: bytes
+
+    async def ack(self) -> None:
+        """Remove the message for good; returns when the engine has it on disk."""
+        ...
+
+    async def renew(self) -> None:
+        """Keep the message for another ``lease_seconds``."""
+        ...
+
+    async def release(self, delay: float = 0) -> None:
+        """Give the message back for redelivery after ``delay`` seconds."""
+        ...
+
+
+class Consumer(Protocol):
+    """Pulls the messages of a queue that match a subject filter."""
+
+    async def pull(self, count: int, timeout: float) -> Sequence[Lease]:  # noqa: ASYNC109 - part of a pull request
+        """Return up to ``count`` messages, none if ``timeout`` seconds pass."""
+        ...
+
+    async def close(self) -> None:
+        """Stop pulling; what was not acknowledged is redelivered."""
+        ...
+
+
+class Engine(Protocol):
+    """Queues and state."""
+
+    async def publish(self, queue: Queue, subject: str, data: bytes) -> bool:
+        """Store a message durably; false if the subject already holds one.
+
+        Raises:
+            EngineUnavailable: it was not acknowledged in time, so it may or may not be stored.
+        """
+        ...
+
+    async def consume(self, queue: Queue, subject: str, *, name: str, lease_seconds: float) -> Consumer:
+        """Return a durable consumer of the messages whose subject matches (``*`` one token, ``>`` the rest)."""
+        ...
+
+    async def forget_consumer(self, queue: Queue, name: str) -> None:
+        """Delete a durable consumer; nothing happens if there is none."""
+        ...
+
+    async def peek(self, queue: Queue, subject: str) -> bytes | None:
+        """Return the message that a subject holds, delivered or not."""
+        ...
+
+    async def purge(self, queue: Queue, subject: str) -> None:
+        """Drop every message whose subject matches."""
+        ...
+
+    async def get(self, bucket: Bucket, key: str) -> Entry | None:
+        """Return a key's value."""
+        ...
+
+    async def put(self, bucket: Bucket, key: str, value: bytes, *, revision: int | None = None) -> int:
+        """Write a key and return its new revision.
+
+        Args:
+            revision: the revision that the key must have (0: must not exist); none overwrites.
+
+        Raises:
+            Conflict: the key has another revision.
+        """
+        ...
+
+    async def delete(self, bucket: Bucket, key: str) -> None:
+        """Remove a key."""
+        ...
+
+    def watch(self, bucket: Bucket) -> AsyncIterator[Entry | None]:
+        """Yield every key's current value, then None once, then each change as it happens."""
+        ...
+
+    async def close(self) -> None:
+        """Disconnect."""
+        ...

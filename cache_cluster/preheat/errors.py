@@ -1,0 +1,209 @@
+"""Every error that Preheat raises on purpose.
+
+PreheatError                          500
+├── InvalidRequest (ValueError)       400  a field, its value, and what to write instead
+│   └── InvalidPath                   400
+├── AccessDenied (PermissionError)    403  credentials that the store refused
+├── NotFound (FileNotFoundError)      404
+│   ├── JobNotFound
+│   ├── BucketNotFound
+│   └── ObjectNotFound
+├── Conflict                          409  another writer won, or the state does not allow it
+│   └── VersionChanged                412  the bytes asked for belong to another version
+├── StoreError                        507  the page store
+│   ├── StoreFull
+│   ├── StoreInUse
+│   └── CorruptPage
+└── Unavailable (ConnectionError)     503  try again later
+    ├── NoLiveWorker
+    ├── EngineUnavailable
+    ├── CoordinatorUnreachable
+    └── OriginUnavailable             502  the under store does not answer, or answers 5xx
+
+Vendor errors (botocore, obstore, nats, sqlite, aiohttp) become one of these at the seam of their adapter, with
+the cause chained. A message names the value; ``remedy`` is the next step for the person who reads it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class PreheatError(Exception):
+    """Something failed inside Preheat."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+    default_remedy: ClassVar[str] = "See the coordinator's and the workers' logs."
+
+    def __init__(self, message: str, *, remedy: str = "", **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy or self.default_remedy
+        self.details = details
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+    def problem(self) -> dict[str, Any]:
+        """Return the error as an RFC 9457 ``application/problem+json`` object."""
+        return {
+            "type": "about:blank",
+            "title": type(self).__name__,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.message,
+            "remedy": self.remedy,
+            **self.details,
+        }
+
+
+class InvalidRequest(PreheatError, ValueError):
+    """A field of the request has a value that cannot be used."""
+
+    code = "invalid_request"
+    status = 400
+    default_remedy = ""
+
+
+class InvalidPath(InvalidRequest):
+    """A path is not a URI of an under store that Preheat knows."""
+
+    code = "invalid_path"
+    default_remedy = "Write s3://BUCKET/PREFIX or file:///ABSOLUTE/PATH."
+
+
+class AccessDenied(PreheatError, PermissionError):
+    """The under store refused the credentials."""
+
+    code = "access_denied"
+    status = 403
+    default_remedy = (
+        "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE of the coordinator and the workers, "
+        "and that the policy allows ListBucket and GetObject."
+    )
+
+
+class NotFound(PreheatError, FileNotFoundError):
+    """What was asked for does not exist."""
+
+    code = "not_found"
+    status = 404
+    default_remedy = ""
+
+
+class JobNotFound(NotFound):
+    """No job has this id, or it is older than the retention time."""
+
+    code = "job_not_found"
+    default_remedy = "List the known jobs with `preheat job ls`."
+
+
+class BucketNotFound(NotFound):
+    """The under store has no such bucket."""
+
+    code = "bucket_not_found"
+    default_remedy = "Check the bucket's name, and AWS_ENDPOINT_URL if it is not at AWS."
+
+
+class ObjectNotFound(NotFound):
+    """The under store has no such object, or nothing below the prefix."""
+
+    code = "object_not_found"
+    default_remedy = "Check the path; a prefix ends with a slash."
+
+
+class Conflict(PreheatError):
+    """The state of the resource does not allow this."""
+
+    code = "conflict"
+    status = 409
+    default_remedy = ""
+
+
+class VersionChanged(Conflict):
+    """The object is no longer the version (etag, size) that was asked for."""
+
+    code = "version_changed"
+    status = 412
+    default_remedy = "Preload the path again, then read the new version."
+
+
+class StoreError(PreheatError):
+    """The page store cannot do this."""
+
+    code = "store_error"
+    status = 507
+
+
+class StoreFull(StoreError):
+    """The object does not fit into the page store, even after eviction."""
+
+    code = "store_full"
+    default_remedy = "Raise --capacity, add workers, or free cached data with `preheat fs free`."
+
+
+class StoreInUse(StoreError):
+    """Another process has the page store's directory open."""
+
+    code = "store_in_use"
+    default_remedy = "Stop the other worker, or give this one a --data-dir of its own."
+
+
+class CorruptPage(StoreError):
+    """A page's checksum does not match its bytes; the copy was dropped and will be fetched again."""
+
+    code = "corrupt_page"
+    status = 500
+    retryable = True
+    default_remedy = "The copy was dropped; read again."
+
+
+class Unavailable(PreheatError, ConnectionError):
+    """A part that is needed does not answer now."""
+
+    code = "unavailable"
+    status = 503
+    retryable = True
+
+
+class NoLiveWorker(Unavailable):
+    """No worker has sent a heartbeat lately."""
+
+    code = "no_live_worker"
+    default_remedy = "Start one with `preheat up` or `preheat worker`, then submit again."
+
+
+class EngineUnavailable(Unavailable):
+    """NATS JetStream does not answer."""
+
+    code = "engine_unavailable"
+    default_remedy = "Check that nats-server runs: `preheat status`."
+
+
+class CoordinatorUnreachable(Unavailable):
+    """No coordinator answers at this URL."""
+
+    code = "coordinator_unreachable"
+    default_remedy = "Start one with `preheat up`, or set PREHEAT_COORDINATOR_URL to the one that runs."
+
+
+class OriginUnavailable(Unavailable):
+    """The under store does not answer, or answers with a server error."""
+
+    code = "origin_unavailable"
+    status = 502
+    default_remedy = "Check AWS_ENDPOINT_URL and that the store can be reached from the workers."
+
+
+def from_problem(problem: dict[str, Any], status: int) -> PreheatError:
+    """Rebuild the error that a Preheat server described as problem+json."""
+    by_code = {cls.code: cls for cls in _tree(PreheatError)}
+    error_type = by_code.get(str(problem.get("code")), PreheatError)
+    message = str(problem.get("detail") or f"HTTP {status}")
+    return error_type(message, remedy=str(problem.get("remedy") or ""))
+
+
+def _tree(root: type[PreheatError]) -> list[type[PreheatError]]:
+    return [root, *(leaf for child in root.__subclasses__() for leaf in _tree(child))]

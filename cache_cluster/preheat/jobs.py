@@ -1,0 +1,207 @@
+"""What crosses the boundaries between coordinator, engine and workers: jobs, batches and results.
+
+All are frozen keyword-only dataclasses, written as JSON by msgspec. The records are O(jobs + open batches): a job's
+durable progress is its listing cursor, its counters and its open batches, never a list of files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from preheat.versions import ObjectInfo
+
+MAX_REPORTED_FAILURES = 100
+"""How many failed objects a job's record names; the counters count all."""
+
+
+class JobType(StrEnum):
+    """What a job does to each object below its paths."""
+
+    LOAD = "load"  #: fetch into the cache
+    FREE = "free"  #: drop from the cache
+
+
+class JobState(StrEnum):
+    """Where a job is in its life."""
+
+    WAITING = "WAITING"  #: accepted and durable, not started
+    RUNNING = "RUNNING"  #: listing, and batches are with the workers
+    VERIFYING = "VERIFYING"  #: every entry is being read back from its owners
+    STOPPED = "STOPPED"  #: stopped by a request; a new submit starts it again
+    SUCCEEDED = "SUCCEEDED"  #: every listed object is accounted for, within the job's criterion
+    FAILED = "FAILED"  #: it is not; ``reason`` says why
+
+    @property
+    def ended(self) -> bool:
+        """Whether no coordinator works on the job any more."""
+        return self in (JobState.STOPPED, JobState.SUCCEEDED, JobState.FAILED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadOptions:
+    """How a job treats its objects."""
+
+    replicas: int = 1
+    """Workers that hold each object."""
+    batch_size: int = 200
+    """Objects in one request to a worker."""
+    skip_if_exists: bool = True
+    """Leave a cached copy of the same version alone; otherwise fetch it again."""
+    verify: bool = False
+    """Read every entry back from its owners, checksums included, before the job may succeed."""
+    bandwidth: int | None = None
+    """Bytes per second and worker; none is unlimited."""
+    file_filter_regex: str | None = None
+    """Only keys that this regular expression matches in full."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobSpec:
+    """What was asked for."""
+
+    type: JobType = JobType.LOAD
+    paths: tuple[str, ...] = ()
+    options: LoadOptions = LoadOptions()
+
+    @property
+    def identity(self) -> str:
+        """Two specs with one identity are the same job while one of them runs."""
+        return "\n".join((self.type, *self.paths))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tally:
+    """A count of objects and of their bytes."""
+
+    objects: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(objects=self.objects + other.objects, bytes=self.bytes + other.bytes)
+
+    def __sub__(self, other: Tally) -> Tally:
+        return Tally(objects=self.objects - other.objects, bytes=self.bytes - other.bytes)
+
+
+class Action(StrEnum):
+    """What a batch asks a worker to do with its entries."""
+
+    FETCH = "fetch"
+    VERIFY = "verify"
+    FREE = "free"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Objects of one job for one group of workers; idempotent, delivered at least once."""
+
+    id: str
+    job_id: str
+    action: Action
+    root: str
+    """URI of the bucket, ending with a slash: an entry's path is ``root + entry.key``."""
+    entries: tuple[ObjectInfo, ...]
+    skip_if_exists: bool = True
+    bandwidth: int | None = None
+
+    @property
+    def tally(self) -> Tally:
+        """Objects and bytes of the batch."""
+        return Tally(objects=len(self.entries), bytes=sum(entry.size for entry in self.entries))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailedObject:
+    """One object that could not be done, and why."""
+
+    path: str
+    size: int
+    code: str
+    """The error's code, e.g. ``access_denied``."""
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchResult:
+    """What one worker did with one batch: done + skipped + failed = the batch's objects."""
+
+    batch_id: str
+    job_id: str
+    worker: str
+    done: Tally
+    skipped: Tally = Tally()
+    failed: tuple[FailedObject, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenBatch:
+    """A batch whose result is still missing from at least one of its workers."""
+
+    tally: Tally
+    waiting: tuple[str, ...]
+    """Workers that have not reported."""
+    skipped: Tally | None = None
+    """The least that any worker skipped so far; none before the first result."""
+    failed: tuple[FailedObject, ...] = ()
+    """What failed on any worker so far, one entry per object."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """The accounts of one pass over the listing. listed = done + skipped + failed + remaining, always (I7)."""
+
+    listed: Tally = Tally()
+    done: Tally = Tally()
+    skipped: Tally = Tally()
+    failed: Tally = Tally()
+    open: dict[str, OpenBatch] = field(default_factory=dict)
+    path_index: int = 0
+    """Which of the job's paths is being listed."""
+    cursor: str = ""
+    """The last key planned of that path; everything at or before it is in a batch or accounted for."""
+    listing_done: bool = False
+    version: str = ""
+    """State of the dataset version's hash chain at the cursor."""
+    batches: int = 0
+    """Batches planned so far; the next one's number."""
+
+    @property
+    def remaining(self) -> Tally:
+        """What was listed and has no result."""
+        return self.listed - self.done - self.skipped - self.failed
+
+    @property
+    def complete(self) -> bool:
+        """Whether the listing ended and every batch was accounted for."""
+        return self.listing_done and not self.open
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One job's durable record. Only its owner writes it, by compare-and-swap."""
+
+    id: str
+    spec: JobSpec
+    state: JobState = JobState.WAITING
+    submitted_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    owner: str = ""
+    """The coordinator that works on it."""
+    generation: int = 0
+    """Raised by each owner that takes it over: part of a batch's id, so that an old owner's batches are told apart."""
+    load: Progress = field(default_factory=Progress)
+    verification: Progress | None = None
+    failures: tuple[FailedObject, ...] = ()
+    """The first few of what failed."""
+    reason: str = ""
+    """Why it failed or was stopped."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobControl:
+    """What was asked of a job after its submit. Any coordinator writes it; the owner obeys."""
+
+    stop: bool = False
+    bandwidth: int | None = None

@@ -1,0 +1,117 @@
+"""The contract of a page store: where one worker keeps its cached objects.
+
+An object is visible whole or not at all: it appears when its writer commits, and a crash before that leaves nothing
+that can be read. A read verifies the checksum of each page that it touches. Calls are synchronous and quick (page cache
+and one index look-up); a store may be called from several threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+PAGE_SIZE = 1 << 20
+"""Bytes under one checksum."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CachedObject:
+    """One object as it stands in the store."""
+
+    path: str
+    """URI in the under store."""
+    etag: str
+    size: int
+    last_modified: float
+    """Seconds since the epoch, as the under store said."""
+    job_id: str
+    """The job that loaded it; empty for a demand read."""
+    cached_at: float
+    """Seconds since the epoch."""
+    checksums: tuple[int, ...]
+    """CRC-32C of each page."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreUsage:
+    """How full a store is, and what it did since it was opened."""
+
+    capacity: int
+    """Bytes."""
+    used: int
+    """Bytes of the objects that can be read."""
+    objects: int
+    evicted: int = 0
+    """Objects dropped to make room."""
+    corrupt: int = 0
+    """Objects dropped because a page's checksum did not match."""
+
+
+class ObjectWriter(Protocol):
+    """Receives one object's bytes in order. Leaving the context without :meth:`commit` discards them."""
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Add bytes.
+
+        Raises:
+            StoreFull: the object does not fit even after eviction.
+        """
+        ...
+
+    def commit(self) -> CachedObject:
+        """Publish the object in place of any older version.
+
+        Raises:
+            VersionChanged: fewer or more bytes were appended than the size that was announced.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class PageStore(Protocol):
+    """One worker's cached objects."""
+
+    def writer(self, path: str, *, etag: str, size: int, last_modified: float, job_id: str = "") -> ObjectWriter:
+        """Start to write one object of exactly ``size`` bytes; several writers may be open at once."""
+        ...
+
+    def lookup(self, path: str) -> CachedObject | None:
+        """Return the object at exactly this path."""
+        ...
+
+    def read(self, item: CachedObject, start: int = 0, end: int | None = None) -> bytes:
+        """Return bytes [start, end) of exactly this version.
+
+        Raises:
+            ObjectNotFound: it is not cached any more.
+            VersionChanged: another version took its place.
+            CorruptPage: a page did not match its checksum; the object was dropped.
+        """
+        ...
+
+    def verify(self, item: CachedObject) -> None:
+        """Read every page back and compare its checksum; raises as :meth:`read` does."""
+        ...
+
+    def delete(self, path: str) -> bool:
+        """Drop the object; false if it was not there."""
+        ...
+
+    def scan(self, prefix: str = "") -> Iterator[CachedObject]:
+        """Yield the objects whose path starts with the prefix, in path order; safe while others write."""
+        ...
+
+    def usage(self) -> StoreUsage:
+        """Return how full the store is."""
+        ...
+
+    def close(self) -> None:
+        """Release the directory; open writers are discarded. Idempotent."""
+        ...

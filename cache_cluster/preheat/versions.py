@@ -1,0 +1,54 @@
+"""What a version is: of one object, and of a whole dataset.
+
+An object's version is its (etag, size). A dataset's version is a SHA-256 hash chain over its ordered listing::
+
+    v0 = 32 zero bytes
+    vi = SHA-256(v(i-1) ‖ len(key) as 4 bytes big-endian ‖ key in UTF-8 ‖ size as 8 bytes big-endian ‖ etag in UTF-8)
+
+written ``sha256:<hex of the last v>``. A chain and not one long hash, because its state is the 32 bytes that stand in
+the job's record next to the listing cursor: a coordinator that takes a job over goes on from both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectInfo:
+    """One object as an under store lists it."""
+
+    key: str
+    size: int
+    """Bytes."""
+    etag: str
+    """Without quotes; opaque, never assumed to be an MD5."""
+    last_modified: float
+    """Seconds since the epoch."""
+
+
+class DatasetVersion:
+    """The hash chain over an ordered listing."""
+
+    def __init__(self, state: str = "") -> None:
+        self._state = bytes.fromhex(state) if state else bytes(32)
+
+    def update(self, objects: Iterable[ObjectInfo]) -> None:
+        """Append objects, in the order of the listing."""
+        state = self._state
+        for item in objects:
+            key = item.key.encode()
+            state = hashlib.sha256(
+                b"".join((state, len(key).to_bytes(4), key, item.size.to_bytes(8), item.etag.encode()))
+            ).digest()
+        self._state = state
+
+    @property
+    def state(self) -> str:
+        """The chain's state in hex: what a record stores to go on from here."""
+        return self._state.hex()
+
+    def __str__(self) -> str:
+        return f"sha256:{self._state.hex()}"
