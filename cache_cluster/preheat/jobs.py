@@ -19,7 +19,6 @@ class JobType(StrEnum):
     """What a job does to each object below its paths."""
 
     LOAD = "load"  #: fetch into the cache
-    FREE = "free"  #: drop from the cache
 
 
 class JobState(StrEnum):
@@ -87,9 +86,8 @@ class Tally:
 class Action(StrEnum):
     """What a batch asks a worker to do with its entries."""
 
-    FETCH = "fetch"
-    VERIFY = "verify"
-    FREE = "free"
+    FETCH = "fetch"  #: have them in the cache
+    VERIFY = "verify"  #: read every page back; what is missing or corrupt is fetched first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

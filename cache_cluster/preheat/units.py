@@ -25,7 +25,7 @@ def parse_size(text: str | int, *, field: str = "size") -> int:
         raise InvalidRequest(f"{field}={text!r} is not a size.", remedy="Write for example 50GiB, 100MB or 4096.")
     number, power, binary, unit = match.groups()
     base = 1000 if unit and not binary else 1024
-    return round(float(number) * base ** _POWERS[power.lower()])
+    return round(float(number) * float(base ** _POWERS[power.lower()]))
 
 
 def human_size(size: float) -> str:

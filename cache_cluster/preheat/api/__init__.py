@@ -1,1 +1,5 @@
-"""TODO"""
+"""The coordinator's REST API, and the process that serves it."""
+
+from preheat.api._app import run_coordinator
+
+__all__ = ["run_coordinator"]

@@ -1,1 +1,64 @@
-"""TODO"""
+"""The coordinator: accepts jobs, plans them, and accounts for every object. Stateless: all state is the engine's."""
+
+from __future__ import annotations
+
+import asyncio
+
+from preheat.coordinator._runner import JobRunner
+from preheat.coordinator._scheduler import JobScheduler
+from preheat.coordinator._service import JobService, KnownJob
+from preheat.coordinator._views import BucketView, ClusterView
+from preheat.engine import Bucket, Engine
+from preheat.jobs import Job, JobControl
+from preheat.settings import CoordinatorSettings
+from preheat.ufs import UnderStore
+
+__all__ = ["Coordinator", "JobService", "KnownJob"]
+
+
+class Coordinator:
+    """The parts of one coordinator, put together."""
+
+    def __init__(self, settings: CoordinatorSettings, *, engine: Engine, ufs: UnderStore) -> None:
+        scheduler = settings.scheduler
+        self._engine = engine
+        self._jobs = BucketView(engine, Bucket.JOBS, Job)
+        self._controls = BucketView(engine, Bucket.CONTROLS, JobControl)
+        self.cluster = ClusterView(engine, worker_timeout_seconds=scheduler.worker_timeout_seconds)
+
+        def new_runner() -> JobRunner:
+            return JobRunner(
+                engine=engine,
+                ufs=ufs,
+                cluster=self.cluster,
+                jobs=self._jobs,
+                controls=self._controls,
+                settings=scheduler,
+            )
+
+        self._scheduler = JobScheduler(
+            engine=engine, jobs=self._jobs, owner=settings.id, settings=scheduler, new_runner=new_runner
+        )
+        self.service = JobService(
+            engine=engine,
+            ufs=ufs,
+            cluster=self.cluster,
+            jobs=self._jobs,
+            controls=self._controls,
+            settings=scheduler,
+        )
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the shared state is known, so that requests can be answered."""
+        return all(view.loaded.is_set() for view in (self._jobs, self._controls, self.cluster))
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._jobs.follow())
+            tasks.create_task(self._controls.follow())
+            tasks.create_task(self.cluster.follow())
+            await self.cluster.loaded.wait()
+            await self._controls.loaded.wait()
+            tasks.create_task(self._scheduler.run())

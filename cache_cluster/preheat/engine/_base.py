@@ -49,7 +49,7 @@ class Lease(Protocol):
     data: bytes
 
     async def ack(self) -> None:
-        """Remove the message for good; returns when the engine has it on disk."""
+        """Remove the message for good; an acknowledgement lost with the connection means a redelivery."""
         ...
 
     async def renew(self) -> None:
@@ -107,8 +107,7 @@ class Engine(Protocol):
     async def put(self, bucket: Bucket, key: str, value: bytes, *, revision: int | None = None) -> int:
         """Write a key and return its new revision.
 
-        Args:
-            revision: the revision that the key must have (0: must not exist); none overwrites.
+        ``revision`` is the one that the key must have (0: must not exist); none overwrites.
 
         Raises:
             Conflict: the key has another revision.

@@ -1,5 +1,6 @@
 """Under stores: where the data lives for good."""
 
 from preheat.ufs._base import Download, UnderStore
+from preheat.ufs._memory import MemoryUnderStore
 
-__all__ = ["Download", "UnderStore"]
+__all__ = ["Download", "MemoryUnderStore", "UnderStore"]

@@ -1,0 +1,126 @@
+"""Accounting: what a job's record becomes when something happens. Pure: record in, record out.
+
+Batches are delivered at least once and their results too; a result is counted once, because a batch that is not open,
+or that no longer waits for the worker, is ignored. An object with several owners counts once: as failed if it failed on
+any, as skipped if all of them skipped it, as done otherwise. So listed = done + skipped + failed + remaining always (I7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from preheat.errors import ObjectNotFound
+from preheat.jobs import MAX_REPORTED_FAILURES, BatchResult, FailedObject, Job, JobState, OpenBatch, Progress, Tally
+from preheat.planning import PlannedBatch
+
+
+def record_window(
+    progress: Progress,
+    planned: Sequence[PlannedBatch],
+    *,
+    cursor: str,
+    version: str,
+) -> Progress:
+    """Account a window of the listing that is now in batches; the cursor moves past it."""
+    return replace(
+        progress,
+        listed=sum((item.batch.tally for item in planned), progress.listed),
+        open=progress.open | {item.batch.id: _opened(item) for item in planned},
+        batches=progress.batches + len(planned),
+        cursor=cursor,
+        version=version,
+    )
+
+
+def record_listed_path(progress: Progress, *, last: bool) -> Progress:
+    """Account the end of one path's listing."""
+    return replace(progress, path_index=progress.path_index + 1, cursor="", listing_done=last)
+
+
+def record_result(progress: Progress, result: BatchResult) -> tuple[Progress, tuple[FailedObject, ...]]:
+    """Account one worker's result, and return what failed for good if that closed the batch."""
+    batch = progress.open.get(result.batch_id)
+    if batch is None or result.worker not in batch.waiting:
+        return progress, ()
+    batch = replace(
+        batch,
+        waiting=tuple(worker for worker in batch.waiting if worker != result.worker),
+        skipped=_least(batch.skipped, result.skipped),
+        failed=_union(batch.failed, result.failed),
+    )
+    if batch.waiting:
+        return replace(progress, open=progress.open | {result.batch_id: batch}), ()
+    return _close(progress, result.batch_id, batch), batch.failed
+
+
+def replace_batch(progress: Progress, batch_id: str, planned: Sequence[PlannedBatch]) -> Progress:
+    """Account that the entries of an open batch went to other workers, in new batches."""
+    still_open = {key: batch for key, batch in progress.open.items() if key != batch_id}
+    return replace(
+        progress,
+        open=still_open | {item.batch.id: _opened(item) for item in planned},
+        batches=progress.batches + len(planned),
+    )
+
+
+def lost_batches(progress: Progress, live: Iterable[str]) -> list[str]:
+    """Return the open batches that wait for a worker that is not live."""
+    alive = set(live)
+    return [key for key, batch in progress.open.items() if not alive.issuperset(batch.waiting)]
+
+
+def record_failures(job: Job, failed: Sequence[FailedObject]) -> Job:
+    """Name failed objects in the record, up to its limit."""
+    room = MAX_REPORTED_FAILURES - len(job.failures)
+    return replace(job, failures=job.failures + tuple(failed[:room])) if failed and room > 0 else job
+
+
+def verdict(job: Job) -> tuple[JobState, str]:
+    """Return how a job ends whose passes are complete, and why."""
+    if job.load.listed.objects == 0:
+        nothing = ObjectNotFound(f"Nothing is listed below {', '.join(job.spec.paths)}.")
+        return JobState.FAILED, str(nothing)
+    if job.load.failed.objects:
+        return JobState.FAILED, _failure_reason("could not be loaded", job.load, job.failures)
+    if job.verification is None:
+        return JobState.SUCCEEDED, ""
+    if job.verification.failed.objects:
+        return JobState.FAILED, _failure_reason("are not hot", job.verification, job.failures)
+    if job.verification.version != job.load.version:
+        return JobState.FAILED, (
+            "The dataset changed at the origin between loading and verifying: what is cached is neither version. "
+            "Submit the job again."
+        )
+    return JobState.SUCCEEDED, ""
+
+
+def _failure_reason(what: str, progress: Progress, failures: Sequence[FailedObject]) -> str:
+    first = f" The first: {failures[0].path}: {failures[0].message}" if failures else ""
+    return f"{progress.failed.objects} of {progress.listed.objects} files {what}.{first}"
+
+
+def _opened(planned: PlannedBatch) -> OpenBatch:
+    return OpenBatch(tally=planned.batch.tally, waiting=planned.workers)
+
+
+def _close(progress: Progress, batch_id: str, batch: OpenBatch) -> Progress:
+    failed = Tally(objects=len(batch.failed), bytes=sum(item.size for item in batch.failed))
+    skipped = _least(batch.skipped, batch.tally - failed)
+    return replace(
+        progress,
+        open={key: value for key, value in progress.open.items() if key != batch_id},
+        done=progress.done + batch.tally - failed - skipped,
+        skipped=progress.skipped + skipped,
+        failed=progress.failed + failed,
+    )
+
+
+def _least(first: Tally | None, second: Tally) -> Tally:
+    if first is None:
+        return second
+    return Tally(objects=min(first.objects, second.objects), bytes=min(first.bytes, second.bytes))
+
+
+def _union(first: tuple[FailedObject, ...], second: tuple[FailedObject, ...]) -> tuple[FailedObject, ...]:
+    return tuple({item.path: item for item in (*second, *first)}.values())

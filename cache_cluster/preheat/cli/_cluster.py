@@ -1,0 +1,221 @@
+"""``preheat up``, ``down`` and ``status``: a whole cluster on this machine."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Annotated
+
+import msgspec
+import typer
+
+from preheat.cli._errors import JsonFlag, usage_errors
+from preheat.cli._options import DEFAULT_CAPACITY, Capacity, DataDir
+from preheat.cli._output import print_json, print_pairs, print_table, status_console
+from preheat.client import Client, WorkerReport
+from preheat.cluster import (
+    ClusterFiles,
+    ClusterSettings,
+    ClusterState,
+    PartState,
+    default_data_dir,
+    read_state,
+    run_cluster,
+    start_in_background,
+    stop_cluster,
+)
+from preheat.errors import Unavailable
+from preheat.settings import COORDINATOR_PORT, DATA_PORT
+from preheat.units import human_size
+
+_STATUS_SECONDS = 5.0
+
+
+class PartView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One process in ``preheat status --json``."""
+
+    name: str
+    pid: int | None
+    alive: bool
+    restarts: int
+    given_up: bool
+    url: str
+    log: str
+
+    @classmethod
+    def of(cls, part: PartState) -> PartView:
+        """Show a part's state."""
+        return cls(
+            name=part.name,
+            pid=part.process.pid if part.process else None,
+            alive=part.alive,
+            restarts=part.restarts,
+            given_up=part.given_up,
+            url=part.url,
+            log=part.log,
+        )
+
+
+class StatusView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What ``preheat status --json`` prints."""
+
+    running: bool
+    healthy: bool = False
+    data_dir: str
+    url: str = ""
+    pid: int | None = None
+    log_dir: str = ""
+    airflow_connection: str = ""
+    parts: tuple[PartView, ...] = ()
+    workers: tuple[WorkerReport, ...] = ()
+    """As the coordinator sees them; empty when it does not answer."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(status)
+
+
+def up(
+    *,
+    workers: Annotated[
+        int | None,
+        typer.Option(envvar="PREHEAT_WORKERS", help="How many workers.  [default: 1]", show_default=False),
+    ] = None,
+    data_dir: DataDir = None,
+    port: Annotated[
+        int, typer.Option(envvar="PREHEAT_PORT", help="The coordinator's port; 0 takes a free one.")
+    ] = COORDINATOR_PORT,
+    worker_port: Annotated[
+        int,
+        typer.Option(
+            envvar="PREHEAT_WORKER_PORT",
+            help="The first worker's data port, the others count up from it; 0 takes free ones.",
+        ),
+    ] = DATA_PORT,
+    capacity: Capacity = DEFAULT_CAPACITY,  # type: ignore[assignment] # Typer parses the default as well
+    worker_hosts: Annotated[
+        str,
+        typer.Option(
+            envvar="PREHEAT_WORKER_HOSTS",
+            metavar="IP,IP,…",
+            help="One address for each worker, all on the same port, e.g. 127.0.0.2,127.0.0.3.",
+        ),
+    ] = "",
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when the cluster is ready; it goes on running.")
+    ] = False,
+) -> None:
+    """Start a cluster on this machine: the engine (NATS), a coordinator and workers.
+
+    It runs until Ctrl-C or `preheat down`. A process that dies is restarted. The jobs and the cached data stay in
+    the data directory for the next start.
+    """
+    hosts = tuple(host.strip() for host in worker_hosts.split(",") if host.strip())
+    with usage_errors():
+        settings = ClusterSettings(
+            data_dir=data_dir or default_data_dir(),
+            workers=workers if workers is not None else len(hosts) or 1,
+            port=port,
+            worker_port=worker_port,
+            worker_hosts=hosts,
+            capacity=capacity,
+        )
+    remarks = status_console()
+    with remarks.status("Starting the cluster …") as spinner:
+        if detach:
+            state = start_in_background(settings)
+        else:
+
+            def on_ready(state: ClusterState) -> None:
+                spinner.stop()
+                _print_ready(state, stop="Ctrl-C, or preheat down")
+
+            run_cluster(settings, on_ready=on_ready, report=lambda text: remarks.print(text, markup=False))
+            return
+    _print_ready(state, stop=f"preheat down --data-dir {state.data_dir}")
+
+
+def down(data_dir: DataDir = None) -> None:
+    """Stop the cluster that `preheat up` started on this data directory."""
+    files = ClusterFiles(data_dir or default_data_dir())
+    state = stop_cluster(files)
+    if state is None:
+        typer.echo(f"No cluster runs on {files.root}.")
+    else:
+        typer.echo(f"Stopped the cluster on {files.root} (pid {state.supervisor.pid}).")
+
+
+def status(*, data_dir: DataDir = None, as_json: JsonFlag = False) -> None:
+    """Show the cluster of this data directory: its processes and its workers. Exit code 0 if all is well."""
+    files = ClusterFiles(data_dir or default_data_dir())
+    state = read_state(files.state)
+    view = StatusView(running=False, data_dir=str(files.root)) if state is None else _view(state)
+    if as_json:
+        print_json(view)
+    elif not view.running:
+        typer.echo(f"No cluster runs on {files.root}. Start one with: preheat up")
+    else:
+        _print_status(view)
+    if not view.healthy:
+        raise typer.Exit(1)
+
+
+def _view(state: ClusterState) -> StatusView:
+    return StatusView(
+        running=True,
+        healthy=state.healthy,
+        data_dir=state.data_dir,
+        url=state.url,
+        pid=state.supervisor.pid,
+        log_dir=state.log_dir,
+        airflow_connection=state.airflow_connection,
+        parts=tuple(PartView.of(part) for part in state.parts),
+        workers=_known_workers(state.url),
+    )
+
+
+def _known_workers(url: str) -> tuple[WorkerReport, ...]:
+    with suppress(Unavailable), Client.from_environment(url, timeout=_STATUS_SECONDS) as client:
+        return client.workers().workers
+    return ()
+
+
+def _print_status(view: StatusView) -> None:
+    cached = {worker.id: f"{human_size(worker.used)}, {worker.objects} objects" for worker in view.workers}
+    print_pairs([("coordinator", view.url), ("data directory", view.data_dir), ("supervisor", f"pid {view.pid}")])
+    print_table(
+        ("PROCESS", "PID", "STATE", "RESTARTS", "URL", "CACHED"),
+        (
+            (
+                part.name,
+                str(part.pid or "-"),
+                _part_state(part),
+                str(part.restarts),
+                part.url,
+                cached.get(part.name, "-"),
+            )
+            for part in view.parts
+        ),
+    )
+
+
+def _part_state(part: PartView) -> str:
+    if part.alive:
+        return "running"
+    return f"given up, see {part.log}" if part.given_up else "restarting"
+
+
+def _print_ready(state: ClusterState, *, stop: str) -> None:
+    print_pairs(
+        [
+            ("coordinator", state.url),
+            ("dashboard", f"{state.url}/"),
+            ("workers", ", ".join(part.url for part in state.workers)),
+            ("data directory", state.data_dir),
+            ("Airflow connection", state.airflow_connection),
+            ("stop with", stop),
+        ],
+        title="Preheat is ready",
+    )

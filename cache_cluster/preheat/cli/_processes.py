@@ -1,0 +1,89 @@
+"""``preheat coordinator`` and ``preheat worker``: the single processes, for a cluster on many machines."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from preheat.cli._options import DEFAULT_CAPACITY, Capacity, DataDir, Host, NatsReplicas, NatsUrl, PublicUrl
+from preheat.cluster import ClusterFiles, default_data_dir
+from preheat.errors import PreheatError
+from preheat.settings import COORDINATOR_PORT, DATA_PORT, CoordinatorSettings, EngineSettings, WorkerSettings
+
+_ID = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(coordinator)
+    app.command()(worker)
+
+
+def coordinator(
+    *,
+    host: Host = CoordinatorSettings.host,
+    port: Annotated[int, typer.Option(envvar="PREHEAT_PORT", help="The REST API's port.")] = COORDINATOR_PORT,
+    public_url: PublicUrl = "",
+    nats_url: NatsUrl = EngineSettings.url,
+    nats_replicas: NatsReplicas = EngineSettings.replicas,
+) -> None:
+    """Run one coordinator. It keeps no files: all state is in NATS, and there may be several."""
+    with _server_extra():
+        from preheat.api import run_coordinator  # noqa: PLC0415 - only with preheat[server]
+    engine = EngineSettings(url=nats_url, replicas=nats_replicas)
+    run_coordinator(CoordinatorSettings(host=host, port=port, public_url=public_url, engine=engine))
+
+
+def worker(
+    *,
+    worker_id: Annotated[
+        str,
+        typer.Option(
+            "--id",
+            envvar="PREHEAT_ID",
+            help="Its name, the same after a restart: it decides which objects are its own.  [default: host name]",
+            show_default=False,
+        ),
+    ] = "",
+    host: Host = WorkerSettings.host,
+    port: Annotated[int, typer.Option(envvar="PREHEAT_PORT", help="The data port.")] = DATA_PORT,
+    public_url: PublicUrl = "",
+    data_dir: DataDir = None,
+    capacity: Capacity = DEFAULT_CAPACITY,  # type: ignore[assignment] # Typer parses the default as well
+    nats_url: NatsUrl = EngineSettings.url,
+    nats_replicas: NatsReplicas = EngineSettings.replicas,
+) -> None:
+    """Run one worker: it fetches objects, keeps them on disk and serves them."""
+    name = worker_id or socket.gethostname().replace(".", "-")
+    if not _ID.fullmatch(name):
+        raise typer.BadParameter(f"--id={name!r} may have letters, digits, '-' and '_'.")
+    with _server_extra():
+        from preheat.worker import run_worker  # noqa: PLC0415 - only with preheat[server]
+    run_worker(
+        WorkerSettings(
+            id=name,
+            data_dir=data_dir or ClusterFiles(default_data_dir()).worker(name),
+            capacity=capacity,
+            host=host,
+            port=port,
+            public_url=public_url,
+            engine=EngineSettings(url=nats_url, replicas=nats_replicas),
+        )
+    )
+
+
+@contextmanager
+def _server_extra() -> Iterator[None]:
+    """Tell how to install what a server needs and a client does not."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise PreheatError(
+            f"The Python package {error.name} is not installed.",
+            remedy="Install it with: pip install 'preheat[server]'",
+        ) from error

@@ -1,0 +1,70 @@
+"""The engine of a local cluster: where its program is, its configuration and its token."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import sys
+from pathlib import Path
+
+from preheat.cluster._ports import Address
+from preheat.errors import PreheatError
+
+_CONFIG = """\
+# Written by `preheat up` at each start: changes are lost.
+server_name: "preheat"
+listen: {listen}
+jetstream {{
+  store_dir: {store}
+  # The default syncs every two minutes and loses acknowledged writes in a power cut.
+  sync_interval: always
+}}
+authorization {{
+  token: {token}
+}}
+"""
+
+
+def find_nats_server() -> Path:
+    """Return the program that comes with ``preheat[server]``, or the one on PATH.
+
+    Raises:
+        PreheatError: there is none.
+    """
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("nats-server")
+    if found is None:
+        raise PreheatError(
+            f"There is no nats-server program, neither in {beside.parent} nor on PATH.",
+            remedy="Install it with: pip install 'preheat[server]'",
+        )
+    return Path(found)
+
+
+def render_config(*, listen: Address, store: Path, token: str) -> str:
+    """Return the text of nats.conf: loopback, durable, nobody without the token."""
+    quoted = {"listen": str(listen), "store": str(store), "token": token}
+    return _CONFIG.format(**{name: json.dumps(value) for name, value in quoted.items()})
+
+
+def write_config(directory: Path, *, listen: Address) -> str:
+    """Write nats.conf, readable by its owner alone, and return the URL that clients need, token included."""
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    token = _kept_token(directory / "token")
+    _write_private(directory / "nats.conf", render_config(listen=listen, store=directory / "store", token=token))
+    return f"nats://{token}@{listen}"
+
+
+def _kept_token(path: Path) -> str:
+    if not path.exists():
+        _write_private(path, secrets.token_hex(24))
+    return path.read_text()
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600, exist_ok=True)
+    path.chmod(0o600)
+    path.write_text(text)

@@ -1,0 +1,96 @@
+"""The processes of a local cluster and their command lines. Pure: nothing is started here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from preheat.cluster._ports import Address, Addresses
+from preheat.cluster._settings import ClusterFiles, ClusterSettings
+
+_PREHEAT = (sys.executable, "-P", "-m", "preheat.cli")
+"""-P: the directory where the user happens to be is no place to import from."""
+_ONE_PROCESS_ONLY = ("PREHEAT_ID", "PREHEAT_PUBLIC_URL", "PREHEAT_NATS_REPLICAS")
+"""Variables of a single coordinator or worker; inherited by all parts of a cluster they would be wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One process to keep alive."""
+
+    name: str
+    command: tuple[str, ...]
+    url: str
+    log: Path
+    environment: Mapping[str, str] = field(repr=False)
+    """Holds the engine's token: never shown."""
+    stop_seconds: float
+    """How long it may take to end before it is killed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All parts, in the order in which they start; they stop in the opposite order."""
+
+    nats: Part
+    coordinator: Part
+    workers: tuple[Part, ...]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every part."""
+        return (self.nats, self.coordinator, *self.workers)
+
+
+def plan_cluster(
+    settings: ClusterSettings,
+    addresses: Addresses,
+    *,
+    nats_server: Path,
+    nats_url: str,
+    environment: Mapping[str, str],
+) -> Plan:
+    """Return what to start. The engine's URL goes by the environment, because command lines are public."""
+    files = ClusterFiles(settings.data_dir)
+    inherited = {name: value for name, value in environment.items() if name not in _ONE_PROCESS_ONLY}
+    inherited["PREHEAT_NATS_URL"] = nats_url
+    return Plan(
+        nats=Part(
+            name="nats-server",
+            command=(str(nats_server), "--config", str(files.nats / "nats.conf")),
+            url=f"nats://{addresses.nats}",
+            log=files.log("nats-server"),
+            environment=environment,
+            stop_seconds=10,
+        ),
+        coordinator=Part(
+            name="coordinator",
+            command=(*_PREHEAT, "coordinator", *_listen(addresses.coordinator)),
+            url=addresses.coordinator.url,
+            log=files.log("coordinator"),
+            environment=inherited,
+            stop_seconds=10,
+        ),
+        workers=tuple(
+            _worker(f"worker-{index}", address, settings, inherited) for index, address in enumerate(addresses.workers)
+        ),
+    )
+
+
+def _worker(worker_id: str, address: Address, settings: ClusterSettings, environment: Mapping[str, str]) -> Part:
+    files = ClusterFiles(settings.data_dir)
+    options = ("--data-dir", str(files.worker(worker_id)), "--capacity", str(settings.capacity))
+    return Part(
+        name=worker_id,
+        command=(*_PREHEAT, "worker", "--id", worker_id, *_listen(address), *options),
+        url=address.url,
+        log=files.log(worker_id),
+        environment=environment,
+        stop_seconds=20,  # it lets the batches in work end first (WorkerSettings.drain_seconds)
+    )
+
+
+def _listen(address: Address) -> tuple[str, ...]:
+    return ("--host", address.host, "--port", str(address.port))

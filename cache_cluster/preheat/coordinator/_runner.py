@@ -1,0 +1,264 @@
+"""One running job: list, plan, publish, account, until every listed object is accounted for.
+
+The owner of the job is the only writer of its record. It publishes batches first and then records them together with
+the listing cursor; a crash between the two leaves batches that nobody waits for, whose objects the next owner lists and
+plans again, and whose results it ignores. All steps run one after the other in one task: there is no lock to hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+import msgspec
+
+from preheat import accounting
+from preheat.coordinator._views import BucketView, ClusterView
+from preheat.engine import Bucket, Consumer, Engine, Entry, Queue
+from preheat.errors import NoLiveWorker, OriginUnavailable
+from preheat.jobs import Action, Batch, BatchResult, Job, JobControl, JobState, Progress
+from preheat.logs import get_logger
+from preheat.paths import UfsPath
+from preheat.placement import PlacementMap
+from preheat.planning import PlannedBatch, Planner
+from preheat.settings import SchedulerSettings
+from preheat.ufs import UnderStore
+from preheat.versions import DatasetVersion, ObjectInfo
+
+log = get_logger("coordinator")
+_RESULTS_AT_ONCE = 256
+_RESULT_WAIT_SECONDS = 1.0
+
+
+class StopRequested(Exception):
+    """Someone asked for the job to stop."""
+
+
+class JobRunner:
+    """Runs one job as its owner."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ufs: UnderStore,
+        cluster: ClusterView,
+        jobs: BucketView[Job],
+        controls: BucketView[JobControl],
+        settings: SchedulerSettings,
+    ) -> None:
+        self._engine = engine
+        self._ufs = ufs
+        self._cluster = cluster
+        self._jobs = jobs
+        self._controls = controls
+        self._settings = settings
+        self._job: Job
+        self._revision = 0
+        self._results: Consumer
+        self._no_worker_since: float | None = None
+
+    async def run(self, job: Job, revision: int, *, owner: str) -> Job:
+        """Take the job over and run it to its end; return its last record.
+
+        Raises:
+            Conflict: another coordinator took the job over.
+            EngineUnavailable: the engine does not answer; the job stays as it is for the next owner.
+        """
+        self._job, self._revision = job, revision
+        self._results = await self._engine.consume(
+            Queue.RESULTS,
+            f"{job.id}.>",
+            name=f"job-{job.id}",
+            lease_seconds=self._settings.result_lease_seconds,
+        )
+        try:
+            await self._take_over(owner)
+            state, reason = await self._run_passes()
+        finally:
+            await self._results.close()
+        await self._end(state, reason)
+        return self._job
+
+    async def _take_over(self, owner: str) -> None:
+        job = self._job
+        started = job.started_at or time.time()
+        state = JobState.RUNNING if job.state is JobState.WAITING else job.state
+        await self._save(replace(job, owner=owner, generation=job.generation + 1, started_at=started, state=state))
+
+    async def _run_passes(self) -> tuple[JobState, str]:
+        try:
+            await self._run_pass(Action.FETCH)
+            if self._job.spec.options.verify and not self._job.load.failed.objects:
+                verification = self._job.verification or Progress()
+                await self._save(replace(self._job, state=JobState.VERIFYING, verification=verification))
+                await self._run_pass(Action.VERIFY)
+        except StopRequested:
+            return JobState.STOPPED, "Stopped by request."
+        except (FileNotFoundError, PermissionError, OriginUnavailable, NoLiveWorker) as error:
+            return JobState.FAILED, str(error)
+        return accounting.verdict(self._job)
+
+    async def _end(self, state: JobState, reason: str) -> None:
+        job = self._job
+        await self._save(replace(job, state=state, reason=reason, finished_at=time.time()))
+        await self._engine.purge(Queue.BATCHES, f"*.{job.id}.>")
+        await self._engine.forget_consumer(Queue.RESULTS, f"job-{job.id}")
+        await self._engine.purge(Queue.RESULTS, f"{job.id}.>")
+
+    async def _run_pass(self, action: Action) -> None:
+        """List everything once and account for a result of every object."""
+        windows = self._windows(action)
+        while not self._progress(action).complete:
+            self._check_stop()
+            placement = await self._placement()
+            await self._replan_lost(action, placement)
+            if not self._progress(action).listing_done and self._has_room(action, placement):
+                await self._plan(action, await anext(windows), placement)
+            else:
+                await self._collect(action)
+
+    def _progress(self, action: Action) -> Progress:
+        if action is Action.VERIFY and self._job.verification is not None:
+            return self._job.verification
+        return self._job.load
+
+    def _with_progress(self, action: Action, progress: Progress) -> Job:
+        if action is Action.VERIFY:
+            return replace(self._job, verification=progress)
+        return replace(self._job, load=progress)
+
+    def _has_room(self, action: Action, placement: PlacementMap) -> bool:
+        limit = self._settings.open_batches_per_worker * len(placement.members)
+        return len(self._progress(action).open) < limit
+
+    def _check_stop(self) -> None:
+        control = self._controls.get(self._job.id)
+        if control and control[0].stop:
+            raise StopRequested
+
+    async def _placement(self) -> PlacementMap:
+        """Return a map with members; wait for one if there is none."""
+        while not (placement := self._cluster.placement).members:
+            self._no_worker_since = self._no_worker_since or time.monotonic()
+            if time.monotonic() - self._no_worker_since > self._settings.no_worker_seconds:
+                raise NoLiveWorker(f"No worker was live for {self._settings.no_worker_seconds:.0f} s.")
+            self._check_stop()
+            await asyncio.sleep(_RESULT_WAIT_SECONDS)
+        self._no_worker_since = None
+        return placement
+
+    async def _windows(self, action: Action) -> AsyncIterator[Sequence[ObjectInfo] | None]:
+        """Yield the pages of all paths from the cursor on; None at the end of each path."""
+        paths = self._job.spec.paths
+        for index in range(self._progress(action).path_index, len(paths)):
+            path = UfsPath.parse(paths[index])
+            attempts = 0
+            while True:
+                try:
+                    async for page in self._ufs.list(path, after=self._progress(action).cursor):
+                        attempts = 0
+                        yield page
+                    break
+                except OriginUnavailable:
+                    attempts += 1
+                    if attempts >= self._settings.listing_attempts:
+                        raise
+                    await asyncio.sleep(2.0 ** (attempts - 1))
+            yield None
+
+    async def _plan(self, action: Action, page: Sequence[ObjectInfo] | None, placement: PlacementMap) -> None:
+        progress = self._progress(action)
+        if page is None:
+            last = progress.path_index + 1 == len(self._job.spec.paths)
+            await self._save(self._with_progress(action, accounting.record_listed_path(progress, last=last)))
+            return
+        objects = self._filtered(page)
+        version = DatasetVersion(progress.version)
+        version.update(objects)
+        root = str(UfsPath.parse(self._job.spec.paths[progress.path_index]).with_key(""))
+        planned = self._planner(action).plan(objects, root=root, placement=placement, first=progress.batches)
+        await self._publish(planned)
+        progress = accounting.record_window(progress, planned, cursor=page[-1].key, version=version.state)
+        await self._save(self._with_progress(action, progress))
+
+    def _filtered(self, page: Sequence[ObjectInfo]) -> Sequence[ObjectInfo]:
+        pattern = self._job.spec.options.file_filter_regex
+        if pattern is None:
+            return page
+        matches = re.compile(pattern).fullmatch
+        return [item for item in page if matches(item.key)]
+
+    def _planner(self, action: Action) -> Planner:
+        control = self._controls.get(self._job.id)
+        bandwidth = control[0].bandwidth if control else None
+        return Planner(
+            job_id=self._job.id,
+            spec=self._job.spec,
+            action=action,
+            generation=self._job.generation,
+            bandwidth=bandwidth or self._job.spec.options.bandwidth,
+            batch_bytes=self._settings.batch_bytes,
+        )
+
+    async def _publish(self, planned: Sequence[PlannedBatch]) -> None:
+        publishes = []
+        for item in planned:
+            data = msgspec.json.encode(item.batch)
+            for worker in item.workers:
+                subject = f"{worker}.{self._job.id}.{item.batch.id}"
+                publishes.append(self._engine.publish(Queue.BATCHES, subject, data))
+        await asyncio.gather(*publishes)
+
+    async def _replan_lost(self, action: Action, placement: PlacementMap) -> None:
+        """Give the open batches of workers that left to the present owners of their entries."""
+        live = [member.id for member in placement.members]
+        for batch_id in accounting.lost_batches(self._progress(action), live):
+            batch = await self._find_batch(action, batch_id)
+            if batch is None:  # its last result is on its way
+                continue
+            progress = self._progress(action)
+            planned = self._planner(action).plan(
+                batch.entries, root=batch.root, placement=placement, first=progress.batches
+            )
+            await self._publish(planned)
+            progress = accounting.replace_batch(progress, batch_id, planned)
+            await self._save(self._with_progress(action, progress))
+            await self._engine.purge(Queue.BATCHES, f"*.{self._job.id}.{batch_id}")
+            log.info(
+                "A batch of a lost worker goes to others.",
+                action="batch_replanned",
+                job=self._job.id,
+                batch=batch_id,
+            )
+
+    async def _find_batch(self, action: Action, batch_id: str) -> Batch | None:
+        for worker in self._progress(action).open[batch_id].waiting:
+            if data := await self._engine.peek(Queue.BATCHES, f"{worker}.{self._job.id}.{batch_id}"):
+                return msgspec.json.decode(data, type=Batch)
+        return None
+
+    async def _collect(self, action: Action) -> None:
+        """Account the results that are there, or the next one to come."""
+        leases = await self._results.pull(_RESULTS_AT_ONCE, _RESULT_WAIT_SECONDS)
+        if not leases:
+            return
+        progress, job = self._progress(action), self._job
+        for lease in leases:
+            result = msgspec.json.decode(lease.data, type=BatchResult)
+            progress, failed = accounting.record_result(progress, result)
+            job = accounting.record_failures(job, failed)
+        self._job = job
+        await self._save(self._with_progress(action, progress))
+        for lease in leases:
+            await lease.ack()
+
+    async def _save(self, job: Job) -> None:
+        """Write the record if it is still ours, and only then act on it."""
+        value = msgspec.json.encode(job)
+        self._revision = await self._engine.put(Bucket.JOBS, job.id, value, revision=self._revision)
+        self._job = job
+        self._jobs.apply(Entry(key=job.id, value=value, revision=self._revision))

@@ -1,0 +1,115 @@
+"""Which jobs this coordinator runs: it pulls them from the queue and holds each one's lease while it owns the job."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from preheat.coordinator._runner import JobRunner
+from preheat.coordinator._views import BucketView
+from preheat.engine import Bucket, Engine, Lease, Queue
+from preheat.errors import Conflict, EngineUnavailable
+from preheat.jobs import Job
+from preheat.logs import get_logger
+from preheat.settings import SchedulerSettings
+
+log = get_logger("coordinator")
+_PULL_SECONDS = 2.0
+_RETRY_SECONDS = 1.0
+_SWEEP_SECONDS = 30.0
+_LOST_SUBMIT_SECONDS = 30.0
+
+
+class JobScheduler:
+    """Runs jobs from the queue, at most ``max_running`` at once."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        jobs: BucketView[Job],
+        owner: str,
+        settings: SchedulerSettings,
+        new_runner: Callable[[], JobRunner],
+    ) -> None:
+        self._engine = engine
+        self._jobs = jobs
+        self._owner = owner
+        self._settings = settings
+        self._new_runner = new_runner
+        self._slots = asyncio.Semaphore(settings.max_running)
+
+    async def run(self) -> None:
+        """Run jobs until cancelled; then give the unfinished ones back, so that another coordinator goes on."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sweep())
+            consumer = await self._engine.consume(
+                Queue.JOBS, "*", name="coordinators", lease_seconds=self._settings.job_lease_seconds
+            )
+            while True:
+                await self._slots.acquire()
+                try:
+                    leases = await consumer.pull(1, _PULL_SECONDS)
+                except EngineUnavailable:
+                    await asyncio.sleep(_RETRY_SECONDS)
+                    leases = ()
+                if not leases:
+                    self._slots.release()
+                for lease in leases:
+                    tasks.create_task(self._own(lease))
+
+    async def _own(self, lease: Lease) -> None:
+        renewal = asyncio.create_task(self._renew(lease))
+        try:
+            await self._run_job(lease.subject)
+            await lease.ack()
+        except (Conflict, EngineUnavailable) as error:
+            log.warning("A job is left to its next owner.", action="job_left", job=lease.subject, error=str(error))
+        except asyncio.CancelledError:
+            await lease.release()
+            raise
+        finally:
+            renewal.cancel()
+            self._slots.release()
+
+    async def _run_job(self, job_id: str) -> None:
+        entry = await self._engine.get(Bucket.JOBS, job_id)
+        if entry is None or entry.value is None:
+            return
+        job = msgspec.json.decode(entry.value, type=Job)
+        if job.state.ended:
+            return
+        log.info("A job starts here.", action="job_owned", job=job_id, paths=job.spec.paths)
+        job = await self._new_runner().run(job, entry.revision, owner=self._owner)
+        log.info("A job ended.", action="job_ended", job=job_id, state=job.state, reason=job.reason)
+
+    async def _renew(self, lease: Lease) -> None:
+        while True:
+            await asyncio.sleep(self._settings.job_lease_seconds / 3)
+            try:
+                await lease.renew()
+            except EngineUnavailable:
+                log.warning("A job's lease could not be renewed.", action="renew_failed", job=lease.subject)
+
+    async def _sweep(self) -> None:
+        """Queue what a crash lost between record and queue, and forget what ended long ago."""
+        await self._jobs.loaded.wait()
+        while True:
+            now = time.time()
+            for job, _ in self._jobs.values():
+                await self._tidy(job, now)
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def _tidy(self, job: Job, now: float) -> None:
+        try:
+            if not job.state.ended:
+                if now - job.submitted_at > _LOST_SUBMIT_SECONDS:
+                    await self._engine.publish(Queue.JOBS, job.id, b"")
+            elif now - (job.finished_at or now) > self._settings.retention_seconds:
+                await self._engine.delete(Bucket.JOBS, job.id)
+                await self._engine.delete(Bucket.CONTROLS, job.id)
+        except EngineUnavailable as error:
+            log.warning("Tidying up waits for the engine.", action="tidy_failed", error=str(error))

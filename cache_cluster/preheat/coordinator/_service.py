@@ -1,0 +1,241 @@
+"""The job service: what the API calls. Any coordinator answers any request."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+import uuid
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from preheat.coordinator._views import BucketView, ClusterView
+from preheat.engine import Bucket, Engine, Entry, Queue
+from preheat.errors import Conflict, InvalidRequest, JobNotFound, NoLiveWorker, ObjectNotFound, OriginUnavailable
+from preheat.jobs import Job, JobControl, JobSpec, JobState
+from preheat.paths import UfsPath
+from preheat.settings import SchedulerSettings
+from preheat.ufs import UnderStore
+
+_STOP_SECONDS = 20.0
+_MAX_BATCH = 10_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownJob:
+    """A job as this coordinator knows it."""
+
+    job: Job
+    revision: int
+    attached: bool = False
+    """The submit found it: the same job runs already, or the idempotency key was used before."""
+
+
+class JobService:
+    """Submit, look up, list and stop jobs."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ufs: UnderStore,
+        cluster: ClusterView,
+        jobs: BucketView[Job],
+        controls: BucketView[JobControl],
+        settings: SchedulerSettings,
+    ) -> None:
+        self._engine = engine
+        self._ufs = ufs
+        self._cluster = cluster
+        self._jobs = jobs
+        self._controls = controls
+        self._settings = settings
+
+    async def submit(self, spec: JobSpec, *, idempotency_key: str | None = None) -> KnownJob:
+        """Accept a job durably, or return the one that does the same already.
+
+        Raises:
+            InvalidRequest: an option or a path cannot be used.
+            NoLiveWorker: nobody could do it.
+            BucketNotFound, ObjectNotFound, AccessDenied, OriginUnavailable: the first look at a path failed.
+            Conflict: the idempotency key was used for another spec.
+        """
+        if idempotency_key and (known := await self._by_key(idempotency_key, spec)):
+            return known
+        self._validate(spec)
+        if known := await self._running_twin(spec):
+            return await self._remember_key(idempotency_key, spec, known)
+        for path in spec.paths:
+            await self._probe(UfsPath.parse(path))
+        known = await self._create(spec)
+        return await self._remember_key(idempotency_key, spec, known)
+
+    def get(self, job_id: str) -> KnownJob:
+        """Return a job.
+
+        Raises:
+            JobNotFound: there is none of this id.
+        """
+        known = self._jobs.get(job_id)
+        if known is None:
+            raise JobNotFound(f"There is no job {job_id!r}.")
+        return KnownJob(job=known[0], revision=known[1])
+
+    async def wait(self, job_id: str, *, after: int, seconds: float) -> KnownJob:
+        """Return a job when its revision is past ``after`` or it has ended, or ``seconds`` have passed."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        await self._jobs.wait_until(job_id, lambda job, revision: revision > after or job.state.ended, deadline)
+        return self.get(job_id)
+
+    def list(self, *, states: frozenset[JobState] | None = None) -> list[KnownJob]:
+        """Return the jobs, newest first."""
+        jobs = [
+            KnownJob(job=job, revision=revision)
+            for job, revision in self._jobs.values()
+            if states is None or job.state in states
+        ]
+        return sorted(jobs, key=lambda known: (known.job.submitted_at, known.job.id), reverse=True)
+
+    def find(self, spec: JobSpec) -> KnownJob | None:
+        """Return the latest job of the same type and paths."""
+        return next((known for known in self.list() if known.job.spec.identity == spec.identity), None)
+
+    async def stop(self, job_id: str) -> KnownJob:
+        """Ask a job to stop and return it once it did, or as it is after 20 s."""
+        known = self.get(job_id)
+        if known.job.state.ended:
+            return known
+        await self._control(job_id, stop=True)
+        deadline = asyncio.get_running_loop().time() + _STOP_SECONDS
+        await self._jobs.wait_until(job_id, lambda job, _: job.state.ended, deadline)
+        return self.get(job_id)
+
+    async def _control(self, job_id: str, *, stop: bool) -> None:
+        current = self._controls.get(job_id)
+        control = replace(current[0] if current else JobControl(), stop=stop)
+        value = msgspec.json.encode(control)
+        revision = await self._engine.put(Bucket.CONTROLS, job_id, value)
+        self._controls.apply(Entry(key=job_id, value=value, revision=revision))
+
+    def _validate(self, spec: JobSpec) -> None:
+        options = spec.options
+        if not spec.paths:
+            raise InvalidRequest("paths is empty.", remedy="Name at least one path.")
+        for path in spec.paths:
+            UfsPath.parse(path)
+        if not 1 <= options.batch_size <= _MAX_BATCH:
+            raise InvalidRequest(f"batchSize={options.batch_size} is not between 1 and {_MAX_BATCH}.")
+        if options.bandwidth is not None and options.bandwidth <= 0:
+            raise InvalidRequest(
+                f"bandwidth should be greater than 0 if provided, get {options.bandwidth}.",
+                remedy="Leave it out for no limit.",
+            )
+        try:
+            re.compile(options.file_filter_regex or "")
+        except re.error as error:
+            raise InvalidRequest(f"fileFilterRegex={options.file_filter_regex!r}: {error}.") from error
+        self._validate_replicas(options.replicas)
+
+    def _validate_replicas(self, replicas: int) -> None:
+        live = len(self._cluster.live())
+        if live == 0:
+            raise NoLiveWorker("No worker is live.")
+        if replicas < 1:
+            raise InvalidRequest(f"replicas={replicas}: numReplica should be at least 1.")
+        if replicas > live:
+            raise InvalidRequest(
+                f"replicas={replicas} but only {live} workers are live.", remedy="Lower it, or add workers."
+            )
+
+    async def _probe(self, path: UfsPath) -> None:
+        """Look at the first object, so that what cannot work is refused and not accepted."""
+        try:
+            async with asyncio.timeout(self._settings.probe_seconds):
+                async for page in self._ufs.list(path):
+                    if page:
+                        return
+        except TimeoutError as error:
+            raise OriginUnavailable(
+                f"path={str(path)!r}: no answer within {self._settings.probe_seconds:.0f} s."
+            ) from error
+        raise ObjectNotFound(f"path={str(path)!r}: there is no such object, and nothing below it.")
+
+    async def _create(self, spec: JobSpec) -> KnownJob:
+        job = Job(id=str(uuid.uuid4()), spec=spec, submitted_at=time.time())
+        value = msgspec.json.encode(job)
+        revision = await self._engine.put(Bucket.JOBS, job.id, value, revision=0)
+        if not await self._claim_identity(spec, job.id):
+            await self._engine.delete(Bucket.JOBS, job.id)
+            if known := await self._running_twin(spec):
+                return known
+            raise Conflict("The same job was submitted, and ended, at this moment.", remedy="Submit again.")
+        self._jobs.apply(Entry(key=job.id, value=value, revision=revision))
+        await self._engine.publish(Queue.JOBS, job.id, b"")
+        return KnownJob(job=job, revision=revision)
+
+    async def _running_twin(self, spec: JobSpec) -> KnownJob | None:
+        entry = await self._engine.get(Bucket.IDENTITIES, _digest(spec.identity))
+        if entry is None or entry.value is None:
+            return None
+        twin = await self._lookup(entry.value.decode())
+        if twin is None or twin.job.state.ended:
+            return None
+        control = self._controls.get(twin.job.id)
+        if control and control[0].stop:  # on its way out: wait for it rather than attach to it
+            twin = await self.stop(twin.job.id)
+        return None if twin.job.state.ended else replace(twin, attached=True)
+
+    async def _claim_identity(self, spec: JobSpec, job_id: str) -> bool:
+        """Make a job the one of its identity; false if another that has not ended holds it."""
+        key = _digest(spec.identity)
+        entry = await self._engine.get(Bucket.IDENTITIES, key)
+        if entry is not None and entry.value is not None:
+            holder = await self._lookup(entry.value.decode())
+            if holder is not None and not holder.job.state.ended:
+                return False
+        try:
+            await self._engine.put(Bucket.IDENTITIES, key, job_id.encode(), revision=entry.revision if entry else 0)
+        except Conflict:
+            return False
+        return True
+
+    async def _lookup(self, job_id: str) -> KnownJob | None:
+        """Return a job from the engine itself: another coordinator may have written it just now."""
+        entry = await self._engine.get(Bucket.JOBS, job_id)
+        if entry is None or entry.value is None:
+            return None
+        self._jobs.apply(entry)
+        return KnownJob(job=msgspec.json.decode(entry.value, type=Job), revision=entry.revision)
+
+    async def _by_key(self, idempotency_key: str, spec: JobSpec) -> KnownJob | None:
+        entry = await self._engine.get(Bucket.KEYS, _digest(idempotency_key))
+        if entry is None or entry.value is None:
+            return None
+        job_id, _, fingerprint = entry.value.decode().partition(" ")
+        if fingerprint != _fingerprint(spec):
+            raise Conflict(
+                f"Idempotency-Key={idempotency_key!r} was used for another job, {job_id}.",
+                remedy="Use a fresh key for each submit.",
+            )
+        known = await self._lookup(job_id)
+        return replace(known, attached=True) if known else None
+
+    async def _remember_key(self, key: str | None, spec: JobSpec, known: KnownJob) -> KnownJob:
+        if key is None:
+            return known
+        value = f"{known.job.id} {_fingerprint(spec)}".encode()
+        try:
+            await self._engine.put(Bucket.KEYS, _digest(key), value, revision=0)
+        except Conflict:  # a concurrent submit with the same key won
+            return await self._by_key(key, spec) or known
+        return known
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _fingerprint(spec: JobSpec) -> str:
+    return hashlib.sha256(msgspec.json.encode(spec)).hexdigest()

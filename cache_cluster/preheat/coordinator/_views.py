@@ -1,0 +1,161 @@
+"""What a coordinator knows of the shared state: watched buckets, held in memory, so that a poll costs no round trip."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from typing import Generic, TypeVar
+
+import msgspec
+
+from preheat.engine import Bucket, Engine, Entry
+from preheat.errors import Conflict, EngineUnavailable
+from preheat.logs import get_logger
+from preheat.placement import PlacementMap
+from preheat.registry import Heartbeat, Registry, next_placement
+
+log = get_logger("coordinator")
+T = TypeVar("T")
+_PLACEMENT = "placement"
+_TICK_SECONDS = 0.5
+
+
+class BucketView(Generic[T]):
+    """One bucket as a dictionary of decoded values with their revisions, and a way to wait for a change."""
+
+    def __init__(self, engine: Engine, bucket: Bucket, value_type: type[T]) -> None:
+        self._engine = engine
+        self._bucket = bucket
+        self._decoder = msgspec.json.Decoder(value_type)
+        self._entries: dict[str, tuple[T, int]] = {}
+        self._waiters: dict[str, set[asyncio.Future[None]]] = defaultdict(set)
+        self.loaded = asyncio.Event()
+        """Set once the state that was there at the start is known."""
+
+    async def follow(self) -> None:
+        """Watch the bucket until cancelled."""
+        async for entry in self._engine.watch(self._bucket):
+            if entry is None:
+                self.loaded.set()
+            else:
+                self.apply(entry)
+
+    def apply(self, entry: Entry) -> None:
+        """Take an entry over unless a newer one is known; also called by writers, who then read what they wrote."""
+        known = self._entries.get(entry.key)
+        if known and known[1] >= entry.revision:
+            return
+        if entry.value is None:
+            self._entries.pop(entry.key, None)
+        else:
+            self._entries[entry.key] = (self._decoder.decode(entry.value), entry.revision)
+        for waiter in self._waiters.pop(entry.key, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def get(self, key: str) -> tuple[T, int] | None:
+        """Return a key's value and revision."""
+        return self._entries.get(key)
+
+    def values(self) -> list[tuple[T, int]]:
+        """Return all values and revisions."""
+        return list(self._entries.values())
+
+    async def wait_until(self, key: str, accept: Callable[[T, int], bool], deadline: float) -> None:
+        """Return when the key is gone, its value is accepted, or the loop's clock reaches the deadline."""
+        loop = asyncio.get_running_loop()
+        while (known := self._entries.get(key)) and not accept(*known) and loop.time() < deadline:
+            waiter = loop.create_future()
+            self._waiters[key].add(waiter)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await waiter
+            except TimeoutError:
+                return
+            finally:
+                if waiters := self._waiters.get(key):
+                    waiters.discard(waiter)
+
+
+class ClusterView:
+    """The workers that are live and the placement map; every coordinator keeps the map current, by compare-and-swap."""
+
+    def __init__(self, engine: Engine, *, worker_timeout_seconds: float) -> None:
+        self._engine = engine
+        self._registry = Registry(timeout_seconds=worker_timeout_seconds)
+        self._revision = 0
+        self.placement = PlacementMap()
+        self.loaded = asyncio.Event()
+
+    def live(self) -> list[Heartbeat]:
+        """Return the workers that can be given work."""
+        return self._registry.live(time.monotonic())
+
+    def workers(self) -> list[Heartbeat]:
+        """Return every worker known, live or not."""
+        return self._registry.all()
+
+    async def follow(self) -> None:
+        """Follow heartbeats and keep the placement map, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            heartbeats = self._engine.watch(Bucket.WORKERS)
+            async for entry in heartbeats:
+                if entry is None:
+                    break
+                self._record(entry)
+            await self._load_placement()
+            self.loaded.set()
+            tasks.create_task(self._follow_heartbeats(heartbeats))
+            tasks.create_task(self._follow_placement())
+            tasks.create_task(self._tick())
+
+    async def _follow_heartbeats(self, entries: AsyncIterator[Entry | None]) -> None:
+        async for entry in entries:
+            if entry is not None:
+                self._record(entry)
+                await self._keep_placement()
+
+    async def _follow_placement(self) -> None:
+        async for entry in self._engine.watch(Bucket.CLUSTER):
+            if entry is not None and entry.key == _PLACEMENT:
+                self._apply_placement(entry)
+
+    async def _tick(self) -> None:
+        """Notice workers that fell silent."""
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            await self._keep_placement()
+
+    def _record(self, entry: Entry) -> None:
+        if entry.value is None:
+            self._registry.forget(entry.key)
+        else:
+            self._registry.record(msgspec.json.decode(entry.value, type=Heartbeat), time.monotonic())
+
+    async def _load_placement(self) -> None:
+        if entry := await self._engine.get(Bucket.CLUSTER, _PLACEMENT):
+            self._apply_placement(entry)
+        await self._keep_placement()
+
+    def _apply_placement(self, entry: Entry) -> None:
+        if entry.value is not None and entry.revision > self._revision:
+            self.placement = msgspec.json.decode(entry.value, type=PlacementMap)
+            self._revision = entry.revision
+
+    async def _keep_placement(self) -> None:
+        changed = next_placement(self.placement, self.live())
+        if changed is None:
+            return
+        value = msgspec.json.encode(changed)
+        try:
+            revision = await self._engine.put(Bucket.CLUSTER, _PLACEMENT, value, revision=self._revision)
+        except Conflict:  # another coordinator saw the same change first; its map arrives by the watch
+            return
+        except EngineUnavailable as error:  # the next tick tries again
+            log.warning("The placement map waits for the engine.", action="placement_late", error=str(error))
+            return
+        self._apply_placement(Entry(key=_PLACEMENT, value=value, revision=revision))
+        names = [member.id for member in changed.members]
+        log.info("The live workers changed.", action="placement_changed", epoch=changed.epoch, workers=names)

@@ -1,0 +1,62 @@
+"""Which workers are live, and the placement map that follows from it. Pure: the caller gives the time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from preheat.placement import Member, PlacementMap
+
+_GIB = float(1 << 30)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Heartbeat:
+    """What a worker says of itself every few seconds."""
+
+    id: str
+    url: str
+    """Base URL of its data port."""
+    capacity: int
+    """Bytes."""
+    used: int = 0
+    objects: int = 0
+    active_batches: int = 0
+    started_at: float = 0.0
+    """Seconds since the epoch; tells one process from the next with the same id."""
+    leaving: bool = False
+    """The worker is stopping: it takes no more batches."""
+
+
+class Registry:
+    """The heartbeats seen, and when."""
+
+    def __init__(self, *, timeout_seconds: float) -> None:
+        self._timeout = timeout_seconds
+        self._seen: dict[str, tuple[Heartbeat, float]] = {}
+
+    def record(self, heartbeat: Heartbeat, now: float) -> None:
+        """Note a heartbeat at a time of a monotonic clock."""
+        self._seen[heartbeat.id] = (heartbeat, now)
+
+    def forget(self, worker_id: str) -> None:
+        """Drop a worker that is gone for good."""
+        self._seen.pop(worker_id, None)
+
+    def all(self) -> list[Heartbeat]:
+        """Return the last heartbeat of every worker known, by id."""
+        return [heartbeat for _, (heartbeat, _) in sorted(self._seen.items())]
+
+    def live(self, now: float) -> list[Heartbeat]:
+        """Return the workers that sent one within the timeout and do not leave, by id."""
+        return [
+            heartbeat
+            for _, (heartbeat, seen) in sorted(self._seen.items())
+            if now - seen < self._timeout and not heartbeat.leaving
+        ]
+
+
+def next_placement(current: PlacementMap, live: Iterable[Heartbeat]) -> PlacementMap | None:
+    """Return the map at the next epoch if the live workers differ from the current map's; none if they do not."""
+    members = tuple(Member(id=worker.id, url=worker.url, weight=max(worker.capacity / _GIB, 1e-9)) for worker in live)
+    return None if members == current.members else PlacementMap(epoch=current.epoch + 1, members=members)

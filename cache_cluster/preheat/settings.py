@@ -1,0 +1,101 @@
+"""What can be set, grouped by part. Built once at the edge (CLI, environment) and passed down."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+
+COORDINATOR_PORT = 19999
+DATA_PORT = 28080
+
+
+def _process_name(kind: str) -> str:
+    return f"{kind}-{socket.gethostname()}-{os.getpid()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """How to reach NATS JetStream."""
+
+    url: str = field(default="nats://127.0.0.1:4222", repr=False)
+    """May hold credentials; kept out of ``repr`` and so out of logs."""
+    replicas: int = 1
+    """Copies of each stream and bucket: 1 on one node, 3 in a cluster."""
+    connect_seconds: float = 30.0
+    """How long a starting process waits for the engine."""
+    request_seconds: float = 10.0
+    """Deadline of one publish or state change; an election of a new stream leader takes up to 10 s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerSettings:
+    """How jobs run."""
+
+    max_running: int = 8
+    """Jobs that one coordinator runs at once; more are WAITING."""
+    job_lease_seconds: float = 10.0
+    """A job whose owner is silent this long is taken over. Short enough not to be noticed, long against a pause."""
+    result_lease_seconds: float = 30.0
+    """A result that its reader did not acknowledge this long is delivered again."""
+    worker_timeout_seconds: float = 10.0
+    """A worker without a heartbeat this long has left: five heartbeats. A restarted one keeps its share."""
+    listing_attempts: int = 5
+    """Tries to go on with a listing that the under store broke off, with a pause that doubles from one second."""
+    probe_seconds: float = 15.0
+    """Deadline of the look at the first object with which a submit is checked."""
+    no_worker_seconds: float = 120.0
+    """A running job fails when there was no live worker this long."""
+    open_batches_per_worker: int = 8
+    """Batches with a worker before planning pauses: enough to hide the round trip, little to plan again."""
+    batch_bytes: int = 256 << 20
+    """A batch ends at this many bytes, so that large objects spread and progress moves."""
+    retention_seconds: float = 7 * 86400.0
+    """How long an ended job is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoordinatorSettings:
+    """One coordinator process."""
+
+    id: str = field(default_factory=lambda: _process_name("coordinator"))
+    host: str = "127.0.0.1"
+    port: int = COORDINATOR_PORT
+    public_url: str = ""
+    """How others reach it, in links; by default ``http://host:port``."""
+    engine: EngineSettings = EngineSettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
+
+    @property
+    def url(self) -> str:
+        """The base URL of links to this coordinator."""
+        return self.public_url or f"http://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """One worker process."""
+
+    id: str
+    """Stable over restarts: placement hashes it."""
+    data_dir: Path
+    """Where the page store lives; one worker's alone."""
+    capacity: int = 50 << 30
+    """Bytes of cached data."""
+    host: str = "127.0.0.1"
+    port: int = DATA_PORT
+    public_url: str = ""
+    """How others reach its data port; by default ``http://host:port``."""
+    engine: EngineSettings = EngineSettings()
+    heartbeat_seconds: float = 2.0
+    batch_lease_seconds: float = 10.0
+    """A batch is delivered again when its worker was silent this long."""
+    concurrent_batches: int = 2
+    """Batches in work at once: while one waits for its slowest object the next goes on."""
+    concurrent_fetches: int = 32
+    """Objects of one batch in flight at once; more gains nothing on two cores (reference: data-plane measurements)."""
+    fetch_attempts: int = 3
+    """Tries of one object whose error is retryable."""
+    drain_seconds: float = 10.0
+    """How long a stopping worker lets the batches in work end."""

@@ -1,0 +1,116 @@
+"""The pack files of one directory: objects one after the other, nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from pathlib import Path
+
+from preheat.errors import CorruptPage
+from preheat.store._faults import disk_faults
+
+_MAX_OPEN_FILES = 256
+_LOST = (errno.EIO, errno.ENOENT)
+
+
+class _OpenFile:
+    """An open pack. It is closed when the last thread that uses it lets go of it, hence not in the middle of a call."""
+
+    def __init__(self, path: Path, flags: int) -> None:
+        self._descriptor = os.open(path, flags, 0o644)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def read(self, offset: int, size: int) -> bytes:
+        pieces: list[bytes] = []
+        while size and (piece := os.pread(self._descriptor, size, offset)):  # one call reads 2 GiB at most
+            pieces.append(piece)
+            offset, size = offset + len(piece), size - len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def write(self, data: memoryview, offset: int) -> None:
+        while data:
+            written = os.pwrite(self._descriptor, data, offset)
+            data, offset = data[written:], offset + written
+
+
+class PackFiles:
+    """Creates, writes, reads and removes packs by number; safe to use from several threads."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._open: OrderedDict[int, _OpenFile] = OrderedDict()
+        self._lock = threading.Lock()
+        with disk_faults(directory):
+            directory.mkdir(exist_ok=True)
+
+    def sizes(self) -> dict[int, int]:
+        """Return the bytes of each pack by number, in order."""
+        with disk_faults(self._directory):
+            found = {int(path.stem): path.stat().st_size for path in self._directory.glob("[0-9]*.pack")}
+        return dict(sorted(found.items()))
+
+    def create(self, number: int) -> None:
+        """Create an empty pack.
+
+        Raises:
+            StoreFull, StoreError: the disk refused.
+        """
+        path = self._path(number)
+        with disk_faults(path), self._lock:
+            self._keep(number, _OpenFile(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+
+    def write(self, number: int, data: bytearray | memoryview, offset: int) -> None:
+        """Write bytes at an offset.
+
+        Raises:
+            StoreFull, StoreError: the disk refused; some of the bytes may stand there.
+        """
+        with disk_faults(self._directory):
+            self._file(number).write(memoryview(data), offset)
+
+    def read(self, number: int, offset: int, size: int) -> bytes:
+        """Return bytes; fewer if the pack ends before.
+
+        Raises:
+            CorruptPage: the pack is gone or its disk cannot read it.
+            StoreError: it cannot be opened now.
+        """
+        with disk_faults(self._directory):
+            try:
+                return self._file(number).read(offset, size)
+            except OSError as error:
+                if error.errno in _LOST:
+                    raise CorruptPage(f"{self._path(number)}: {error.strerror}.") from error
+                raise
+
+    def remove(self, number: int) -> None:
+        """Unlink a pack; a thread that reads it now still can."""
+        path = self._path(number)
+        with disk_faults(path), self._lock:
+            self._open.pop(number, None)
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of the open files."""
+        with self._lock:
+            self._open.clear()
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{number:08d}.pack"
+
+    def _file(self, number: int) -> _OpenFile:
+        with self._lock:
+            file = self._open.get(number)
+            if file is None:
+                return self._keep(number, _OpenFile(self._path(number), os.O_RDWR))
+            self._open.move_to_end(number)
+            return file
+
+    def _keep(self, number: int, file: _OpenFile) -> _OpenFile:
+        self._open[number] = file
+        if len(self._open) > _MAX_OPEN_FILES:
+            self._open.popitem(last=False)
+        return file

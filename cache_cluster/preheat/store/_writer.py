@@ -1,0 +1,124 @@
+"""The writer that the stores share: it counts and checksums, its sink keeps the bytes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import Protocol, Self
+
+from preheat.errors import StoreError, StoreFull, VersionChanged
+from preheat.store._base import CachedObject
+from preheat.store._pages import PageChecksums
+from preheat.units import human_size
+
+
+class Sink(Protocol):
+    """Where the bytes of one object go until it is published."""
+
+    def write(self, data: memoryview) -> None:
+        """Keep the next bytes; the caller may reuse their memory afterwards."""
+        ...
+
+    def publish(self, item: CachedObject) -> None:
+        """Make the object visible."""
+        ...
+
+    def discard(self) -> None:
+        """Forget the bytes."""
+        ...
+
+
+class BufferSink:
+    """Collects a small object in memory and hands it over as one piece."""
+
+    def __init__(self, publish: Callable[[CachedObject, bytearray], None]) -> None:
+        self._publish = publish
+        self._buffer = bytearray()
+
+    def write(self, data: memoryview) -> None:
+        """Copy the bytes into the buffer."""
+        self._buffer += data
+
+    def publish(self, item: CachedObject) -> None:
+        """Hand the whole object over."""
+        self._publish(item, self._buffer)
+
+    def discard(self) -> None:
+        """Free the buffer."""
+        self._buffer = bytearray()
+
+
+def announce(path: str, *, etag: str, size: int, last_modified: float, job_id: str) -> CachedObject:
+    """Return what is known of an object before its bytes came."""
+    return CachedObject(
+        path=path,
+        etag=etag,
+        size=size,
+        last_modified=last_modified,
+        job_id=job_id,
+        cached_at=0.0,
+        checksums=(),
+    )
+
+
+class Writer:
+    """An :class:`~preheat.store.ObjectWriter` over a sink."""
+
+    def __init__(self, sink: Sink, announced: CachedObject, *, capacity: int) -> None:
+        self._sink = sink
+        self._announced = announced
+        self._capacity = capacity
+        self._checksums = PageChecksums()
+        self._received = 0
+        self._open = True
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Add bytes; those beyond the announced size are only counted, and :meth:`commit` refuses them.
+
+        Raises:
+            StoreFull: the object does not fit even after eviction.
+            StoreError: the disk refused the bytes, or the writer or its store is closed.
+        """
+        self._check_open()
+        size = self._announced.size
+        if size > self._capacity:
+            path, room = self._announced.path, human_size(self._capacity)
+            raise StoreFull(f"{path} has {human_size(size)}, more than the whole page store ({room}).")
+        view = memoryview(data)
+        if expected := view[: max(size - self._received, 0)]:
+            self._sink.write(expected)
+            self._checksums.update(expected)
+        self._received += len(view)
+
+    def commit(self) -> CachedObject:
+        """Publish the object in place of any older version.
+
+        Raises:
+            VersionChanged: fewer or more bytes were appended than the size that was announced.
+            StoreFull: the object does not fit even after eviction.
+            StoreError: the disk refused the object, or the writer or its store is closed.
+        """
+        self._check_open()
+        if self._received != self._announced.size:
+            path, size = self._announced.path, self._announced.size
+            raise VersionChanged(f"{path} was announced with {size} bytes, but {self._received} came.")
+        item = replace(self._announced, cached_at=time.time(), checksums=self._checksums.values())
+        self._sink.publish(item)
+        self._open = False
+        return item
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._open:
+            self._open = False
+            self._sink.discard()
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise StoreError(f"The writer of {self._announced.path} is closed.", remedy="Open a new writer.")

@@ -1,0 +1,261 @@
+"""One client's connection to the data port: requests are answered in order, and memory stays bounded.
+
+- What can be answered at once is answered within ``data_received``. For the rest a task runs, and nothing more is read
+  from the socket meanwhile; what was read already waits in a queue, no longer than one read of the socket holds.
+- A body goes out a page at a time, and waits while the transport's buffer is full.
+- A body that cannot be finished ends with the connection, never with other bytes in its place.
+- ``deadline`` is when the server aborts the connection: an idle one, a head that does not arrive, a client that does
+  not read. While a task fetches from the under store there is none here: the fetch has its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import cast
+
+import httptools
+
+from preheat.errors import InvalidRequest, PreheatError
+from preheat.logs import get_logger
+from preheat.worker._endpoints import Endpoints, Stream
+from preheat.worker._http import HeadTooLarge, Request, problem_answer
+
+log = get_logger("data_server")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """Limits of the data port."""
+
+    file_roots: tuple[str, ...] = ()
+    """Absolute directories whose files may be read on a reader's behalf. Without any, ``file://`` paths are served only
+    when a job has cached them: otherwise whoever reaches the port could read the worker's machine."""
+    max_head_bytes: int = 16 << 10
+    """A request's line and headers. A key of 1,024 bytes takes 3 KiB when percent-encoded."""
+    head_seconds: float = 10.0
+    """For a whole head to arrive, from its first byte."""
+    idle_seconds: float = 75.0
+    """Between two requests of a connection: longer than clients keep theirs, so that they close first."""
+    stall_seconds: float = 60.0
+    """For a client that reads nothing of what it asked for."""
+    linger_seconds: float = 2.0
+    """For a refused client to read why before the connection is reset under it."""
+    drain_seconds: float = 5.0
+    """For answers under way when the server stops."""
+
+
+class Connection(asyncio.Protocol):
+    """The server's side of one connection; ``httptools`` calls the ``on_`` methods."""
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        settings: ServerSettings,
+        *,
+        opened: Callable[[Connection], None],
+        closed: Callable[[Connection], None],
+    ) -> None:
+        self._endpoints = endpoints
+        self._settings = settings
+        self._opened = opened
+        self._closed = closed
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._parser = httptools.HttpRequestParser(self)
+        self._queue: deque[Request | PreheatError] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._input_ended = False
+        self._heads_begun = 0
+        self._in_head = False
+        self._head_bytes = self._field_bytes = 0
+        self.deadline = inf
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits for its answer."""
+        return self._task is not None or bool(self._queue)
+
+    def finish(self) -> None:
+        """Close after the answers under way."""
+        self._input_ended = True
+        self._serve()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    # What the transport tells.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._opened(self)
+        self._expect_within(self._settings.idle_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - part of the protocol
+        self._closed(self)
+        if self._task:
+            self._task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        if self._input_ended:
+            return
+        head = self._heads_begun if self._in_head else None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:  # HTTP/1.1 goes on being spoken, for this one answer
+            self._input_ended = True
+        except httptools.HttpParserError as error:
+            self._refuse(InvalidRequest(f"This is not an HTTP request: {error}."))
+        if self._in_head and head == self._heads_begun:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._settings.max_head_bytes:
+                self._refuse(self._too_large())
+        self._serve()
+
+    def eof_received(self) -> bool:
+        self._input_ended = True
+        return self.busy
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+        self._expect_within(self._settings.stall_seconds)
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+        if self._task:
+            self.deadline = inf
+        else:
+            self._expect_within(self._settings.idle_seconds)
+            self._serve()
+
+    # What the parser tells.
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._heads_begun += 1
+        self._head_bytes = self._field_bytes = 0
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._expect_within(self._settings.head_seconds)
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        self._field_bytes += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._field_bytes += len(name) + len(value)
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        has_body = self._headers.get("content-length", "0") != "0" or "transfer-encoding" in self._headers
+        if self._field_bytes > self._settings.max_head_bytes:
+            self._refuse(self._too_large())
+        elif has_body:
+            self._refuse(InvalidRequest("A request with a body is not taken here."))
+
+    def on_message_complete(self) -> None:
+        self._in_head = False
+        if self._input_ended:
+            return
+        keep_alive = self._parser.should_keep_alive()
+        self._queue.append(
+            Request(
+                method=self._parser.get_method().decode("ascii"),
+                target=self._url.decode("latin-1"),
+                headers=self._headers,
+                keep_alive=keep_alive,
+            )
+        )
+        self._input_ended = not keep_alive
+
+    # The answers.
+
+    def _serve(self) -> None:
+        """Answer what has been read, up to the first request that has to wait."""
+        while self._queue and self._task is None and self._writable.is_set():
+            request = self._queue.popleft()
+            if isinstance(request, PreheatError):
+                self._transport.write(problem_answer(request).encode(head_only=False, keep_alive=False))
+                self._linger()
+                return
+            self._answer(request)
+        if self.busy:
+            self._transport.pause_reading()
+        elif self._input_ended:
+            self._transport.close()
+        else:
+            self._transport.resume_reading()
+
+    def _answer(self, request: Request) -> None:
+        try:
+            answer = self._endpoints.answer_now(request)
+        except PreheatError as error:
+            answer = _problem(error, request)
+        if answer is not None:
+            self._transport.write(answer)
+            self._expect_within(self._settings.idle_seconds)
+            return
+        self.deadline = inf
+        self._task = self._loop.create_task(self._answer_later(request))
+        self._task.add_done_callback(self._answered)
+
+    async def _answer_later(self, request: Request) -> None:
+        try:
+            answer = await self._endpoints.answer(request)
+        except PreheatError as error:
+            answer = _problem(error, request)
+        if isinstance(answer, Stream):
+            await self._stream(answer)
+        else:
+            self._transport.write(answer)
+
+    async def _stream(self, answer: Stream) -> None:
+        self._transport.writelines((answer.head, answer.first))
+        missing = answer.length - len(answer.first)
+        await self._writable.wait()
+        async for page in answer.rest:
+            self._transport.write(page)
+            missing -= len(page)
+            await asyncio.sleep(0)  # a client as fast as this loop must not keep it from the others
+            await self._writable.wait()
+        if missing:
+            raise ConnectionError(f"{missing} bytes of the body are missing.")
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if task.cancelled():
+            self._transport.abort()
+        elif error := task.exception():
+            log.warning("An answer was broken off.", action="answer_broken", error=repr(error))
+            self._transport.abort()
+        else:
+            self._expect_within(self._settings.idle_seconds)
+            self._serve()
+
+    def _refuse(self, error: PreheatError) -> None:
+        """Answer what came before, then say why nothing more is answered."""
+        if not self._input_ended:
+            self._input_ended = True
+            self._queue.append(error)
+
+    def _linger(self) -> None:
+        """Let the client read the answer: closing with unread input would reset the connection and lose it."""
+        self._expect_within(self._settings.linger_seconds)
+        self._transport.write_eof()
+        self._transport.resume_reading()
+
+    def _too_large(self) -> HeadTooLarge:
+        return HeadTooLarge(f"The request's head has more than {self._settings.max_head_bytes} bytes.")
+
+    def _expect_within(self, seconds: float) -> None:
+        self.deadline = self._loop.time() + seconds
+
+
+def _problem(error: PreheatError, request: Request) -> bytes:
+    return problem_answer(error).encode(head_only=request.is_head, keep_alive=request.keep_alive)

@@ -1,0 +1,170 @@
+"""The coordinator's API as values: what to send, what an answer means, whether to try again. No I/O.
+
+:mod:`airflow_preheat.hooks` sends these with requests, :mod:`airflow_preheat.async_hooks` with aiohttp.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from math import ceil
+from typing import Any, Literal
+from urllib.parse import quote
+
+from airflow_preheat._endpoint import Endpoint
+from airflow_preheat.exceptions import (
+    PreheatError,
+    PreheatJobNotFoundError,
+    PreheatRequestError,
+    PreheatUnavailableError,
+    PreheatUnreachableError,
+)
+from airflow_preheat.jobs import JobSpec
+
+MAX_WAIT = 60.0
+"""Seconds that the coordinator lets a request wait at most."""
+UNTIL_ENDED = 2**31 - 1
+"""A revision that no job reaches: a request that waits for a later one is answered when the job ends."""
+
+_RETRY_DELAYS = (0.25, 0.5, 1.0, 2.0)
+_UNAVAILABLE = frozenset({429, 502, 503, 504})
+_NOT_THE_REQUEST = frozenset({408, 409, 412, 425})
+"""Client errors that another attempt may not meet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """One request to the coordinator."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    repeatable: bool = True
+    """Whether sending it twice has the effect of sending it once."""
+    wait: float = 0.0
+    """Seconds that it asks the coordinator to wait before it answers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """What came back."""
+
+    status: int
+    reason: str
+    body: bytes
+
+
+def submit(spec: JobSpec, idempotency_key: str | None) -> Call:
+    """Submit a job; it may be repeated only with an idempotency key."""
+    headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+    return Call(method="POST", path="/v1/jobs", body=spec.as_json(), headers=headers, repeatable=bool(idempotency_key))
+
+
+def get_job(job_id: str, *, wait: float, after: int | None) -> Call:
+    """Read a job; with ``wait``, once it has ended or has a revision after ``after``."""
+    seconds = ceil(min(wait, MAX_WAIT))
+    query = {"wait": str(seconds)} if seconds > 0 else {}
+    if seconds > 0 and after is not None:
+        query["after"] = str(after)
+    return Call(method="GET", path=_job_path(job_id), query=query, wait=seconds)
+
+
+def stop_job(job_id: str) -> Call:
+    """Stop a job; stopping one that has ended changes nothing."""
+    return Call(method="POST", path=f"{_job_path(job_id)}/stop")
+
+
+def list_jobs(*, state: str | None, limit: int, cursor: str | None) -> Call:
+    """Read one page of jobs, the newest first."""
+    query = {"limit": str(limit), "state": state, "cursor": cursor}
+    return Call(
+        method="GET",
+        path="/v1/jobs",
+        query={name: value for name, value in query.items() if value is not None},
+    )
+
+
+def list_workers() -> Call:
+    """Read the workers and the epoch of their placement."""
+    return Call(method="GET", path="/v1/workers")
+
+
+def headers(endpoint: Endpoint, call: Call) -> dict[str, str]:
+    """Return the headers of a request, the token among them."""
+    authorization = {"Authorization": f"Bearer {endpoint.token}"} if endpoint.token else {}
+    return {"Accept": "application/json", **authorization, **call.headers}
+
+
+def retry_delay(call: Call, attempt: int) -> float | None:
+    """Return the seconds to wait after the failed attempt ``attempt`` (from 0), or ``None`` to give up."""
+    return _RETRY_DELAYS[attempt] if call.repeatable and attempt < len(_RETRY_DELAYS) else None
+
+
+def decode(endpoint: Endpoint, call: Call, reply: Reply) -> dict[str, Any]:
+    """Return the answer's JSON object.
+
+    Raises:
+        PreheatRequestError: the coordinator refused the request, or what answered is no coordinator.
+        PreheatUnavailableError: it cannot serve the request now.
+        PreheatJobNotFoundError: it does not know the job.
+        PreheatError: any other error.
+    """
+    document = _json_object(reply.body)
+    if reply.status >= HTTPStatus.BAD_REQUEST:
+        raise _error(endpoint, call, reply, document or {})
+    if document is None or reply.status >= HTTPStatus.MULTIPLE_CHOICES:
+        raise PreheatRequestError(
+            f"{call.method} {endpoint.url}{call.path} was answered with HTTP {reply.status} and without a "
+            f"JSON object. Does the Airflow connection {endpoint.conn_id!r} lead to a Preheat coordinator?"
+        )
+    return document
+
+
+def unreachable(endpoint: Endpoint, cause: Exception) -> PreheatUnreachableError:
+    """Describe that no answer came at all."""
+    certificate = ", and its CA certificate" if endpoint.url.startswith("https:") else ""
+    return PreheatUnreachableError(
+        f"No Preheat coordinator answers at {endpoint.url} ({_root(cause)}). Start one with `preheat up`, "
+        f"or correct the Airflow connection {endpoint.conn_id!r}{certificate}."
+    )
+
+
+def _job_path(job_id: str) -> str:
+    return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _error(endpoint: Endpoint, call: Call, reply: Reply, problem: Mapping[str, Any]) -> PreheatError:
+    # Only a problem document is quoted: the page of a proxy may hold anything.
+    said = " ".join(str(problem[name]).strip() for name in ("detail", "remedy") if problem.get(name))
+    message = said or f"{call.method} {endpoint.url}{call.path} was answered with HTTP {reply.status} {reply.reason}."
+    if reply.status == HTTPStatus.UNAUTHORIZED and not said:
+        message += f" Put a valid token into the password of the Airflow connection {endpoint.conn_id!r}."
+    return _error_type(reply.status, str(problem.get("code")))(message)
+
+
+def _error_type(status: int, code: str) -> type[PreheatError]:
+    if code == "job_not_found":
+        return PreheatJobNotFoundError
+    if status in _UNAVAILABLE:
+        return PreheatUnavailableError
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _NOT_THE_REQUEST:
+        return PreheatError
+    return PreheatRequestError
+
+
+def _root(error: BaseException) -> str:
+    while (deeper := error.__cause__ or error.__context__) is not None:
+        error = deeper
+    return str(error) or type(error).__name__

@@ -1,0 +1,112 @@
+"""The coordinator's API for triggers: :mod:`airflow_preheat.hooks` without a blocking call."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from itertools import count
+from types import TracebackType
+from typing import Any, Self, cast
+
+import aiohttp
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_preheat import _client
+from airflow_preheat._endpoint import DEFAULT_CONN_ID, Endpoint
+from airflow_preheat._watch import JobEvent, JobWatch
+from airflow_preheat.exceptions import PreheatError, PreheatUnavailableError
+from airflow_preheat.jobs import Job, progress
+
+
+class PreheatAsyncHook(BaseHook):
+    """Speaks to a Preheat coordinator from an event loop; use it with ``async with``.
+
+    Args:
+        preheat_conn_id: the Airflow connection of the coordinator.
+    """
+
+    def __init__(self, preheat_conn_id: str = DEFAULT_CONN_ID) -> None:
+        super().__init__()
+        self.preheat_conn_id = preheat_conn_id
+
+    async def __aenter__(self) -> Self:
+        self._endpoint = Endpoint.from_connection(await get_async_connection(self.preheat_conn_id))
+        connector = aiohttp.TCPConnector(ssl=await _tls(self._endpoint))
+        self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    async def get_job(self, job_id: str, *, wait: float = 0.0, after: int | None = None) -> Job:
+        """Return a job; see :meth:`airflow_preheat.hooks.PreheatHook.get_job`."""
+        return cast("Job", await self._send(_client.get_job(job_id, wait=wait, after=after)))
+
+    async def wait_for_job(self, watch: JobWatch) -> JobEvent:
+        """Wait until the job has ended, its deadline has passed or the coordinator is away for too long."""
+        while (wait := watch.next_wait(polled_at := time.time())) > 0:
+            try:
+                job = await self.get_job(watch.job_id, wait=wait, after=_client.UNTIL_ENDED)
+            except PreheatError as error:
+                event = watch.missed(error, time.time())
+            else:
+                self.log.info("Preheat job %s is %s", job["id"], progress(job))
+                event = watch.seen(job)
+            if event is not None:
+                return event
+            await asyncio.sleep(watch.pause(polled_at, time.time()))
+        return watch.expired()
+
+    async def stop(self, job_id: str) -> Job:
+        """Stop a job and return it; batches that have begun are finished first."""
+        return cast("Job", await self._send(_client.stop_job(job_id)))
+
+    async def _send(self, call: _client.Call) -> dict[str, Any]:
+        for attempt in count():
+            try:
+                return _client.decode(self._endpoint, call, await self._exchange(call))
+            except PreheatUnavailableError as error:
+                delay = _client.retry_delay(call, attempt)
+                if delay is None:
+                    raise
+                self.log.warning("%s Trying again in %s s.", error, delay)
+            await asyncio.sleep(delay)
+        raise AssertionError("count() has no end")
+
+    async def _exchange(self, call: _client.Call) -> _client.Reply:
+        endpoint = self._endpoint
+        timeout = aiohttp.ClientTimeout(
+            total=endpoint.request_timeout + call.wait, sock_connect=endpoint.connect_timeout
+        )
+        try:
+            async with self._session.request(
+                call.method,
+                f"{endpoint.url}{call.path}",
+                params=call.query,
+                json=call.body,
+                headers=_client.headers(endpoint, call),
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                body = await response.read()
+                return _client.Reply(status=response.status, reason=response.reason or "", body=body)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _client.unreachable(endpoint, error) from error
+
+
+async def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
+    if not endpoint.verify_tls:
+        return False
+    if endpoint.ca_cert is None:
+        return True
+    try:
+        return await asyncio.to_thread(ssl.create_default_context, cafile=endpoint.ca_cert)
+    except OSError as error:
+        raise _client.unreachable(endpoint, OSError(f"ca_cert={endpoint.ca_cert!r}: {error}")) from error

@@ -1,0 +1,149 @@
+"""The coordinator's API for tasks."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from itertools import count
+from typing import Any, cast
+
+import requests
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_preheat import _client
+from airflow_preheat._endpoint import DEFAULT_CONN_ID, Endpoint
+from airflow_preheat._watch import JobEvent, JobWatch
+from airflow_preheat.exceptions import PreheatError, PreheatUnavailableError
+from airflow_preheat.jobs import Job, JobSpec, progress
+
+
+class PreheatHook(BaseHook):
+    """Speaks to a Preheat coordinator.
+
+    A request that can be repeated safely is tried again for a few seconds if the coordinator cannot be
+    reached or answers 429, 502, 503 or 504. Proxies and ``.netrc`` of the environment are not used: the
+    coordinator is an internal service, and its token comes from the connection only.
+
+    Args:
+        preheat_conn_id: the Airflow connection of the coordinator.
+    """
+
+    conn_name_attr = "preheat_conn_id"
+    default_conn_name = DEFAULT_CONN_ID
+    conn_type = "preheat"
+    hook_name = "Preheat"
+
+    def __init__(self, preheat_conn_id: str = DEFAULT_CONN_ID) -> None:
+        super().__init__()
+        self.preheat_conn_id = preheat_conn_id
+
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        """The coordinator's address, read from the Airflow connection once."""
+        return Endpoint.from_connection(self.get_connection(self.preheat_conn_id))
+
+    def get_conn(self) -> requests.Session:
+        """Return an HTTP session with the connection's TLS settings; close it after use.
+
+        One for each request, so that ``on_kill`` may send from a signal handler while a poll is under way.
+        """
+        session = requests.Session()
+        session.trust_env = False
+        session.verify = (self.endpoint.ca_cert or True) if self.endpoint.verify_tls else False
+        return session
+
+    def submit(self, spec: JobSpec, idempotency_key: str | None = None) -> Job:
+        """Submit a job, or attach to the one with the same type and paths that runs.
+
+        Args:
+            spec: what to do.
+            idempotency_key: submits with one key make one job; only a submit with a key is tried again.
+
+        Raises:
+            PreheatRequestError: the coordinator refused it, e.g. because there is no such bucket.
+            PreheatUnavailableError: no worker is live, or the under store or the coordinator does not answer.
+        """
+        return cast("Job", self._send(_client.submit(spec, idempotency_key)))
+
+    def get_job(self, job_id: str, *, wait: float = 0.0, after: int | None = None) -> Job:
+        """Return a job.
+
+        Args:
+            job_id: the job.
+            wait: seconds to wait for its end, at most 60.
+            after: answer earlier, as soon as the job's revision is greater than this.
+
+        Raises:
+            PreheatJobNotFoundError: the coordinator does not know it.
+            PreheatUnavailableError: the coordinator does not answer.
+        """
+        return cast("Job", self._send(_client.get_job(job_id, wait=wait, after=after)))
+
+    def wait_for_job(self, watch: JobWatch) -> JobEvent:
+        """Wait until the job has ended, its deadline has passed or the coordinator is away for too long."""
+        while (wait := watch.next_wait(polled_at := time.time())) > 0:
+            try:
+                job = self.get_job(watch.job_id, wait=wait, after=_client.UNTIL_ENDED)
+            except PreheatError as error:
+                event = watch.missed(error, time.time())
+            else:
+                self.log.info("Preheat job %s is %s", job["id"], progress(job))
+                event = watch.seen(job)
+            if event is not None:
+                return event
+            time.sleep(watch.pause(polled_at, time.time()))
+        return watch.expired()
+
+    def stop(self, job_id: str) -> Job:
+        """Stop a job and return it; batches that have begun are finished first."""
+        return cast("Job", self._send(_client.stop_job(job_id)))
+
+    def list_jobs(self, *, state: str | None = None, limit: int = 50, cursor: str | None = None) -> dict[str, Any]:
+        """Return ``{"jobs": [...], "next": cursor or None}``, the newest job first."""
+        return self._send(_client.list_jobs(state=state, limit=limit, cursor=cursor))
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Return the workers with their capacity, use and whether they are live."""
+        return cast("list[dict[str, Any]]", self._send(_client.list_workers())["workers"])
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Return whether the coordinator answers and has a live worker, and a sentence about it."""
+        try:
+            workers = self.workers()
+        except PreheatError as error:
+            return False, str(error)
+        live = sum(bool(worker["live"]) for worker in workers)
+        remedy = "" if live else " Start one with `preheat worker`."
+        return (
+            live > 0,
+            f"The coordinator at {self.endpoint.url} has {live} live of {len(workers)} workers.{remedy}",
+        )
+
+    def _send(self, call: _client.Call) -> dict[str, Any]:
+        for attempt in count():
+            try:
+                return _client.decode(self.endpoint, call, self._exchange(call))
+            except PreheatUnavailableError as error:
+                delay = _client.retry_delay(call, attempt)
+                if delay is None:
+                    raise
+                self.log.warning("%s Trying again in %s s.", error, delay)
+            time.sleep(delay)
+        raise AssertionError("count() has no end")
+
+    def _exchange(self, call: _client.Call) -> _client.Reply:
+        endpoint = self.endpoint
+        try:
+            with self.get_conn() as session:
+                response = session.request(
+                    call.method,
+                    f"{endpoint.url}{call.path}",
+                    params=call.query,
+                    json=call.body,
+                    headers=_client.headers(endpoint, call),
+                    timeout=(endpoint.connect_timeout, endpoint.request_timeout + call.wait),
+                    allow_redirects=False,
+                )
+        except OSError as error:  # requests' own errors, and a CA certificate that cannot be read
+            raise _client.unreachable(endpoint, error) from error
+        return _client.Reply(status=response.status_code, reason=response.reason, body=response.content)

@@ -1,0 +1,157 @@
+"""Jobs as the coordinator's API has them, and what the provider tells people and DAGs about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+from airflow_preheat.exceptions import PreheatRequestError
+
+JobState = Literal["WAITING", "RUNNING", "VERIFYING", "SUCCEEDED", "FAILED", "STOPPED"]
+ENDED: frozenset[JobState] = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
+
+_KIB = 1024
+_THREE_DIGITS = 100
+_SHOWN_FAILURES = 5
+
+
+class Tally(TypedDict):
+    """A count of objects and of their bytes."""
+
+    files: int
+    bytes: int
+
+
+class Failure(TypedDict):
+    """An object that could not be loaded."""
+
+    path: str
+    size: int
+    code: str
+    message: str
+
+
+class Job(TypedDict):
+    """The fields of the answer to ``GET /v1/jobs/{id}`` that the provider reads."""
+
+    id: str
+    type: str
+    paths: list[str]
+    state: JobState
+    listed: Tally
+    loaded: Tally
+    skipped: Tally
+    failed: Tally
+    remaining: Tally
+    hotFraction: float
+    datasetVersion: str | None
+    listingDone: bool
+    failures: list[Failure]
+    reason: str
+    url: str
+    attached: bool
+
+
+class JobSummary(TypedDict):
+    """What a task returns: small enough for XCom and for an asset event."""
+
+    job_id: str
+    url: str
+    paths: list[str]
+    files: int
+    bytes: int
+    loaded: int
+    skipped: int
+    failed: int
+    hot_fraction: float
+    dataset_version: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobSpec:
+    """What to ask the coordinator for."""
+
+    type: Literal["load", "free"]
+    paths: Sequence[str]
+    options: Mapping[str, int | str | bool | None]
+    """By their names in the API; those that are ``None`` are left to the coordinator's defaults."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the body of ``POST /v1/jobs``."""
+        options = {name: value for name, value in self.options.items() if value is not None}
+        return {"type": self.type, "paths": list(self.paths), "options": options}
+
+
+def summarize(job: Job) -> JobSummary:
+    """Return the part of a job that is worth keeping after it."""
+    return {
+        "job_id": job["id"],
+        "url": job["url"],
+        "paths": job["paths"],
+        "files": job["listed"]["files"],
+        "bytes": job["listed"]["bytes"],
+        "loaded": job["loaded"]["files"],
+        "skipped": job["skipped"]["files"],
+        "failed": job["failed"]["files"],
+        "hot_fraction": job["hotFraction"],
+        "dataset_version": job["datasetVersion"],
+    }
+
+
+def progress(job: Job) -> str:
+    """Return a line for the task's log, e.g. ``RUNNING: 900 of 1797 files, 98.0 KiB of 197 KiB``."""
+    done = {key: job["loaded"][key] + job["skipped"][key] for key in ("files", "bytes")}
+    listed = job["listed"]
+    more = "" if job["listingDone"] else ", still listing"
+    failed = f", {job['failed']['files']} failed" if job["failed"]["files"] else ""
+    return (
+        f"{job['state']}: {done['files']} of {listed['files']} files, "
+        f"{human_size(done['bytes'])} of {human_size(listed['bytes'])}{failed}{more}"
+    )
+
+
+def explain(job: Job) -> str:
+    """Return why a job ended without success: the coordinator's reason, the counts and the first failures."""
+    listing = [f"  {item['path']}: {item['message']} ({item['code']})" for item in job["failures"][:_SHOWN_FAILURES]]
+    hidden = job["failed"]["files"] - len(listing)
+    more = [f"  and {hidden} more; see {job['url']}"] if listing and hidden > 0 else []
+    headline = f"Preheat job {job['id']} for {', '.join(job['paths'])} ended {progress(job)}. {job['reason']}"
+    return "\n".join([headline.strip(), *listing, *more])
+
+
+def human_size(size: float) -> str:
+    """Return a size in IEC units, e.g. ``1.46 GiB``."""
+    if size < _KIB:
+        return f"{size:.0f} B"
+    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        size /= _KIB
+        if size < _KIB or unit == "PiB":
+            break
+    return f"{size:.3g} {unit}" if size < _THREE_DIGITS else f"{size:.0f} {unit}"
+
+
+def as_int(name: str, value: int | str | None) -> int | None:
+    """Read a number that may come from a template; an empty text is no number.
+
+    Raises:
+        PreheatRequestError: it is not a whole number.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        return int(value)
+    except ValueError as error:
+        raise PreheatRequestError(f"{name}={value!r} is not a whole number.") from error
+
+
+def as_bool(name: str, value: object) -> bool:
+    """Read a switch that may come from a template.
+
+    Raises:
+        PreheatRequestError: it is neither true nor false.
+    """
+    text = str(value).strip().lower()
+    if text not in ("true", "false"):
+        raise PreheatRequestError(f"{name}={value!r} is not a switch. Write true or false.")
+    return text == "true"

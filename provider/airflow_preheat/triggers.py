@@ -1,0 +1,87 @@
+"""What waits for a job while its task is deferred."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_preheat._watch import JobWatch
+from airflow_preheat.exceptions import PreheatError
+
+
+class PreloadTrigger(BaseTrigger):
+    """Waits until a job has ended, and fires once with a :class:`~airflow_preheat._watch.JobEvent`.
+
+    Its arguments hold no secret: they stand in Airflow's database.
+
+    Args:
+        job_id: the job.
+        preheat_conn_id: the Airflow connection of the coordinator.
+        deadline: seconds since the epoch; absolute, since the trigger may be moved to another triggerer.
+        poll_interval: seconds between two lines of progress in the log; the job's end is noticed at once.
+        outage_tolerance: seconds that the coordinator may be away before the wait is given up.
+        cancel_on_kill: stop the job if a user marks the task as failed or succeeded, or clears it. Only
+            Airflow 3.3 and later tell the trigger.
+    """
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        preheat_conn_id: str,
+        deadline: float,
+        poll_interval: float,
+        outage_tolerance: float,
+        cancel_on_kill: bool,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.job_id = job_id
+        self.preheat_conn_id = preheat_conn_id
+        self.deadline = deadline
+        self.poll_interval = poll_interval
+        self.outage_tolerance = outage_tolerance
+        self.cancel_on_kill = cancel_on_kill
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class and the arguments to make the trigger again, JSON primitives only."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "job_id": self.job_id,
+                "preheat_conn_id": self.preheat_conn_id,
+                "deadline": self.deadline,
+                "poll_interval": self.poll_interval,
+                "outage_tolerance": self.outage_tolerance,
+                "cancel_on_kill": self.cancel_on_kill,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait for the job; a coordinator that restarts meanwhile is waited for as well."""
+        from airflow_preheat.async_hooks import PreheatAsyncHook  # noqa: PLC0415 - workers defer without aiohttp
+
+        watch = JobWatch(
+            job_id=self.job_id,
+            deadline=self.deadline,
+            poll_interval=self.poll_interval,
+            outage_tolerance=self.outage_tolerance,
+        )
+        async with PreheatAsyncHook(self.preheat_conn_id) as hook:
+            event = await hook.wait_for_job(watch)
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Stop the job, if it can be done: the task has ended for its user either way."""
+        from airflow_preheat.async_hooks import PreheatAsyncHook  # noqa: PLC0415 - workers defer without aiohttp
+
+        if not self.cancel_on_kill:
+            return
+        try:
+            async with PreheatAsyncHook(self.preheat_conn_id) as hook:
+                await hook.stop(self.job_id)
+        except PreheatError as error:
+            self.log.warning("Preheat job %s could not be stopped: %s", self.job_id, error)
+        else:
+            self.log.info("Preheat job %s was told to stop.", self.job_id)

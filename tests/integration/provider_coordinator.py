@@ -1,0 +1,167 @@
+"""A coordinator as far as the provider sees one: HTTP on loopback, with jobs made from ``tests/contract/job.json``.
+
+It runs in threads, so that tests can drive the synchronous and the asynchronous side of the provider alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Condition, Thread
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+CONTRACT_JOB: dict[str, Any] = json.loads((Path(__file__).parents[1] / "contract" / "job.json").read_text())
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+PATIENCE = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """One request that the coordinator got."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+@dataclass(kw_only=True)
+class Coordinator:
+    """Its state; tests read it and change it."""
+
+    url: str = ""
+    received: list[Received] = field(default_factory=list)
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refusals: deque[tuple[int, bytes]] = field(default_factory=deque)
+    first_state: str = "RUNNING"
+    closing: bool = False
+    changed: Condition = field(default_factory=Condition)
+
+    def refuse(self, status: int, *, times: int = 1, body: bytes | None = None, **problem: str) -> None:
+        """Answer the next requests with a problem document, or with a body that is none."""
+        self.refusals.extend([(status, json.dumps(problem).encode() if body is None else body)] * times)
+
+    def update(self, job_id: str, **fields: Any) -> None:
+        """Change a job, as the cluster would, and answer those who wait for it."""
+        with self.changed:
+            job = self.jobs[job_id]
+            job.update(fields, revision=job["revision"] + 1)
+            self.changed.notify_all()
+
+    def close(self) -> None:
+        """Send those home who wait."""
+        with self.changed:
+            self.closing = True
+            self.changed.notify_all()
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a request has brought about a condition."""
+        with self.changed:
+            assert self.changed.wait_for(condition, timeout=PATIENCE), "the coordinator waited in vain"
+
+    def sent(self, method: str, suffix: str = "") -> list[Received]:
+        """Return the requests of one kind."""
+        return [item for item in self.received if item.method == method and item.path.endswith(suffix)]
+
+    def answer(self, request: Received) -> tuple[int, bytes]:
+        """Serve one request."""
+        with self.changed:
+            self.received.append(request)
+            self.changed.notify_all()
+            if self.refusals:
+                return self.refusals.popleft()
+            status, document = self._route(request)
+            if self.closing:
+                status, document = 503, {"detail": "The coordinator shuts down."}
+            return status, json.dumps(document).encode()
+
+    def _route(self, request: Received) -> tuple[int, dict[str, Any]]:
+        match [request.method, *request.path.strip("/").split("/")]:
+            case ["POST", "v1", "jobs"]:
+                return self._submit(request)
+            case ["GET", "v1", "jobs"]:
+                return 200, {"jobs": list(self.jobs.values())[::-1], "next": None}
+            case ["GET", "v1", "jobs", job_id] if job_id in self.jobs:
+                return 200, self._wait(self.jobs[job_id], request.query)
+            case ["POST", "v1", "jobs", job_id, "stop"] if job_id in self.jobs:
+                return 200, self._stop(self.jobs[job_id])
+            case ["GET", "v1", "workers"]:
+                return 200, {
+                    "epoch": 1,
+                    "workers": [{"id": "worker-0", "live": True}, {"id": "worker-1", "live": False}],
+                }
+        return 404, {"code": "job_not_found", "detail": f"There is no job at {request.path}.", "remedy": "List them."}
+
+    def _submit(self, request: Received) -> tuple[int, dict[str, Any]]:
+        key = request.headers.get("idempotency-key")
+        for job in self.jobs.values():
+            if key is not None and job["key"] == key:
+                return 200, {**job, "attached": True}
+        job_id = f"job-{len(self.jobs) + 1}"
+        job = deepcopy(CONTRACT_JOB) | {
+            "id": job_id,
+            "type": request.body["type"],
+            "paths": request.body["paths"],
+            "state": self.first_state,
+            "url": f"{self.url}/jobs/{job_id}",
+            "key": key,
+        }
+        self.jobs[job_id] = job
+        return 201, job
+
+    def _wait(self, job: dict[str, Any], query: dict[str, str]) -> dict[str, Any]:
+        wait, after = float(query.get("wait", 0)), int(query.get("after", -1))
+        self.changed.wait_for(lambda: self.closing or job["state"] in ENDED or job["revision"] > after, timeout=wait)
+        return job
+
+    def _stop(self, job: dict[str, Any]) -> dict[str, Any]:
+        if job["state"] not in ENDED:
+            job.update(state="STOPPED", reason="Somebody stopped it.", revision=job["revision"] + 1)
+            self.changed.notify_all()
+        return job
+
+
+@contextmanager
+def running(coordinator: Coordinator, port: int = 0) -> Iterator[Coordinator]:
+    """Serve a coordinator on a free port of the loopback interface."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _serve(self) -> None:
+            url = urlsplit(self.path)
+            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            request = Received(
+                method=self.command,
+                path=url.path,
+                query=dict(parse_qsl(url.query)),
+                headers={name.lower(): value for name, value in self.headers.items()},
+                body=json.loads(content or b"{}"),
+            )
+            status, body = coordinator.answer(request)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = _serve  # noqa: N815 - the names that http.server looks for
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+            """Keep quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        coordinator.url = f"http://127.0.0.1:{server.server_port}"
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield coordinator
+        finally:
+            coordinator.close()
+            server.shutdown()
+            thread.join(PATIENCE)

@@ -1,0 +1,317 @@
+"""The operators against a coordinator over real HTTP; ``tests/e2e`` runs them inside Airflow."""
+
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, TaskDeferralTimeout, TaskDeferred
+from airflow.sdk.execution_time.context import OutletEventAccessors
+from tests.integration.provider_coordinator import CONTRACT_JOB, Coordinator, running
+
+from airflow_preheat import _client
+from airflow_preheat.assets import warm_asset
+from airflow_preheat.exceptions import (
+    PreheatDeadlineError,
+    PreheatError,
+    PreheatJobFailedError,
+    PreheatJobNotFoundError,
+    PreheatJobStoppedError,
+    PreheatRequestError,
+    PreheatUnavailableError,
+    PreheatUnreachableError,
+)
+from airflow_preheat.operators import FreeOperator, PreloadOperator
+
+TOKEN = "s3cret-token"
+PATH = "s3://datasets/digits/"
+PATIENCE = 30.0
+
+
+@dataclass
+class TaskInstance:
+    """The part of Airflow's task instance that the operators use."""
+
+    id: str = "0198-ti"
+    try_number: int = 1
+    map_index: int = -1
+    xcoms: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
+    def xcom_pull(self, *, key: str, map_indexes: int) -> Any:
+        assert map_indexes == self.map_index
+        return self.xcoms.get(key)
+
+
+class StateStore(dict[str, Any]):
+    """Airflow 3.3's task state store, in memory."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+
+@pytest.fixture
+def coordinator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Coordinator]:
+    monkeypatch.setattr(_client, "_RETRY_DELAYS", (0.0,))
+    with running(Coordinator()) as coordinator:
+        connect(monkeypatch, coordinator.url)
+        yield coordinator
+
+
+@pytest.fixture
+def context() -> dict[str, Any]:
+    return {"ti": TaskInstance(), "outlet_events": OutletEventAccessors(), "task_state_store": StateStore()}
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    connection = {"conn_type": "preheat", "password": TOKEN, "extra": {"url": url, "connect_timeout": 1}}
+    monkeypatch.setenv("AIRFLOW_CONN_PREHEAT_DEFAULT", json.dumps(connection))
+
+
+def preload(**arguments: Any) -> PreloadOperator:
+    return PreloadOperator(**({"task_id": "warm", "path": PATH, "deferrable": True} | arguments))
+
+
+def submit(operator: PreloadOperator, context: dict[str, Any]) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    return deferred.value
+
+
+def event(status: str, **fields: Any) -> dict[str, Any]:
+    return {"status": status, "job_id": "job-1", "message": "The reason.", "job": None} | fields
+
+
+def summary() -> dict[str, Any]:
+    keys = {"job_id": "job-1", "url": "u", "paths": [PATH], "files": 1797, "bytes": 201264, "loaded": 1790}
+    return keys | {"skipped": 7, "failed": 0, "hot_fraction": 1.0, "dataset_version": CONTRACT_JOB["datasetVersion"]}
+
+
+def test_it_submits_what_it_was_told_and_defers(coordinator, context):
+    operator = preload(replicas="2", verify="false", bandwidth="100MiB", batch_size=50, file_filter_regex="")
+
+    deferral = submit(operator, context)
+
+    assert coordinator.received[0].body == {
+        "type": "load",
+        "paths": [PATH],
+        "options": {"replicas": 2, "verify": False, "skipIfExists": True, "bandwidth": "100MiB", "batchSize": 50},
+    }
+    assert (deferral.trigger.job_id, deferral.method_name, deferral.timeout) == ("job-1", "execute_complete", None)
+    assert operator.job_id == "job-1"
+    assert context["ti"].xcoms == {"job_id": "job-1", "job_url": f"{coordinator.url}/jobs/job-1"}
+    assert context["task_state_store"] == {"job_id": "job-1"}
+
+
+def test_it_works_without_the_task_state_store_of_airflow_3_3(coordinator, context):
+    del context["task_state_store"]
+
+    assert submit(preload(), context).trigger.job_id == "job-1"
+
+
+def test_one_try_makes_one_job_and_the_next_try_another(coordinator, context):
+    assert submit(preload(), context).trigger.job_id == submit(preload(), context).trigger.job_id == "job-1"
+
+    context["ti"].try_number = 2
+    assert submit(preload(), context).trigger.job_id == "job-2"
+    keys = [request.headers["idempotency-key"] for request in coordinator.received]
+    assert keys == ["airflow-0198-ti-1", "airflow-0198-ti-1", "airflow-0198-ti-2"]
+
+
+def test_a_job_that_has_ended_already_needs_no_deferral(coordinator, context):
+    coordinator.first_state = "SUCCEEDED"
+
+    assert preload().execute(context)["job_id"] == "job-1"
+
+
+def test_a_trigger_that_cannot_be_stored_fails_before_the_submit(coordinator, context):
+    with pytest.raises(TypeError, match="timedelta"):
+        preload(poll_interval=timedelta(seconds=5)).execute(context)
+    assert coordinator.received == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "seconds"),
+    [
+        ({}, 7 * 86400),
+        ({"deadline": timedelta(hours=2)}, 7200),
+        ({"execution_timeout": timedelta(hours=1)}, 3600),
+        ({"deadline": timedelta(hours=2), "execution_timeout": timedelta(hours=1)}, 3600),
+    ],
+)
+def test_every_wait_has_a_deadline(coordinator, context, monkeypatch, limits, seconds):
+    monkeypatch.setattr("airflow_preheat.operators.time.time", lambda: 1000.0)
+
+    assert submit(preload(**limits), context).trigger.deadline == 1000.0 + seconds
+
+
+def test_the_end_of_the_job_returns_a_summary_and_describes_the_outlets(context):
+    outlets = [warm_asset(PATH), warm_asset("s3://datasets/other/")]
+
+    result = preload(outlets=outlets).execute_complete(context, event("succeeded", job=summary()))
+
+    assert result == summary()
+    for asset in outlets:
+        extra = context["outlet_events"][asset].extra
+        assert extra == summary() | {"path": PATH}
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("failed", PreheatJobFailedError),
+        ("stopped", PreheatJobStoppedError),
+        ("lost", PreheatJobNotFoundError),
+        ("unavailable", PreheatUnavailableError),
+        ("error", PreheatError),
+    ],
+)
+def test_a_job_without_success_fails_the_task_with_its_reason(coordinator, context, status, error):
+    with pytest.raises(PreheatError, match="The reason.") as caught:
+        preload(outlets=[warm_asset(PATH)]).execute_complete(context, event(status))
+
+    assert type(caught.value) is error
+    assert not isinstance(caught.value, AirflowFailException)
+    assert coordinator.received == []
+
+
+def test_a_passed_deadline_stops_the_job_and_fails_the_task(coordinator, context):
+    submit(preload(), context)
+
+    with pytest.raises(PreheatDeadlineError, match="The reason."):
+        preload().execute_complete(context, event("deadline"))
+    assert coordinator.jobs["job-1"]["state"] == "STOPPED"
+
+
+@pytest.mark.parametrize(
+    "odd", [None, {}, {"status": "success"}, {"status": "succeeded"}, {"status": "x", "job_id": "j"}]
+)
+def test_an_event_of_another_kind_is_refused(context, odd):
+    with pytest.raises(PreheatError, match="does not know"):
+        preload().execute_complete(context, odd)
+
+
+@pytest.mark.parametrize(("reason", "error"), [("Trigger timeout", TaskDeferralTimeout), ("Boom", TaskDeferralError)])
+def test_a_broken_trigger_leaves_no_job_without_a_waiter(coordinator, context, reason, error):
+    submit(preload(), context)
+
+    with pytest.raises(error):
+        preload().resume_execution("__fail__", {"error": reason}, context)
+    assert coordinator.jobs["job-1"]["state"] == "STOPPED"
+
+
+def test_a_kill_stops_the_job(coordinator, context):
+    operator = preload()
+    submit(operator, context)
+
+    operator.on_kill()
+
+    assert coordinator.jobs["job-1"]["state"] == "STOPPED"
+
+
+def test_a_kill_leaves_the_job_alone_if_told_so_and_before_there_is_one(coordinator, context):
+    preload().on_kill()
+    operator = preload(cancel_on_kill=False)
+    submit(operator, context)
+    operator.on_kill()
+
+    assert not coordinator.sent("POST", "/stop")
+
+
+def test_without_deferral_it_waits_here(coordinator, context):
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(preload(deferrable=False).execute, context)
+        coordinator.wait_until(lambda: bool(coordinator.sent("GET")))
+        coordinator.update("job-1", state="SUCCEEDED")
+        result = waiting.result(PATIENCE)
+
+    assert result["dataset_version"] == CONTRACT_JOB["datasetVersion"]
+
+
+def test_without_deferral_a_failure_is_explained_with_the_first_files(coordinator, context):
+    failures = [{"path": "s3://datasets/digits/1.png", "size": 1, "code": "access_denied", "message": "Denied."}]
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(preload(deferrable=False).execute, context)
+        coordinator.wait_until(lambda: bool(coordinator.sent("GET")))
+        coordinator.update("job-1", state="FAILED", reason="1 file failed.", failures=failures)
+        error = waiting.exception(PATIENCE)
+
+    assert type(error) is PreheatJobFailedError
+    assert "1 file failed." in str(error)
+    assert "s3://datasets/digits/1.png: Denied. (access_denied)" in str(error)
+
+
+def test_without_deferral_a_passed_deadline_stops_the_job(coordinator, context):
+    with pytest.raises(PreheatDeadlineError, match="job-1"):
+        preload(deferrable=False, deadline=timedelta(seconds=0.5)).execute(context)
+
+    assert coordinator.jobs["job-1"]["state"] == "STOPPED"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (400, "invalid_path", PreheatRequestError),
+        (404, "bucket_not_found", PreheatRequestError),
+        (502, "origin_unavailable", PreheatUnavailableError),
+        (503, "no_live_worker", PreheatUnavailableError),
+    ],
+)
+def test_a_refused_submit_fails_with_detail_and_remedy(coordinator, context, status, code, error):
+    coordinator.refuse(status, times=9, code=code, detail="What is wrong.", remedy="What to do.")
+
+    with pytest.raises(PreheatError, match="What is wrong. What to do.") as caught:
+        preload().execute(context)
+
+    assert type(caught.value) is error
+    assert isinstance(caught.value, AirflowFailException) is (error is PreheatRequestError), "a retry cannot help"
+
+
+def test_an_unreachable_coordinator_is_named_with_the_next_step(context, coordinator, monkeypatch):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        connect(monkeypatch, f"http://127.0.0.1:{holder.getsockname()[1]}")
+
+        with pytest.raises(PreheatUnreachableError, match="preheat up"):
+            preload().execute(context)
+
+
+def test_values_that_cannot_be_used_fail_without_a_retry(coordinator, context):
+    with pytest.raises(AirflowFailException, match="replicas='two'"):
+        preload(replicas="two").execute(context)
+
+
+def test_free_submits_a_free_job(coordinator, context):
+    coordinator.first_state = "SUCCEEDED"
+
+    FreeOperator(task_id="free", path=[PATH, "s3://datasets/b/"], deferrable=True).execute(context)
+
+    assert coordinator.received[0].body == {"type": "free", "paths": [PATH, "s3://datasets/b/"], "options": {}}
+
+
+def test_the_token_is_in_no_log_xcom_trigger_or_event(coordinator, context, caplog, capfd):
+    asset = warm_asset(PATH)
+    operator = preload(outlets=[asset])
+
+    with caplog.at_level(logging.DEBUG):
+        deferral = submit(operator, context)
+        operator.execute_complete(context, event("succeeded", job=summary()))
+
+    logged = caplog.text + capfd.readouterr().out
+    stored = [context["ti"].xcoms, context["outlet_events"][asset].extra, deferral.trigger.serialize()]
+    assert "job-1" in logged
+    assert TOKEN not in logged + json.dumps(stored)
+
+
+def test_templates_reach_every_argument_that_a_form_offers():
+    fields = set(PreloadOperator.template_fields)
+
+    assert PreloadOperator.template_fields[0] == "preheat_conn_id"
+    assert {"path", "replicas", "verify", "skip_if_exists", "bandwidth", "batch_size", "file_filter_regex"} <= fields

@@ -1,0 +1,234 @@
+"""The trigger against a coordinator over real HTTP, in an event loop that must not block."""
+
+import asyncio
+import json
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from airflow.sdk.module_loading import import_string
+from airflow.sdk.serde import deserialize, serialize
+from tests.integration.provider_coordinator import CONTRACT_JOB, Coordinator, running
+
+from airflow_preheat import _client
+from airflow_preheat.triggers import PreloadTrigger
+
+TOKEN = "s3cret-token"
+PATIENCE = 30.0
+
+
+@pytest.fixture
+def coordinator() -> Iterator[Coordinator]:
+    with running(Coordinator(jobs={"job-1": CONTRACT_JOB | {"id": "job-1", "state": "RUNNING"}})) as coordinator:
+        yield coordinator
+
+
+@pytest.fixture(autouse=True)
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    monkeypatch.setattr(_client, "_RETRY_DELAYS", (0.0,))
+
+    def connect(url: str, **extra: object) -> None:
+        connection = {"conn_type": "preheat", "password": TOKEN, "extra": {"url": url, "connect_timeout": 1, **extra}}
+        monkeypatch.setenv("AIRFLOW_CONN_PREHEAT_DEFAULT", json.dumps(connection))
+
+    return connect
+
+
+def trigger(**changes: Any) -> PreloadTrigger:
+    arguments = {
+        "job_id": "job-1",
+        "preheat_conn_id": "preheat_default",
+        "deadline": time.time() + PATIENCE,
+        "poll_interval": 20.0,
+        "outage_tolerance": PATIENCE,
+        "cancel_on_kill": True,
+    }
+    return PreloadTrigger(**(arguments | changes))
+
+
+async def fire(trigger: PreloadTrigger) -> dict[str, Any]:
+    async with asyncio.timeout(PATIENCE):
+        events = [event.payload async for event in trigger.run()]
+    assert len(events) == 1
+    json.dumps(events[0])
+    return events[0]
+
+
+async def while_waiting(coordinator: Coordinator, waiter: PreloadTrigger, change: Callable[[], None]) -> dict[str, Any]:
+    """Fire a trigger, and change the coordinator once the trigger polls it."""
+    task = asyncio.create_task(fire(waiter))
+    await asyncio.to_thread(coordinator.wait_until, lambda: bool(coordinator.sent("GET", "/job-1")))
+    change()
+    return await task
+
+
+def test_it_survives_airflows_serialisation_without_secrets():
+    original = trigger(cancel_on_kill=False)
+    path, arguments = original.serialize()
+
+    restored = import_string(path)(**deserialize(serialize(json.loads(json.dumps(arguments)))))
+
+    assert type(restored) is PreloadTrigger
+    assert restored.serialize() == original.serialize()
+    assert TOKEN not in json.dumps(original.serialize())
+
+
+@pytest.mark.parametrize(
+    ("state", "status"), [("SUCCEEDED", "succeeded"), ("FAILED", "failed"), ("STOPPED", "stopped")]
+)
+async def test_it_fires_as_soon_as_the_job_has_ended(coordinator, connect, state, status):
+    connect(coordinator.url)
+    started = time.monotonic()
+
+    event = await while_waiting(
+        coordinator, trigger(), lambda: coordinator.update("job-1", state=state, reason="The reason.")
+    )
+
+    assert time.monotonic() - started < 10, "it waited for the next poll"
+    assert (event["status"], event["job_id"]) == (status, "job-1")
+    assert event["job"]["dataset_version"] == CONTRACT_JOB["datasetVersion"]
+    assert ("The reason." in event["message"]) is (status != "succeeded")
+
+
+async def test_progress_of_the_job_does_not_make_it_poll_faster(coordinator, connect):
+    connect(coordinator.url)
+
+    def progress_then_end() -> None:
+        for _ in range(50):
+            coordinator.update("job-1", state="RUNNING")
+        coordinator.update("job-1", state="SUCCEEDED")
+
+    await while_waiting(coordinator, trigger(), progress_then_end)
+
+    assert len(coordinator.received) == 1
+    assert coordinator.received[0].query["wait"] == "20"
+
+
+async def test_it_sends_the_token_and_never_logs_it(coordinator, connect, caplog, capfd):
+    connect(coordinator.url)
+    coordinator.refuse(503, times=1, detail="Not now.")
+    coordinator.update("job-1", state="SUCCEEDED")
+
+    with caplog.at_level(logging.DEBUG):
+        event = await fire(trigger())
+    logged = caplog.text + capfd.readouterr().out
+
+    assert {request.headers["authorization"] for request in coordinator.received} == {f"Bearer {TOKEN}"}
+    assert TOKEN not in logged + json.dumps(event)
+    assert "Trying again" in logged
+
+
+async def test_the_event_loop_is_free_while_it_waits(coordinator, connect):
+    connect(coordinator.url)
+    late: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            late.append(time.monotonic() - before)
+
+    ticker = asyncio.create_task(tick())
+    await fire(trigger(deadline=time.time() + 1))
+    ticker.cancel()
+
+    assert len(late) > 20
+    assert max(late) < 0.7, "the loop stood still for most of the wait"
+
+
+async def test_it_gives_up_at_the_deadline(coordinator, connect):
+    connect(coordinator.url)
+
+    event = await fire(trigger(deadline=time.time() + 0.5))
+
+    assert (event["status"], event["job"]) == ("deadline", None)
+    assert "job-1" in event["message"]
+
+
+async def test_a_deadline_that_has_passed_while_nobody_ran_it_ends_the_wait_at_once(coordinator, connect):
+    connect(coordinator.url)
+
+    assert (await fire(trigger(deadline=time.time() - 60)))["status"] == "deadline"
+    assert coordinator.received == []
+
+
+async def test_an_outage_is_waited_out(coordinator, connect):
+    connect(coordinator.url)
+    coordinator.refuse(503, times=3, detail="Starting.")
+    coordinator.update("job-1", state="SUCCEEDED")
+
+    assert (await fire(trigger()))["status"] == "succeeded"
+    assert len(coordinator.received) == 4
+
+
+async def test_a_coordinator_that_restarts_is_found_again(connect):
+    with running(Coordinator(jobs={"job-1": CONTRACT_JOB | {"id": "job-1", "state": "RUNNING"}})) as first:
+        connect(first.url)
+        waiter = asyncio.create_task(fire(trigger()))
+        await asyncio.to_thread(first.wait_until, lambda: bool(first.received))
+    assert not waiter.done()
+
+    port = int(first.url.rpartition(":")[2])
+    with running(Coordinator(jobs={"job-1": CONTRACT_JOB | {"id": "job-1"}}), port):
+        assert (await waiter)["status"] == "succeeded"
+
+
+async def test_a_coordinator_that_stays_away_is_named(connect):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{holder.getsockname()[1]}"
+        connect(url)
+
+        event = await fire(trigger(outage_tolerance=0.0))
+
+    assert event["status"] == "unavailable"
+    assert url in event["message"]
+    assert "preheat up" in event["message"]
+
+
+async def test_a_job_that_the_coordinator_has_lost_is_reported(coordinator, connect):
+    connect(coordinator.url)
+
+    event = await fire(trigger(job_id="job-9"))
+
+    assert (event["status"], event["job_id"]) == ("lost", "job-9")
+
+
+async def test_a_kill_stops_the_job(coordinator, connect):
+    connect(coordinator.url)
+
+    await trigger().on_kill()
+
+    assert coordinator.jobs["job-1"]["state"] == "STOPPED"
+    assert coordinator.received[0].headers["authorization"] == f"Bearer {TOKEN}"
+
+
+async def test_a_kill_leaves_the_job_alone_if_told_so(coordinator, connect):
+    connect(coordinator.url)
+
+    await trigger(cancel_on_kill=False).on_kill()
+
+    assert coordinator.received == []
+
+
+async def test_a_kill_that_does_not_get_through_is_logged(connect, capfd):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        connect(f"http://127.0.0.1:{holder.getsockname()[1]}")
+
+        await trigger().on_kill()
+
+    assert "job-1 could not be stopped" in capfd.readouterr().out
+
+
+async def test_a_ca_certificate_that_cannot_be_read_is_named(coordinator, connect, capfd, tmp_path):
+    connect("https://127.0.0.1:1", ca_cert=str(tmp_path / "missing.pem"))
+
+    await trigger().on_kill()
+
+    logged = capfd.readouterr().out
+    assert "missing.pem" in logged
+    assert "CA certificate" in logged

@@ -1,0 +1,347 @@
+"""What every page store must do. A store's test module subclasses :class:`StoreConformance`."""
+
+from __future__ import annotations
+
+import random
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+
+import pytest
+from awscrt.checksums import crc32c
+
+from preheat.errors import CorruptPage, InvalidRequest, NotFound, StoreError, StoreFull, VersionChanged
+from preheat.store import PAGE_SIZE, CachedObject, PageStore
+
+MIB = 1 << 20
+A, B, C = "s3://bucket/a", "s3://bucket/b", "s3://bucket/c"
+StoreFactory = Callable[[int], PageStore]
+
+
+def content(size: int, seed: int = 0) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def put(store: PageStore, path: str, data: bytes, etag: str = "v1") -> CachedObject:
+    with store.writer(path, etag=etag, size=len(data), last_modified=1.5, job_id="job") as writer:
+        if data:
+            writer.append(data)
+        return writer.commit()
+
+
+def paths(store: PageStore, prefix: str = "") -> list[str]:
+    return [item.path for item in store.scan(prefix)]
+
+
+class StoreConformance(ABC):
+    @abstractmethod
+    def open_store(self, directory: Path, capacity: int) -> PageStore: ...
+
+    @abstractmethod
+    def flip_bit(self, store: PageStore, path: str, position: int) -> None:
+        """Damage one stored byte of an object behind the store's back."""
+
+    @pytest.fixture
+    def make_store(self, tmp_path: Path) -> Iterator[StoreFactory]:
+        with ExitStack() as stack:
+            yield lambda capacity: stack.enter_context(closing(self.open_store(tmp_path, capacity)))
+
+    @pytest.fixture
+    def store(self, make_store: StoreFactory) -> PageStore:
+        return make_store(64 * MIB)
+
+    # Publishing
+
+    def test_what_was_written_is_read(self, store: PageStore) -> None:
+        item = put(store, A, b"hello")
+        assert store.lookup(A) == item
+        assert (item.path, item.etag, item.size, item.last_modified, item.job_id) == (A, "v1", 5, 1.5, "job")
+        assert item.cached_at > 1e9
+        assert store.read(item) == b"hello"
+        usage = store.usage()
+        assert (usage.used, usage.objects, usage.evicted, usage.corrupt) == (5, 1, 0, 0)
+
+    def test_nothing_is_visible_before_the_commit(self, store: PageStore) -> None:
+        with store.writer(A, etag="v1", size=4, last_modified=0) as writer:
+            writer.append(b"1234")
+            assert store.lookup(A) is None
+            assert paths(store) == []
+            assert store.usage().objects == 0
+            writer.commit()
+        assert paths(store) == [A]
+
+    def test_leaving_without_commit_discards(self, store: PageStore) -> None:
+        with store.writer(A, etag="v1", size=4, last_modified=0) as writer:
+            writer.append(b"1234")
+        assert store.lookup(A) is None
+        assert store.usage().used == 0
+
+    def test_an_error_discards_and_keeps_the_old_version(self, store: PageStore) -> None:
+        old = put(store, A, b"old")
+        with suppress(ConnectionResetError), store.writer(A, etag="v2", size=4, last_modified=0) as writer:
+            writer.append(b"12")
+            raise ConnectionResetError
+        assert store.read(old) == b"old"
+
+    @pytest.mark.parametrize("pieces", [[], [b"123"], [b"123", b"45"], [b"12345", b"6"]])
+    def test_a_wrong_length_is_refused(self, store: PageStore, pieces: list[bytes]) -> None:
+        old = put(store, A, b"old")
+        with store.writer(A, etag="v2", size=4, last_modified=0) as writer:
+            for piece in pieces:
+                writer.append(piece)
+            with pytest.raises(VersionChanged, match=f"4 bytes, but {len(b''.join(pieces))} came"):
+                writer.commit()
+        assert store.read(old) == b"old"
+        assert store.usage().used == 3
+
+    def test_an_empty_object(self, store: PageStore) -> None:
+        item = put(store, A, b"")
+        assert item.checksums == ()
+        assert store.read(item) == b""
+        store.verify(item)
+        assert (store.usage().used, store.usage().objects) == (0, 1)
+
+    def test_an_object_of_several_pages_in_uneven_pieces(self, store: PageStore) -> None:
+        data = content(5 * PAGE_SIZE // 2 + 7)
+        with store.writer(A, etag="v1", size=len(data), last_modified=0) as writer:
+            for start in range(0, len(data), 700_001):
+                writer.append(memoryview(data)[start : start + 700_001])
+            item = writer.commit()
+        pages = [data[start : start + PAGE_SIZE] for start in range(0, len(data), PAGE_SIZE)]
+        assert item.checksums == tuple(crc32c(page) for page in pages)
+        assert store.read(item) == data
+        store.verify(item)
+
+    def test_appended_memory_may_be_reused(self, store: PageStore) -> None:
+        chunk = bytearray(b"1234")
+        with store.writer(A, etag="v1", size=8, last_modified=0) as writer:
+            writer.append(memoryview(chunk))
+            chunk[:] = b"5678"
+            writer.append(memoryview(chunk))
+            chunk[:] = b"xxxx"
+            item = writer.commit()
+        assert store.read(item) == b"12345678"
+
+    def test_a_writer_serves_one_object(self, store: PageStore) -> None:
+        with store.writer(A, etag="v1", size=1, last_modified=0) as writer:
+            writer.append(b"1")
+            writer.commit()
+            with pytest.raises(StoreError, match="closed"):
+                writer.append(b"2")
+            with pytest.raises(StoreError, match="closed"):
+                writer.commit()
+        assert paths(store) == [A]
+
+    # Versions
+
+    def test_a_new_version_replaces_the_old_one(self, store: PageStore) -> None:
+        old = put(store, A, b"old", "v1")
+        with store.writer(A, etag="v2", size=5, last_modified=0) as writer:
+            writer.append(b"newer")
+            assert store.read(old) == b"old"
+            new = writer.commit()
+        assert store.read(new) == b"newer"
+        with pytest.raises(VersionChanged, match="v2"):
+            store.read(old)
+        with pytest.raises(VersionChanged):
+            store.verify(old)
+        assert (store.usage().used, store.usage().objects) == (5, 1)
+
+    def test_the_same_etag_with_another_size_is_another_version(self, store: PageStore) -> None:
+        old = put(store, A, b"123")
+        put(store, A, b"1234")
+        with pytest.raises(VersionChanged):
+            store.read(old, 0, 3)
+
+    def test_the_same_version_written_again_is_the_same(self, store: PageStore) -> None:
+        item = put(store, A, b"same")
+        put(store, A, b"same")
+        assert store.read(item) == b"same"
+
+    def test_the_last_of_two_writers_wins(self, store: PageStore) -> None:
+        with (
+            store.writer(A, etag="v1", size=1, last_modified=0) as first,
+            store.writer(A, etag="v2", size=1, last_modified=0) as second,
+        ):
+            first.append(b"1")
+            second.append(b"2")
+            second.commit()
+            item = first.commit()
+        assert store.lookup(A) == item
+        assert store.read(item) == b"1"
+
+    # Reading
+
+    @pytest.mark.parametrize(
+        ("start", "end"),
+        [
+            (0, None),
+            (0, 1),
+            (5, 5),
+            (PAGE_SIZE - 1, PAGE_SIZE + 1),
+            (PAGE_SIZE, 2 * PAGE_SIZE),
+            (PAGE_SIZE, PAGE_SIZE),
+            (PAGE_SIZE + 3, 2 * PAGE_SIZE + 2),
+            (2 * PAGE_SIZE + 9, None),
+            (2 * PAGE_SIZE + 9, 9 * PAGE_SIZE),
+            (9 * PAGE_SIZE, None),
+            (7, 3),
+        ],
+    )
+    def test_ranges(self, store: PageStore, start: int, end: int | None) -> None:
+        data = content(2 * PAGE_SIZE + 10)
+        put(store, B, b"before")
+        item = put(store, A, data)
+        assert store.read(item, start, end) == data[start:end]
+
+    @pytest.mark.parametrize(("start", "end"), [(-1, None), (0, -1)])
+    def test_a_negative_bound_is_refused(self, store: PageStore, start: int, end: int | None) -> None:
+        with pytest.raises(InvalidRequest, match=f"range={start}-"):
+            store.read(put(store, A, b"1234"), start, end)
+
+    @pytest.mark.parametrize("check", ["read", "verify"])
+    def test_a_damaged_page_is_never_served(self, store: PageStore, check: str) -> None:
+        put(store, B, b"untouched")
+        item = put(store, A, content(2 * PAGE_SIZE))
+        self.flip_bit(store, A, PAGE_SIZE + 17)
+        assert store.read(item, 0, PAGE_SIZE) == content(2 * PAGE_SIZE)[:PAGE_SIZE]
+        with pytest.raises(CorruptPage, match=A):
+            store.read(item, PAGE_SIZE, PAGE_SIZE + 1) if check == "read" else store.verify(item)
+        assert paths(store) == [B]
+        assert store.usage().corrupt == 1
+        with pytest.raises(NotFound):
+            store.read(item)
+        assert store.read(put(store, A, b"again")) == b"again"
+
+    # Deleting and scanning
+
+    def test_delete(self, store: PageStore) -> None:
+        item = put(store, A, b"1234")
+        put(store, B, b"5")
+        assert store.delete(A)
+        assert not store.delete(A)
+        assert store.lookup(A) is None
+        with pytest.raises(NotFound):
+            store.read(item)
+        with pytest.raises(NotFound):
+            store.verify(item)
+        assert (store.usage().used, store.usage().objects, store.usage().evicted) == (1, 1, 0)
+
+    def test_scan_is_in_the_order_of_utf8_below_the_prefix(self, store: PageStore) -> None:
+        names = ["b/2", "b/10", "b", "bb", "B", "b/é", "b/\uffee", "b/\U0001f600", "a/1"]
+        for name in names:
+            put(store, f"s3://x/{name}", name.encode())
+        assert paths(store) == sorted((f"s3://x/{name}" for name in names), key=str.encode)
+        assert paths(store, "s3://x/b/1") == ["s3://x/b/10"]
+        assert paths(store, "s3://x/b/") == [f"s3://x/b/{end}" for end in ["10", "2", "é", "\uffee", "\U0001f600"]]
+        assert paths(store, "s3://y") == []
+
+    def test_scan_goes_on_while_others_write(self, store: PageStore) -> None:
+        for path in (A, B, C):
+            put(store, path, b"1")
+        scan = store.scan()
+        assert next(scan).path == A
+        store.delete(B)
+        put(store, "s3://bucket/d", b"1")
+        put(store, C, b"22", "v2")
+        rest = [(item.path, item.etag) for item in scan if item.path != "s3://bucket/d"]
+        assert rest == [(C, "v2")]
+
+    # Capacity
+
+    def test_the_oldest_make_room(self, make_store: StoreFactory) -> None:
+        store = make_store(100)
+        for path in (A, B):
+            put(store, path, b"x" * 50)
+        assert paths(store) == [A, B]
+        put(store, C, b"x" * 30)
+        assert paths(store) == [B, C]
+        assert (store.usage().capacity, store.usage().used, store.usage().evicted) == (100, 80, 1)
+
+    def test_a_store_may_be_filled_to_the_last_byte(self, make_store: StoreFactory) -> None:
+        store = make_store(100)
+        put(store, A, b"x" * 100)
+        assert store.usage().used == 100
+        put(store, B, b"y" * 100)
+        assert paths(store) == [B]
+
+    def test_what_is_larger_than_the_store_drops_nothing(self, make_store: StoreFactory) -> None:
+        store = make_store(100)
+        kept = put(store, A, b"x" * 60)
+        with store.writer(B, etag="v1", size=101, last_modified=0) as writer, pytest.raises(StoreFull):
+            writer.append(b"y")
+        assert store.read(kept) == b"x" * 60
+        assert store.usage().evicted == 0
+
+    def test_deleting_everything_makes_room(self, make_store: StoreFactory) -> None:
+        store = make_store(100)
+        for number in range(10):
+            put(store, A, b"x" * 90, f"v{number}")
+            assert store.delete(A)
+        put(store, B, b"x" * 100)
+        assert store.usage().evicted == 0
+
+    # Closing and threads
+
+    def test_close_discards_open_writers(self, store: PageStore) -> None:
+        with store.writer(A, etag="v1", size=4, last_modified=0) as writer:
+            writer.append(b"1234")
+            store.close()
+            with pytest.raises(StoreError, match="closed"):
+                writer.commit()
+        store.close()
+        assert store.lookup(A) is None
+        assert store.usage().objects == 0
+
+    def test_threads_write_different_objects(self, store: PageStore) -> None:
+        def work(number: int) -> CachedObject:
+            return put(store, f"s3://x/{number:03d}", content(number * 1013, number))
+
+        with ThreadPoolExecutor(8) as threads:
+            items = list(threads.map(work, range(200)))
+        assert list(store.scan()) == items
+        for number, item in enumerate(items):
+            assert store.read(item) == content(number * 1013, number)
+        assert store.usage().used == sum(range(200)) * 1013
+
+    def test_readers_never_see_a_wrong_byte_while_objects_come_and_go(self, make_store: StoreFactory) -> None:
+        store = make_store(30_000)
+        versions = {f"v{number}": content(2000 + number, number) for number in range(40)}
+        done = threading.Event()
+
+        def read() -> int:
+            good = 0
+            while True:
+                last_round = done.is_set()
+                for item in store.scan():
+                    with suppress(NotFound, VersionChanged):
+                        assert store.read(item) == versions[item.etag]
+                        good += 1
+                if last_round:
+                    return good
+
+        def write(seed: int) -> None:
+            chance = random.Random(seed)
+            for _ in range(150):
+                path, etag = f"s3://x/{chance.randrange(25)}", f"v{chance.randrange(40)}"
+                if chance.random() < 0.2:
+                    store.delete(path)
+                else:
+                    put(store, path, versions[etag], etag)
+
+        with ThreadPoolExecutor(4) as threads:
+            readers = [threads.submit(read) for _ in range(2)]
+            writers = [threads.submit(write, seed) for seed in range(2)]
+            try:
+                for writer in writers:
+                    writer.result(timeout=30)
+            finally:
+                done.set()
+            assert all(reader.result(timeout=30) for reader in readers)
+        usage = store.usage()
+        assert usage.corrupt == 0
+        assert usage.used == sum(item.size for item in store.scan()) <= usage.capacity
+        assert usage.objects == len(paths(store))

@@ -1,0 +1,167 @@
+"""Accounting: a history of windows, results in any order and number, and lost workers always adds up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preheat import accounting
+from preheat.jobs import (
+    Action,
+    Batch,
+    BatchResult,
+    FailedObject,
+    Job,
+    JobSpec,
+    JobState,
+    LoadOptions,
+    Progress,
+    Tally,
+)
+from preheat.placement import Member, PlacementMap
+from preheat.planning import PlannedBatch, Planner
+from preheat.versions import ObjectInfo
+
+WORKERS = ("worker-0", "worker-1", "worker-2")
+
+
+def objects(count: int, size: int = 10, first: int = 0) -> list[ObjectInfo]:
+    return [
+        ObjectInfo(key=f"k{number:05d}", size=size, etag="e", last_modified=0.0) for number in range(first, first + count)
+    ]
+
+
+def planned(number: int, entries: list[ObjectInfo], workers: tuple[str, ...] = ("worker-0",)) -> PlannedBatch:
+    batch = Batch(id=f"fetch-1-{number}", job_id="j", action=Action.FETCH, root="s3://b/", entries=tuple(entries))
+    return PlannedBatch(batch=batch, workers=workers)
+
+
+def result(batch: Batch, worker: str, *, skipped: int = 0, failed: int = 0) -> BatchResult:
+    entries = batch.entries
+    failures = tuple(
+        FailedObject(path=batch.root + entry.key, size=entry.size, code="x", message="m") for entry in entries[:failed]
+    )
+    rest = entries[failed + skipped :]
+    return BatchResult(
+        batch_id=batch.id,
+        job_id=batch.job_id,
+        worker=worker,
+        done=Tally(objects=len(rest), bytes=sum(entry.size for entry in rest)),
+        skipped=Tally(objects=skipped, bytes=sum(entry.size for entry in entries[failed : failed + skipped])),
+        failed=failures,
+    )
+
+
+def adds_up(progress: Progress) -> bool:
+    waiting = sum((batch.tally for batch in progress.open.values()), Tally())
+    return progress.remaining == waiting and progress.remaining.objects >= 0
+
+
+def test_a_result_is_counted_once():
+    item = planned(0, objects(5))
+    progress = accounting.record_window(Progress(), [item], cursor="k00004", version="v")
+    outcome = result(item.batch, "worker-0", skipped=2, failed=1)
+    progress, failed = accounting.record_result(progress, outcome)
+    assert (progress.done.objects, progress.skipped.objects, progress.failed.objects) == (2, 2, 1)
+    assert len(failed) == 1
+    again, nothing = accounting.record_result(progress, outcome)
+    assert (again, nothing) == (progress, ())
+
+
+def test_an_object_with_two_owners_counts_once():
+    item = planned(0, objects(5), workers=("worker-0", "worker-1"))
+    progress = accounting.record_window(Progress(), [item], cursor="c", version="v")
+    progress, _ = accounting.record_result(progress, result(item.batch, "worker-0", skipped=3))
+    assert progress.remaining.objects == 5
+    progress, failed = accounting.record_result(progress, result(item.batch, "worker-1", failed=1, skipped=4))
+    assert (progress.done.objects, progress.skipped.objects, progress.failed.objects) == (1, 3, 1)
+    assert [item.path for item in failed] == ["s3://b/k00000"]
+
+
+def test_results_of_strangers_are_ignored():
+    item = planned(0, objects(5))
+    progress = accounting.record_window(Progress(), [item], cursor="c", version="v")
+    for stranger in (result(planned(9, objects(5)).batch, "worker-0"), result(item.batch, "worker-2")):
+        assert accounting.record_result(progress, stranger) == (progress, ())
+
+
+@given(st.data())
+def test_any_history_adds_up(data: st.DataObject):
+    """Windows, results (late, twice, out of order) and lost workers: I7 and I4 hold after every step."""
+    progress, known = Progress(), []
+    for step in range(data.draw(st.integers(1, 25))):
+        before = progress
+        kind = data.draw(st.sampled_from(["window", "result", "lost"]))
+        if kind == "window":
+            workers = tuple(data.draw(st.lists(st.sampled_from(WORKERS), min_size=1, max_size=2, unique=True)))
+            items = [
+                planned(progress.batches + i, objects(data.draw(st.integers(1, 5)), first=step * 100 + i * 10), workers)
+                for i in range(data.draw(st.integers(1, 3)))
+            ]
+            known += items
+            progress = accounting.record_window(progress, items, cursor=f"{step:03d}", version="v")
+        elif kind == "result" and known:
+            item = data.draw(st.sampled_from(known))
+            failed = data.draw(st.integers(0, len(item.batch.entries)))
+            skipped = data.draw(st.integers(0, len(item.batch.entries) - failed))
+            outcome = result(item.batch, data.draw(st.sampled_from(WORKERS)), skipped=skipped, failed=failed)
+            progress, _ = accounting.record_result(progress, outcome)
+        elif kind == "lost":
+            for batch_id in accounting.lost_batches(progress, WORKERS[:2]):
+                lost = next(item for item in known if item.batch.id == batch_id)
+                moved = planned(progress.batches, list(lost.batch.entries), ("worker-1",))
+                known.append(moved)
+                progress = accounting.replace_batch(progress, batch_id, [moved])
+        assert adds_up(progress)
+        for name in ("listed", "done", "skipped", "failed"):
+            assert getattr(progress, name).objects >= getattr(before, name).objects
+
+
+def test_planning_puts_every_object_into_exactly_one_batch_of_its_owners():
+    placement = PlacementMap(members=tuple(Member(id=worker, url="") for worker in WORKERS))
+    spec = JobSpec(paths=("s3://b/",), options=LoadOptions(batch_size=7, replicas=2))
+    planner = Planner(
+        job_id="j", spec=spec, action=Action.FETCH, generation=3, bandwidth=None, batch_bytes=40
+    )
+    items = planner.plan(objects(500), root="s3://b/", placement=placement, first=12)
+    assert sorted(entry.key for item in items for entry in item.batch.entries) == [item.key for item in objects(500)]
+    assert [item.batch.id for item in items] == [f"fetch-3-{number}" for number in range(12, 12 + len(items))]
+    for item in items:
+        assert len(item.batch.entries) <= 4  # 40 bytes end a batch before 7 objects do
+        assert [entry.key for entry in item.batch.entries] == sorted(entry.key for entry in item.batch.entries)
+        for entry in item.batch.entries:
+            assert tuple(owner.id for owner in placement.owners(f"s3://b/{entry.key}", 2)) == item.workers
+
+
+def job(load: Progress, verification: Progress | None = None) -> Job:
+    spec = JobSpec(paths=("s3://b/p/",))
+    return Job(id="j", spec=spec, submitted_at=0.0, load=load, verification=verification)
+
+
+FIVE = Tally(objects=5, bytes=50)
+LOADED = Progress(listed=FIVE, done=FIVE, version="v1", listing_done=True)
+
+
+@pytest.mark.parametrize(
+    ("ended", "state", "reason"),
+    [
+        (job(LOADED), JobState.SUCCEEDED, ""),
+        (job(Progress(listing_done=True)), JobState.FAILED, "Nothing is listed below s3://b/p/"),
+        (job(replace(LOADED, done=Tally(), failed=FIVE)), JobState.FAILED, "5 of 5 files could not be loaded"),
+        (job(LOADED, LOADED), JobState.SUCCEEDED, ""),
+        (job(LOADED, replace(LOADED, done=Tally(), failed=FIVE)), JobState.FAILED, "5 of 5 files are not hot"),
+        (job(LOADED, replace(LOADED, version="v2")), JobState.FAILED, "changed at the origin"),
+    ],
+)
+def test_verdict(ended: Job, state: JobState, reason: str):
+    assert accounting.verdict(ended)[0] is state
+    assert reason in accounting.verdict(ended)[1]
+
+
+def test_the_record_names_a_hundred_failures_and_counts_all():
+    failed = tuple(FailedObject(path=f"s3://b/{n}", size=1, code="x", message="m") for n in range(150))
+    ended = accounting.record_failures(job(LOADED), failed)
+    assert len(accounting.record_failures(ended, failed).failures) == 100

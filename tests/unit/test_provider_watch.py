@@ -1,0 +1,75 @@
+"""The decisions of a wait, with no clock and no coordinator."""
+
+import pytest
+from tests.integration.provider_coordinator import CONTRACT_JOB
+
+from airflow_preheat._watch import JobWatch
+from airflow_preheat.exceptions import PreheatError, PreheatJobNotFoundError, PreheatUnreachableError
+
+
+@pytest.fixture
+def watch() -> JobWatch:
+    return JobWatch(job_id="j", deadline=1000.0, poll_interval=20.0, outage_tolerance=60.0)
+
+
+def job(state: str, **fields: object) -> dict:
+    return CONTRACT_JOB | {"state": state} | fields
+
+
+def test_a_poll_is_as_long_as_the_interval_and_ends_at_the_deadline(watch):
+    assert watch.next_wait(0.0) == 20.0
+    assert watch.next_wait(995.0) == 5.0
+    assert watch.next_wait(1000.0) == 0.0
+    assert watch.expired()["status"] == "deadline"
+
+
+def test_polls_that_are_answered_at_once_are_a_second_apart(watch):
+    assert watch.pause(100.0, 100.0) == 1.0
+    assert watch.pause(100.0, 120.0) == 0.0
+    assert watch.pause(999.9, 999.9) == pytest.approx(0.1)
+    assert watch.pause(1000.5, 1000.5) == 0.0
+
+
+@pytest.mark.parametrize("state", ["WAITING", "RUNNING", "VERIFYING"])
+def test_a_job_that_goes_on_is_waited_for(watch, state):
+    assert watch.seen(job(state)) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "status"), [("SUCCEEDED", "succeeded"), ("FAILED", "failed"), ("STOPPED", "stopped")]
+)
+def test_the_end_of_the_job_ends_the_wait(watch, state, status):
+    event = watch.seen(job(state, reason="Why."))
+
+    assert event["status"] == status
+    assert event["job_id"] == CONTRACT_JOB["id"]
+    assert event["job"]["files"] == 1797
+    assert ("Why." in event["message"]) is (state != "SUCCEEDED")
+
+
+def test_a_coordinator_may_be_away_for_as_long_as_it_is_tolerated(watch):
+    away = PreheatUnreachableError("Nobody answers.")
+
+    assert watch.missed(away, 100.0) is None
+    assert watch.missed(away, 159.0) is None
+    event = watch.missed(away, 160.0)
+    assert event["status"] == "unavailable"
+    assert "Nobody answers. Waited 60 s" in event["message"]
+
+
+def test_an_answer_in_between_starts_the_tolerance_anew(watch):
+    away = PreheatUnreachableError("Nobody answers.")
+
+    assert watch.missed(away, 100.0) is None
+    assert watch.seen(job("RUNNING")) is None
+    assert watch.missed(away, 159.0) is None
+    assert watch.missed(away, 200.0) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(PreheatJobNotFoundError("Gone."), "lost"), (PreheatError("Odd."), "error")]
+)
+def test_other_errors_end_the_wait_at_once(watch, error, status):
+    event = watch.missed(error, 0.0)
+
+    assert (event["status"], event["message"]) == (status, str(error))

@@ -1,0 +1,18 @@
+from pathlib import Path
+
+from tests.unit.store_conformance import StoreConformance
+
+from preheat.store import MemoryStore, PageStore
+from preheat.store._memory import _Held
+
+
+class TestMemoryStore(StoreConformance):
+    def open_store(self, directory: Path, capacity: int) -> PageStore:
+        return MemoryStore(capacity=capacity)
+
+    def flip_bit(self, store: PageStore, path: str, position: int) -> None:
+        assert isinstance(store, MemoryStore)
+        held = store._held[path]
+        data = bytearray(held.data)
+        data[position] ^= 1
+        store._held[path] = _Held(item=held.item, data=bytes(data))
