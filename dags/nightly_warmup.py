@@ -38,7 +38,8 @@ with DAG(
     schedule=CronTriggerTimetable("30 1 * * *", timezone="Europe/Berlin"),
     catchup=False,
     max_active_runs=1,
-    default_args={"retries": 2, "retry_delay": pendulum.duration(minutes=5)},
+    # A retry is cheap: it skips what is cached already.
+    default_args={"retries": 3, "retry_delay": pendulum.duration(seconds=30), "retry_exponential_backoff": True},
     doc_md=__doc__,
     tags=["preheat"],
 ):

@@ -11,14 +11,14 @@ import structlog
 def configure_logging(*, json: bool | None = None) -> None:
     """Write logs to standard error: for people on a terminal, as JSON lines otherwise (or as ``json`` says)."""
     as_json = json if json is not None else not sys.stderr.isatty()
-    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    # Plain tracebacks: the fancy ones print local variables, and with them secrets.
+    for_people = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
+            *([structlog.processors.format_exc_info, structlog.processors.JSONRenderer()] if as_json else [for_people]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

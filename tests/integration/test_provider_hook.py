@@ -96,7 +96,7 @@ def test_a_read_is_repeated_while_the_coordinator_is_unavailable(hook, coordinat
 def test_the_repetitions_are_bounded(hook, coordinator):
     coordinator.refuse(503, times=9, detail="No worker is live.", remedy="Start one.")
 
-    with pytest.raises(PreheatUnavailableError, match="No worker is live. Start one."):
+    with pytest.raises(PreheatUnavailableError, match=r"No worker is live. Start one."):
         hook.workers()
     assert len(coordinator.received) == 3
 
@@ -111,7 +111,7 @@ def test_a_submit_with_a_key_is_repeated_with_the_same_key(hook, coordinator):
 def test_a_submit_without_a_key_is_sent_once(hook, coordinator):
     coordinator.refuse(503, detail="Not now.")
 
-    with pytest.raises(PreheatUnavailableError, match="Not now."):
+    with pytest.raises(PreheatUnavailableError, match=r"Not now."):
         hook.submit(SPEC)
     assert len(coordinator.received) == 1
 
@@ -120,7 +120,7 @@ def test_a_submit_without_a_key_is_sent_once(hook, coordinator):
 def test_what_the_user_got_wrong_is_not_repeated_and_is_explained(hook, coordinator, status, code):
     coordinator.refuse(status, code=code, detail="path='x': no.", remedy="Write s3://.")
 
-    with pytest.raises(PreheatRequestError, match="path='x': no. Write s3://."):
+    with pytest.raises(PreheatRequestError, match=r"path='x': no. Write s3://."):
         hook.submit(SPEC, "key-1")
     assert len(coordinator.received) == 1
 

@@ -174,7 +174,7 @@ def test_the_end_of_the_job_returns_a_summary_and_describes_the_outlets(context)
     ],
 )
 def test_a_job_without_success_fails_the_task_with_its_reason(coordinator, context, status, error):
-    with pytest.raises(PreheatError, match="The reason.") as caught:
+    with pytest.raises(PreheatError, match=r"The reason.") as caught:
         preload(outlets=[warm_asset(PATH)]).execute_complete(context, event(status))
 
     assert type(caught.value) is error
@@ -185,7 +185,7 @@ def test_a_job_without_success_fails_the_task_with_its_reason(coordinator, conte
 def test_a_passed_deadline_stops_the_job_and_fails_the_task(coordinator, context):
     submit(preload(), context)
 
-    with pytest.raises(PreheatDeadlineError, match="The reason."):
+    with pytest.raises(PreheatDeadlineError, match=r"The reason."):
         preload().execute_complete(context, event("deadline"))
     assert coordinator.jobs["job-1"]["state"] == "STOPPED"
 
@@ -267,7 +267,7 @@ def test_without_deferral_a_passed_deadline_stops_the_job(coordinator, context):
 def test_a_refused_submit_fails_with_detail_and_remedy(coordinator, context, status, code, error):
     coordinator.refuse(status, times=9, code=code, detail="What is wrong.", remedy="What to do.")
 
-    with pytest.raises(PreheatError, match="What is wrong. What to do.") as caught:
+    with pytest.raises(PreheatError, match=r"What is wrong. What to do.") as caught:
         preload().execute(context)
 
     assert type(caught.value) is error

@@ -30,7 +30,8 @@ WORKERS = ("worker-0", "worker-1", "worker-2")
 
 def objects(count: int, size: int = 10, first: int = 0) -> list[ObjectInfo]:
     return [
-        ObjectInfo(key=f"k{number:05d}", size=size, etag="e", last_modified=0.0) for number in range(first, first + count)
+        ObjectInfo(key=f"k{number:05d}", size=size, etag="e", last_modified=0.0)
+        for number in range(first, first + count)
     ]
 
 
@@ -123,9 +124,7 @@ def test_any_history_adds_up(data: st.DataObject):
 def test_planning_puts_every_object_into_exactly_one_batch_of_its_owners():
     placement = PlacementMap(members=tuple(Member(id=worker, url="") for worker in WORKERS))
     spec = JobSpec(paths=("s3://b/",), options=LoadOptions(batch_size=7, replicas=2))
-    planner = Planner(
-        job_id="j", spec=spec, action=Action.FETCH, generation=3, bandwidth=None, batch_bytes=40
-    )
+    planner = Planner(job_id="j", spec=spec, action=Action.FETCH, generation=3, bandwidth=None, batch_bytes=40)
     items = planner.plan(objects(500), root="s3://b/", placement=placement, first=12)
     assert sorted(entry.key for item in items for entry in item.batch.entries) == [item.key for item in objects(500)]
     assert [item.batch.id for item in items] == [f"fetch-3-{number}" for number in range(12, 12 + len(items))]

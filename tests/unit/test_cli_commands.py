@@ -183,9 +183,7 @@ class TestLoad:
         server.reply("POST", "/v1/jobs", CONTRACT, status=201)
         ended = run("load", PATH)
         assert ended.code == 0
-        assert ended.out.startswith(
-            "SUCCEEDED: 1797 files, 197 KiB hot (7 of them before), 0 failed, in 2.46 s"
-        )
+        assert ended.out.startswith("SUCCEEDED: 1797 files, 197 KiB hot (7 of them before), 0 failed, in 2.46 s")
 
     def test_a_failure_is_exit_1_and_says_why(self, server: StandIn, run):
         server.reply("POST", "/v1/jobs", CONTRACT | {"state": "FAILED", "reason": "3 files failed."}, status=201)

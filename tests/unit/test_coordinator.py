@@ -3,106 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 
-import msgspec
 import pytest
 
-from preheat.coordinator import Coordinator
-from preheat.engine import Bucket, MemoryEngine, Queue
+from preheat.engine import Queue
 from preheat.errors import Conflict, InvalidRequest, JobNotFound, NoLiveWorker, ObjectNotFound
-from preheat.jobs import Action, Batch, JobSpec, JobState, LoadOptions
-from preheat.registry import Heartbeat
-from preheat.settings import CoordinatorSettings, SchedulerSettings, WorkerSettings
-from preheat.store import MemoryStore
-from preheat.ufs import MemoryUnderStore
+from preheat.jobs import Action, Batch, JobSpec, JobState
+from preheat.paths import UfsPath
 from preheat.versions import DatasetVersion
-from preheat.worker._executor import BatchExecutor
-from preheat.worker._reads import ReadService
-
-SETTINGS = SchedulerSettings(job_lease_seconds=1, worker_timeout_seconds=1.5, no_worker_seconds=3)
-
-
-class Worker:
-    """A worker without a process: a store, an executor and a heartbeat that can stop."""
-
-    def __init__(self, number: int, engine: MemoryEngine, origin: MemoryUnderStore) -> None:
-        self.settings = WorkerSettings(id=f"worker-{number}", data_dir=Path(), batch_lease_seconds=1, fetch_attempts=1)
-        self.engine = engine
-        self.store = MemoryStore(capacity=1 << 30)
-        self.reads = ReadService(self.store, origin)
-        self.executor = BatchExecutor(engine=engine, store=self.store, reads=self.reads, settings=self.settings)
-
-    async def run(self, *, execute: bool = True) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.beat())
-            if execute:
-                tasks.create_task(self.executor.run())
-
-    async def beat(self) -> None:
-        heartbeat = Heartbeat(id=self.settings.id, url=f"http://{self.settings.id}", capacity=1 << 30)
-        while True:
-            await self.engine.put(Bucket.WORKERS, heartbeat.id, msgspec.json.encode(heartbeat))
-            await asyncio.sleep(0.3)
-
-
-class Cluster:
-    def __init__(self) -> None:
-        self.engine = MemoryEngine()
-        self.origin = MemoryUnderStore(page_size=40)
-        self.coordinator = self.new_coordinator("coordinator-0")
-        self.workers = [Worker(number, self.engine, self.origin) for number in range(2)]
-        self.tasks: dict[str, asyncio.Task[None]] = {}
-
-    def new_coordinator(self, name: str) -> Coordinator:
-        settings = CoordinatorSettings(id=name, scheduler=SETTINGS)
-        return Coordinator(settings, engine=self.engine, ufs=self.origin)
-
-    def fill(self, count: int) -> dict[str, bytes]:
-        data = {f"s3://b/data/{number:04d}": f"object {number}".encode() for number in range(count)}
-        for uri, body in data.items():
-            self.origin.put(uri, body)
-        return data
-
-    def start(self, name: str, work: asyncio.Task[None]) -> None:
-        self.tasks[name] = work
-
-    async def kill(self, name: str) -> None:
-        task = self.tasks.pop(name)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-    async def ended(self, job_id: str) -> JobState:
-        known = await self.coordinator.service.wait(job_id, after=1 << 60, seconds=20)
-        return known.job.state
-
-    def cached(self, uri: str) -> list[bytes]:
-        held = [(worker.store, worker.store.lookup(uri)) for worker in self.workers]
-        return [store.read(item) for store, item in held if item is not None]
-
-    async def live(self, count: int) -> None:
-        async with asyncio.timeout(5):
-            while len(self.coordinator.cluster.placement.members) != count:
-                await asyncio.sleep(0.01)
+from tests.unit.memory_cluster import Cluster, load
 
 
 @pytest.fixture
 async def cluster() -> AsyncIterator[Cluster]:
     cluster = Cluster()
-    cluster.start("coordinator-0", asyncio.create_task(cluster.coordinator.run()))
-    for worker in cluster.workers:
-        cluster.start(worker.settings.id, asyncio.create_task(worker.run()))
-    await cluster.live(2)
+    await cluster.start_all()
     yield cluster
-    for name in list(cluster.tasks):
-        await cluster.kill(name)
-
-
-def load(*paths: str, **options: object) -> JobSpec:
-    return JobSpec(paths=paths or ("s3://b/data/",), options=LoadOptions(**options))  # type: ignore[arg-type]
+    await cluster.stop_all()
 
 
 async def test_a_load_ends_with_every_object_on_its_owner(cluster: Cluster):
@@ -121,14 +39,8 @@ async def test_a_load_ends_with_every_object_on_its_owner(cluster: Cluster):
         assert item is not None
         assert held.read(item) == body
     version = DatasetVersion()
-    version.update([await cluster.origin.stat(path) for path in map(parse, sorted(data))])
+    version.update([await cluster.origin.stat(path) for path in map(UfsPath.parse, sorted(data))])
     assert f"sha256:{job.load.version}" == str(version)
-
-
-def parse(uri: str):
-    from preheat.paths import UfsPath
-
-    return UfsPath.parse(uri)
 
 
 async def test_a_second_load_skips_what_is_hot_and_fetches_what_changed(cluster: Cluster):
@@ -177,17 +89,14 @@ async def test_several_paths_and_a_filter(cluster: Cluster):
 async def test_an_object_that_vanishes_fails_the_job_by_name(cluster: Cluster):
     cluster.fill(10)
     cluster.origin.put("s3://b/data/gone", b"x")
-    for worker in cluster.workers:
-        await cluster.kill(worker.settings.id)
-        cluster.start(worker.settings.id, asyncio.create_task(worker.run(execute=False)))
+    await cluster.pause_workers()
     known = await cluster.coordinator.service.submit(load())
     batches = [f"{worker.settings.id}.{known.job.id}.fetch-1-{n}" for n in range(2) for worker in cluster.workers]
     async with asyncio.timeout(5):
         while not any([await cluster.engine.peek(Queue.BATCHES, subject) for subject in batches]):
             await asyncio.sleep(0.01)
     cluster.origin.delete("s3://b/data/gone")
-    for worker in cluster.workers:
-        cluster.start(f"{worker.settings.id}-x", asyncio.create_task(worker.executor.run()))
+    cluster.resume_workers()
     assert await cluster.ended(known.job.id) is JobState.FAILED
     job = cluster.coordinator.service.get(known.job.id).job
     assert (job.load.done.objects, job.load.failed.objects) == (10, 1)
@@ -211,18 +120,15 @@ async def test_a_lost_workers_batches_go_to_the_others(cluster: Cluster):
 
 async def test_another_coordinator_takes_a_job_over(cluster: Cluster):
     cluster.fill(200)
-    for worker in cluster.workers:
-        await cluster.kill(worker.settings.id)
-        cluster.start(worker.settings.id, asyncio.create_task(worker.run(execute=False)))
+    await cluster.pause_workers()
     known = await cluster.coordinator.service.submit(load(batch_size=10))
     await cluster.coordinator.service.wait(known.job.id, after=known.revision + 2, seconds=5)
     await cluster.kill("coordinator-0")
     cluster.coordinator = cluster.new_coordinator("coordinator-1")
     cluster.start("coordinator-1", asyncio.create_task(cluster.coordinator.run()))
-    for worker in cluster.workers:
-        cluster.start(f"{worker.settings.id}-x", asyncio.create_task(worker.executor.run()))
+    cluster.resume_workers()
     async with asyncio.timeout(5):
-        while known.job.id not in {known.job.id for known in cluster.coordinator.service.list()}:
+        while not cluster.coordinator.loaded:
             await asyncio.sleep(0.01)
     assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
     job = cluster.coordinator.service.get(known.job.id).job
@@ -232,9 +138,7 @@ async def test_another_coordinator_takes_a_job_over(cluster: Cluster):
 
 async def test_the_same_job_is_submitted_once(cluster: Cluster):
     cluster.fill(10)
-    for worker in cluster.workers:
-        await cluster.kill(worker.settings.id)
-        cluster.start(worker.settings.id, asyncio.create_task(worker.run(execute=False)))
+    await cluster.pause_workers()
     submits = await asyncio.gather(*(cluster.coordinator.service.submit(load()) for _ in range(5)))
     assert len({known.job.id for known in submits}) == 1
     assert sorted(known.attached for known in submits) == [False, True, True, True, True]
@@ -252,25 +156,20 @@ async def test_an_idempotency_key_returns_its_job_even_after_its_end(cluster: Cl
 
 async def test_stop(cluster: Cluster):
     cluster.fill(50)
-    for worker in cluster.workers:
-        await cluster.kill(worker.settings.id)
-        cluster.start(worker.settings.id, asyncio.create_task(worker.run(execute=False)))
+    await cluster.pause_workers()
     known = await cluster.coordinator.service.submit(load())
     stopped = await cluster.coordinator.service.stop(known.job.id)
     assert stopped.job.state is JobState.STOPPED
     assert (await cluster.coordinator.service.stop(known.job.id)).revision == stopped.revision
     again = await cluster.coordinator.service.submit(load())
     assert again.job.id != known.job.id
-    for worker in cluster.workers:
-        cluster.start(f"{worker.settings.id}-x", asyncio.create_task(worker.executor.run()))
+    cluster.resume_workers()
     assert await cluster.ended(again.job.id) is JobState.SUCCEEDED
 
 
 async def test_a_job_without_workers_fails_and_says_so(cluster: Cluster):
     cluster.fill(5)
-    for worker in cluster.workers:
-        await cluster.kill(worker.settings.id)
-        cluster.start(worker.settings.id, asyncio.create_task(worker.run(execute=False)))
+    await cluster.pause_workers()
     known = await cluster.coordinator.service.submit(load())
     for worker in cluster.workers:
         await cluster.kill(worker.settings.id)
@@ -302,7 +201,7 @@ async def test_bad_requests_are_refused_by_name(cluster: Cluster):
 async def test_verify_repairs_what_is_missing_and_fails_what_cannot_be_hot(cluster: Cluster):
     cluster.fill(4)
     worker = cluster.workers[0]
-    entries = tuple([await cluster.origin.stat(parse(f"s3://b/data/{n:04d}")) for n in range(4)])
+    entries = tuple([await cluster.origin.stat(UfsPath.parse(f"s3://b/data/{n:04d}")) for n in range(4)])
     batch = Batch(id="v", job_id="j", action=Action.VERIFY, root="s3://b/", entries=entries)
     cluster.origin.put("s3://b/data/0002", b"changed since")
     result = await worker.executor.execute(batch)

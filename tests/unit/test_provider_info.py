@@ -60,6 +60,7 @@ def test_airflow_discovers_the_provider_with_its_connection_form_and_asset_handl
     assert "airflow-provider-preheat" in manager.providers
     assert runtime.hooks["preheat"].hook_class_name == "airflow_preheat.hooks.PreheatHook"
     assert runtime.asset_uri_handlers["preheat"] is sanitize_uri
+    assert manager.field_behaviours["preheat"]["relabeling"]["password"] == "Token"
     assert "airflow_preheat.links.PreheatJobLink" in manager.extra_links_class_names
 
 

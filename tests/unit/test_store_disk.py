@@ -117,6 +117,16 @@ def test_the_disk_is_bounded_even_when_versions_die_in_the_packs(tmp_path: Path)
         assert store.usage().used <= 2100
 
 
+def test_the_index_forgets_what_was_dropped(tmp_path: Path) -> None:
+    with opened(tmp_path, 1000, pack_size=100) as store:
+        for number in range(50):
+            put(store, f"s3://x/{number}", b"x" * 40)
+        store.delete("s3://x/49")
+        left = store.usage().objects
+    with closing(sqlite3.connect(tmp_path / "index.sqlite")) as database:
+        assert database.execute("SELECT count(*) FROM objects").fetchone() == (left,)
+
+
 def test_a_pack_without_objects_is_removed(tmp_path: Path) -> None:
     with opened(tmp_path, 16 * SMALL_PACK, pack_size=SMALL_PACK) as store:
         for path in (A, B, C):
@@ -197,7 +207,8 @@ def test_a_truncated_pack_loses_what_it_lost(tmp_path: Path) -> None:
     os.truncate(packs(tmp_path)[0], 199)
     with opened(tmp_path) as store:
         assert paths(store) == [A]
-        put(store, B, b"z" * 100)
+        put(store, C, b"z" * 100)
+    with opened(tmp_path) as store:
         assert [store.read(item) for item in store.scan()] == [b"x" * 100, b"z" * 100]
 
 
@@ -285,6 +296,32 @@ def test_a_disk_that_is_full_in_the_middle_of_an_object(tmp_path: Path, stream_a
         assert store.usage().used == 3
         assert store.read(put(store, B, b"later")) == b"later"
         assert store.read(put(store, A, content(4 * MIB), "v2")) == content(4 * MIB)
+
+
+def test_an_index_that_cannot_be_written_publishes_nothing(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        with file_size_limit(20_000), pytest.raises(StoreError, match="disk I/O error"):
+            for number in range(100):
+                put(store, f"s3://x/{number:03d}", b"x" * 10)
+        written = store.usage().objects
+        assert paths(store) == [f"s3://x/{number:03d}" for number in range(written)]
+        put(store, "s3://x/later", b"x" * 10)
+    with opened(tmp_path) as store:
+        assert store.usage().objects == written + 1
+        for item in store.scan():
+            assert store.read(item) == b"x" * 10
+
+
+def test_a_full_index_publishes_nothing(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store._volume._index._db.execute("PRAGMA max_page_count = 1")
+        with pytest.raises(StoreFull, match=r"full.*Free space"):
+            for number in range(100):
+                put(store, f"s3://x/{number:03d}", b"x" * 10)
+        written = store.usage().objects
+        assert paths(store) == [f"s3://x/{number:03d}" for number in range(written)]
+    with opened(tmp_path) as store:
+        assert store.usage().objects == written
 
 
 @pytest.mark.parametrize("stream_above", [0, 100])

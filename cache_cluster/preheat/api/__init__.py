@@ -1,5 +1,5 @@
 """The coordinator's REST API, and the process that serves it."""
 
-from preheat.api._app import run_coordinator
+from preheat.api._app import create_app, run_coordinator
 
-__all__ = ["run_coordinator"]
+__all__ = ["create_app", "run_coordinator"]

@@ -122,19 +122,10 @@ def up(
             worker_hosts=hosts,
             capacity=capacity,
         )
-    remarks = status_console()
-    with remarks.status("Starting the cluster …") as spinner:
-        if detach:
-            state = start_in_background(settings)
-        else:
-
-            def on_ready(state: ClusterState) -> None:
-                spinner.stop()
-                _print_ready(state, stop="Ctrl-C, or preheat down")
-
-            run_cluster(settings, on_ready=on_ready, report=lambda text: remarks.print(text, markup=False))
-            return
-    _print_ready(state, stop=f"preheat down --data-dir {state.data_dir}")
+    if detach:
+        _up_in_background(settings)
+    else:
+        _up_in_foreground(settings)
 
 
 def down(data_dir: DataDir = None) -> None:
@@ -160,6 +151,23 @@ def status(*, data_dir: DataDir = None, as_json: JsonFlag = False) -> None:
         _print_status(view)
     if not view.healthy:
         raise typer.Exit(1)
+
+
+def _up_in_background(settings: ClusterSettings) -> None:
+    with status_console().status("Starting the cluster …"):
+        state = start_in_background(settings)
+    _print_ready(state, stop=f"preheat down --data-dir {state.data_dir}")
+
+
+def _up_in_foreground(settings: ClusterSettings) -> None:
+    # No spinner here: it has a thread, and a supervisor may not have a second one.
+    remarks = status_console()
+    remarks.print("Starting the cluster …")
+    run_cluster(
+        settings,
+        on_ready=lambda state: _print_ready(state, stop="Ctrl-C, or preheat down"),
+        report=lambda text: remarks.print(text, markup=False, soft_wrap=True),
+    )
 
 
 def _view(state: ClusterState) -> StatusView:

@@ -42,6 +42,8 @@ def run_cluster(
 ) -> None:
     """Start a cluster, keep it alive, and stop it when a signal asks for that.
 
+    For the only thread of a process: another one would take the signals that this one waits for.
+
     Args:
         settings: what to start.
         on_ready: called once, when the cluster is ready.

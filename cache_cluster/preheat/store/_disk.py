@@ -81,8 +81,10 @@ class DiskStore:
 
     def delete(self, path: str) -> bool:
         """Drop the object; false if it was not there."""
-        entry = self._volume.get(path)
-        return entry is not None and self._volume.drop(entry)
+        while entry := self._volume.get(path):
+            if self._volume.drop(entry):
+                return True
+        return False
 
     def scan(self, prefix: str = "") -> Iterator[CachedObject]:
         """Yield the objects whose path starts with the prefix, in path order; safe while others write."""

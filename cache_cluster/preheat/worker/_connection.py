@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._opened(self)
-        self._expect_within(self._settings.idle_seconds)
+        self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - part of the protocol
         self._closed(self)
@@ -124,15 +124,12 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writable.clear()
-        self._expect_within(self._settings.stall_seconds)
+        self._set_deadline()
 
     def resume_writing(self) -> None:
         self._writable.set()
-        if self._task:
-            self.deadline = inf
-        else:
-            self._expect_within(self._settings.idle_seconds)
-            self._serve()
+        self._set_deadline()
+        self._serve()
 
     # What the parser tells.
 
@@ -142,7 +139,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = self._field_bytes = 0
         self._url = b""
         self._headers: dict[str, str] = {}
-        self._expect_within(self._settings.head_seconds)
+        self._set_deadline()
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -178,6 +175,8 @@ class Connection(asyncio.Protocol):
 
     def _serve(self) -> None:
         """Answer what has been read, up to the first request that has to wait."""
+        if self._transport.is_closing():
+            return
         while self._queue and self._task is None and self._writable.is_set():
             request = self._queue.popleft()
             if isinstance(request, PreheatError):
@@ -196,14 +195,13 @@ class Connection(asyncio.Protocol):
         try:
             answer = self._endpoints.answer_now(request)
         except PreheatError as error:
-            answer = _problem(error, request)
+            answer = (_problem(error, request),)
+        if answer is None:
+            self._task = self._loop.create_task(self._answer_later(request))
+            self._task.add_done_callback(self._answered)
+        self._set_deadline()
         if answer is not None:
-            self._transport.write(answer)
-            self._expect_within(self._settings.idle_seconds)
-            return
-        self.deadline = inf
-        self._task = self._loop.create_task(self._answer_later(request))
-        self._task.add_done_callback(self._answered)
+            self._transport.writelines(answer)
 
     async def _answer_later(self, request: Request) -> None:
         try:
@@ -232,10 +230,16 @@ class Connection(asyncio.Protocol):
         if task.cancelled():
             self._transport.abort()
         elif error := task.exception():
-            log.warning("An answer was broken off.", action="answer_broken", error=repr(error))
+            expected = isinstance(error, PreheatError)
+            log.warning(
+                "An answer was broken off.",
+                action="answer_broken",
+                error=repr(error),
+                exc_info=None if expected else error,
+            )
             self._transport.abort()
         else:
-            self._expect_within(self._settings.idle_seconds)
+            self._set_deadline()
             self._serve()
 
     def _refuse(self, error: PreheatError) -> None:
@@ -246,14 +250,22 @@ class Connection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Let the client read the answer: closing with unread input would reset the connection and lose it."""
-        self._expect_within(self._settings.linger_seconds)
+        self.deadline = self._loop.time() + self._settings.linger_seconds
         self._transport.write_eof()
         self._transport.resume_reading()
 
     def _too_large(self) -> HeadTooLarge:
         return HeadTooLarge(f"The request's head has more than {self._settings.max_head_bytes} bytes.")
 
-    def _expect_within(self, seconds: float) -> None:
+    def _set_deadline(self) -> None:
+        if not self._writable.is_set():
+            seconds = self._settings.stall_seconds
+        elif self._task:
+            seconds = inf
+        elif self._in_head:
+            seconds = self._settings.head_seconds
+        else:
+            seconds = self._settings.idle_seconds
         self.deadline = self._loop.time() + seconds
 
 

@@ -18,6 +18,10 @@ from preheat.worker import _http as http
 from preheat.worker._reads import ETags, ReadService
 
 
+Parts = tuple[bytes, ...]
+"""A whole answer: its head and, apart so that it need not be copied, its body."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stream:
     """An answer whose body is sent page by page; its first page is at hand, so its head may go out."""
@@ -41,7 +45,7 @@ class Endpoints:
         self._reads = reads
         self._file_roots = tuple(f"file://{root.rstrip('/')}/" for root in file_roots)
 
-    def answer_now(self, request: http.Request) -> bytes | None:
+    def answer_now(self, request: http.Request) -> Parts | None:
         """Return the answer if no wait is needed: one page or less of a cached object, or the counters.
 
         Raises:
@@ -52,9 +56,9 @@ class Endpoints:
         if request.target.startswith(http.DATA_PREFIX):
             return self._hit(request)
         if request.target == "/v1/healthz":
-            return _encode(http.json_answer({"status": "ok"}), request)
+            return (_encode(http.json_answer({"status": "ok"}), request),)
         if request.target == "/v1/stats":
-            return _encode(http.json_answer(self._reads.stats()), request)
+            return (_encode(http.json_answer(self._reads.stats()), request),)
         return None
 
     async def answer(self, request: http.Request) -> bytes | Stream:
@@ -72,7 +76,7 @@ class Endpoints:
             return _encode(await self._list(http.list_query(fields)), request)
         raise http.unknown_target(request.target)
 
-    def _hit(self, request: http.Request) -> bytes | None:
+    def _hit(self, request: http.Request) -> Parts | None:
         path = http.data_path(request.target)
         item = self._reads.cached(path, http.accepted_etags(request.headers.get("if-match")))
         if item is None:
@@ -80,12 +84,12 @@ class Endpoints:
         part = http.slice_of(request, item)
         head = http.object_head(request, item, part, hit=True)
         if request.is_head:
-            return head
+            return (head,)
         return self._with_body(head, item, part) if part.length <= PAGE_SIZE else None
 
-    def _with_body(self, head: bytes, item: CachedObject, part: http.Slice) -> bytes | None:
+    def _with_body(self, head: bytes, item: CachedObject, part: http.Slice) -> Parts | None:
         try:
-            return head + self._reads.read(item, part.start, part.end)
+            return head, self._reads.read(item, part.start, part.end)
         except (CorruptPage, ObjectNotFound, VersionChanged):  # it went between look-up and read: a miss
             return None
 

@@ -49,12 +49,10 @@ class _Fill:
 
     async def result(self) -> CachedObject:
         """Wait for the end; a waiter that is cancelled leaves the fill alone."""
-        try:
-            return await asyncio.shield(self.task)
-        except asyncio.CancelledError:
-            if self.task.cancelled():
-                raise Unavailable("The worker is stopping.") from None
-            raise
+        await asyncio.wait({self.task})
+        if self.task.cancelled():
+            raise Unavailable("The worker is stopping.")
+        return self.task.result()
 
 
 class Fills:
@@ -123,7 +121,6 @@ class Fills:
             self.counters.origin_bytes += len(chunk)
             yield chunk
 
-    @asynccontextmanager
     @asynccontextmanager
     async def deadline(self, path: UfsPath) -> AsyncIterator[None]:
         """Raise OriginUnavailable if the body takes longer than ``stall_seconds``."""

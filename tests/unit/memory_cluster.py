@@ -1,0 +1,111 @@
+"""A whole cluster in one loop: real coordinator and executors on the in-memory twins, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import msgspec
+
+from preheat.coordinator import Coordinator
+from preheat.engine import Bucket, MemoryEngine
+from preheat.jobs import JobSpec, JobState, LoadOptions
+from preheat.registry import Heartbeat
+from preheat.settings import CoordinatorSettings, SchedulerSettings, WorkerSettings
+from preheat.store import MemoryStore
+from preheat.ufs import MemoryUnderStore
+from preheat.worker._executor import BatchExecutor
+from preheat.worker._reads import ReadService
+
+SETTINGS = SchedulerSettings(job_lease_seconds=1, worker_timeout_seconds=1.5, no_worker_seconds=3)
+
+
+class Worker:
+    """A worker without a process: a store, an executor and a heartbeat that can stop."""
+
+    def __init__(self, number: int, engine: MemoryEngine, origin: MemoryUnderStore) -> None:
+        self.settings = WorkerSettings(id=f"worker-{number}", data_dir=Path(), batch_lease_seconds=1, fetch_attempts=1)
+        self.engine = engine
+        self.store = MemoryStore(capacity=1 << 30)
+        self.reads = ReadService(self.store, origin)
+        self.executor = BatchExecutor(engine=engine, store=self.store, reads=self.reads, settings=self.settings)
+
+    async def run(self, *, execute: bool = True) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.beat())
+            if execute:
+                tasks.create_task(self.executor.run())
+
+    async def beat(self) -> None:
+        heartbeat = Heartbeat(id=self.settings.id, url=f"http://{self.settings.id}", capacity=1 << 30)
+        while True:
+            await self.engine.put(Bucket.WORKERS, heartbeat.id, msgspec.json.encode(heartbeat))
+            await asyncio.sleep(0.3)
+
+
+class Cluster:
+    """One coordinator, two workers, one origin; parts are killed by cancelling their task."""
+
+    def __init__(self) -> None:
+        self.engine = MemoryEngine()
+        self.origin = MemoryUnderStore(page_size=40)
+        self.coordinator = self.new_coordinator("coordinator-0")
+        self.workers = [Worker(number, self.engine, self.origin) for number in range(2)]
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+
+    def new_coordinator(self, name: str) -> Coordinator:
+        settings = CoordinatorSettings(id=name, scheduler=SETTINGS)
+        return Coordinator(settings, engine=self.engine, ufs=self.origin)
+
+    def fill(self, count: int) -> dict[str, bytes]:
+        data = {f"s3://b/data/{number:04d}": f"object {number}".encode() for number in range(count)}
+        for uri, body in data.items():
+            self.origin.put(uri, body)
+        return data
+
+    def start(self, name: str, work: asyncio.Task[None]) -> None:
+        self.tasks[name] = work
+
+    async def kill(self, name: str) -> None:
+        task = self.tasks.pop(name)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def ended(self, job_id: str) -> JobState:
+        known = await self.coordinator.service.wait(job_id, after=1 << 60, seconds=20)
+        return known.job.state
+
+    def cached(self, uri: str) -> list[bytes]:
+        held = [(worker.store, worker.store.lookup(uri)) for worker in self.workers]
+        return [store.read(item) for store, item in held if item is not None]
+
+    async def live(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.coordinator.cluster.placement.members) != count:
+                await asyncio.sleep(0.01)
+
+    async def start_all(self) -> None:
+        self.start("coordinator-0", asyncio.create_task(self.coordinator.run()))
+        for worker in self.workers:
+            self.start(worker.settings.id, asyncio.create_task(worker.run()))
+        await self.live(len(self.workers))
+
+    async def stop_all(self) -> None:
+        for name in list(self.tasks):
+            await self.kill(name)
+
+    async def pause_workers(self) -> None:
+        """Keep the workers live, but idle."""
+        for worker in self.workers:
+            await self.kill(worker.settings.id)
+            self.start(worker.settings.id, asyncio.create_task(worker.run(execute=False)))
+
+    def resume_workers(self) -> None:
+        for worker in self.workers:
+            self.start(f"{worker.settings.id}-executor", asyncio.create_task(worker.executor.run()))
+
+
+def load(*paths: str, **options: object) -> JobSpec:
+    return JobSpec(paths=paths or ("s3://b/data/",), options=LoadOptions(**options))  # type: ignore[arg-type]
