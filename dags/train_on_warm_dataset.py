@@ -50,8 +50,8 @@ def train(warmed: dict[str, Any]) -> dict[str, Any]:
         "images": len(images),
         "bytes": sum(map(len, images.values())),
         "read_seconds": round(seconds, 3),
-        "cache_hits": filesystem.stats["hits"],
-        "cache_misses": filesystem.stats["misses"],
+        "cache_hits": filesystem.stats.hits,
+        "cache_misses": filesystem.stats.misses,
         "origin_reads": after - before,
         **warmed,
     }
@@ -68,7 +68,7 @@ def require_version(listing: dict[str, dict[str, Any]], expected: str) -> None:
     """Fail if the dataset's version, a hash over the listing, is not the one that was warmed."""
     version = DatasetVersion()
     version.update(
-        ObjectInfo(key=path.partition("/")[2], size=info["size"], etag=info["ETag"], last_modified=0)
+        ObjectInfo(key=path.partition("/")[2], size=info["size"], etag=info["etag"], last_modified=0)
         for path, info in sorted(listing.items())
     )
     if str(version) != expected:

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from testbed.airflow import USERNAME, AirflowStandalone
 from testbed.airflow_client import AirflowClient
+from testbed.browser import find_chromium
 from testbed.local_cluster import LocalCluster, local_cluster
 from testbed.s3 import SeaweedFS
 
@@ -63,6 +64,8 @@ def run_demo(options: Options, console: Console) -> None:
         DemoError: a DAG run failed.
         Exception: whatever a part raises that does not start or answer.
     """
+    if options.screenshots:
+        find_chromium()  # fails now and not after a minute
     with running_parts(options.directory, console) as parts, Client(parts.cluster.url) as coordinator:
         client = parts.airflow.client()
         warm_run = warm(client, coordinator, console)

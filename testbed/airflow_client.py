@@ -87,11 +87,10 @@ class AirflowClient:
         """
 
         def started() -> str | None:
-            for event in self.asset_events(*source):
-                for run in event["created_dagruns"]:
-                    if run["dag_id"] == dag_id:
-                        return str(run["run_id"])
-            return None
+            # Airflow answers 500 for an Asset event that created a run which has not started yet.
+            runs = self._get(f"/dags/{dag_id}/dagRuns?run_type=asset_triggered&order_by=-id")["dag_runs"]
+            run_ids = [str(run["dag_run_id"]) for run in runs if run["start_date"]]
+            return next((run_id for run_id in run_ids if source in self._sources(dag_id, run_id)), None)
 
         return poll(started, seconds=seconds, what=f"a run of {dag_id}, started by an Asset event")
 
@@ -123,6 +122,10 @@ class AirflowClient:
         failed = [task for task in self.task_instances(dag_id, run_id) if task["state"] == "failed"]
         logs = [self.task_log(dag_id, run_id, task["task_id"], try_number=task["try_number"]) for task in failed]
         return "\n".join(f"{task['task_id']}: {log[-2000:]}" for task, log in zip(failed, logs, strict=True))
+
+    def _sources(self, dag_id: str, run_id: str) -> list[tuple[str, str]]:
+        events = self._get(f"/dags/{dag_id}/dagRuns/{quote(run_id)}/upstreamAssetEvents")["asset_events"]
+        return [(event["source_dag_id"], event["source_run_id"]) for event in events]
 
     def _get(self, path: str) -> dict[str, Any]:
         return self._send("GET", f"/api/v2{path}")

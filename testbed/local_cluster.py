@@ -65,7 +65,7 @@ def _describe(data_dir: Path) -> LocalCluster:
 def _preheat(*arguments: str, environment: Mapping[str, str], seconds: float) -> None:
     done = subprocess.run(
         [Path(sys.executable).with_name("preheat"), *arguments],
-        env=os.environ | dict(environment),
+        env={name: value for name, value in os.environ.items() if not name.startswith("PREHEAT_")} | dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -72,7 +72,7 @@ class JobSummary(TypedDict):
 class JobSpec:
     """What to ask the coordinator for."""
 
-    type: Literal["load", "free"]
+    type: Literal["load"]
     paths: Sequence[str]
     options: Mapping[str, int | str | bool | None]
     """By their names in the API; those that are ``None`` are left to the coordinator's defaults."""

@@ -1,4 +1,4 @@
-"""Tasks that warm and free datasets.
+"""Tasks that warm datasets.
 
 Heavy imports (requests, aiohttp) wait until a task runs: DAG files import this module.
 """
@@ -271,17 +271,6 @@ class PreloadOperator(_JobOperator):
             "fileFilterRegex": self.file_filter_regex or None,
         }
         return JobSpec(type="load", paths=self._paths(), options=options)
-
-
-class FreeOperator(_JobOperator):
-    """Drops datasets from the cache, e.g. after a training.
-
-    Args and result as for :class:`PreloadOperator`, as far as they apply.
-    """
-
-    def spec(self) -> JobSpec:
-        """Return what to free."""
-        return JobSpec(type="free", paths=self._paths(), options={"fileFilterRegex": self.file_filter_regex or None})
 
 
 def _checked(event: Mapping[str, Any] | None) -> JobEvent:

@@ -26,7 +26,7 @@ from airflow_preheat.exceptions import (
     PreheatUnavailableError,
     PreheatUnreachableError,
 )
-from airflow_preheat.operators import FreeOperator, PreloadOperator
+from airflow_preheat.operators import PreloadOperator
 
 TOKEN = "s3cret-token"
 PATH = "s3://datasets/digits/"
@@ -175,7 +175,7 @@ def test_the_end_of_the_job_returns_a_summary_and_describes_the_outlets(context)
 )
 def test_a_job_without_success_fails_the_task_with_its_reason(coordinator, context, status, error):
     with pytest.raises(PreheatError, match=r"The reason.") as caught:
-        preload(outlets=[warm_asset(PATH)]).execute_complete(context, event(status))
+        preload(outlets=[warm_asset(PATH)]).execute_complete(context, event(status, job=summary()))
 
     assert type(caught.value) is error
     assert not isinstance(caught.value, AirflowFailException)
@@ -288,12 +288,12 @@ def test_values_that_cannot_be_used_fail_without_a_retry(coordinator, context):
         preload(replicas="two").execute(context)
 
 
-def test_free_submits_a_free_job(coordinator, context):
+def test_several_paths_are_one_job(coordinator, context):
     coordinator.first_state = "SUCCEEDED"
 
-    FreeOperator(task_id="free", path=[PATH, "s3://datasets/b/"], deferrable=True).execute(context)
+    preload(path=[PATH, "s3://datasets/b/"]).execute(context)
 
-    assert coordinator.received[0].body == {"type": "free", "paths": [PATH, "s3://datasets/b/"], "options": {}}
+    assert coordinator.received[0].body["paths"] == [PATH, "s3://datasets/b/"]
 
 
 def test_the_token_is_in_no_log_xcom_trigger_or_event(coordinator, context, caplog, capfd):

@@ -123,6 +123,7 @@ async def test_it_sends_the_token_and_never_logs_it(coordinator, connect, caplog
 
 async def test_the_event_loop_is_free_while_it_waits(coordinator, connect):
     connect(coordinator.url)
+    coordinator.refuse(503, times=2, detail="Not now.")
     late: list[float] = []
 
     async def tick() -> None:
@@ -132,7 +133,7 @@ async def test_the_event_loop_is_free_while_it_waits(coordinator, connect):
             late.append(time.monotonic() - before)
 
     ticker = asyncio.create_task(tick())
-    await fire(trigger(deadline=time.time() + 1))
+    await fire(trigger(deadline=time.time() + 2))
     ticker.cancel()
 
     assert len(late) > 20

@@ -286,6 +286,11 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def put_hundred(store: PageStore) -> None:
+    for number in range(100):
+        put(store, f"s3://x/{number:03d}", b"x" * 10)
+
+
 @pytest.mark.parametrize("stream_above", [100, 10 * MIB])
 def test_a_disk_that_is_full_in_the_middle_of_an_object(tmp_path: Path, stream_above: int) -> None:
     with opened(tmp_path, stream_above=stream_above) as store:
@@ -301,8 +306,7 @@ def test_a_disk_that_is_full_in_the_middle_of_an_object(tmp_path: Path, stream_a
 def test_an_index_that_cannot_be_written_publishes_nothing(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         with file_size_limit(20_000), pytest.raises(StoreError, match="disk I/O error"):
-            for number in range(100):
-                put(store, f"s3://x/{number:03d}", b"x" * 10)
+            put_hundred(store)
         written = store.usage().objects
         assert paths(store) == [f"s3://x/{number:03d}" for number in range(written)]
         put(store, "s3://x/later", b"x" * 10)
@@ -316,8 +320,7 @@ def test_a_full_index_publishes_nothing(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store._volume._index._db.execute("PRAGMA max_page_count = 1")
         with pytest.raises(StoreFull, match=r"full.*Free space"):
-            for number in range(100):
-                put(store, f"s3://x/{number:03d}", b"x" * 10)
+            put_hundred(store)
         written = store.usage().objects
         assert paths(store) == [f"s3://x/{number:03d}" for number in range(written)]
     with opened(tmp_path) as store:

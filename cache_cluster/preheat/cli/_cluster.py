@@ -165,7 +165,7 @@ def _up_in_foreground(settings: ClusterSettings) -> None:
     remarks.print("Starting the cluster …")
     run_cluster(
         settings,
-        on_ready=lambda state: _print_ready(state, stop="Ctrl-C, or preheat down"),
+        on_ready=lambda state: _print_ready(state, stop=f"Ctrl-C, or preheat down --data-dir {state.data_dir}"),
         report=lambda text: remarks.print(text, markup=False, soft_wrap=True),
     )
 

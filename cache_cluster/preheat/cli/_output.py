@@ -45,18 +45,17 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def print_pairs(pairs: Sequence[tuple[str, str]], *, title: str = "") -> None:
     """Print names and values; with a title, in a panel if a terminal shows it."""
+    console = result_console()
+    if not console.is_terminal:
+        width = max(len(name) for name, _ in pairs)
+        typer.echo("\n".join([*filter(None, [title]), *(f"{name:<{width}}  {value}" for name, value in pairs)]))
+        return
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
     for name, value in pairs:
         grid.add_row(Text(name), Text(value))
-    console = result_console()
-    if title and console.is_terminal:
-        console.print(Panel.fit(grid, title=title, border_style="green"))
-        return
-    if title:
-        console.print(Text(title))
-    console.print(grid)
+    console.print(Panel.fit(grid, title=title, border_style="green") if title else grid)
 
 
 def shown_time(moment: datetime | None) -> str:

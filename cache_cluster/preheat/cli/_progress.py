@@ -7,20 +7,20 @@ import time
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     Progress,
     TaskID,
     TaskProgressColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Column
 
 from preheat.cli._output import status_console
 from preheat.client import Client, JobReport
 from preheat.errors import Unavailable
 from preheat.jobs import JobState
+from preheat.units import human_size
 
 _POLL_SECONDS = 2.0
 """How long one request waits for news; the bar's clock moves meanwhile."""
@@ -39,7 +39,7 @@ def follow(client: Client, job: JobReport) -> JobReport:
     """
     try:
         with _progress_bar() as bar:
-            task = bar.add_task(escape(job.paths[0]), files="", failed="", total=None)
+            task = bar.add_task(escape(job.paths[0]), files="", size="", failed="", total=None)
             _show(bar, task, job)
             while not job.state.ended:
                 job = _next(client, job)
@@ -63,16 +63,16 @@ def _next(client: Client, job: JobReport) -> JobReport:
 
 
 def _progress_bar() -> Progress:
+    whole = Column(no_wrap=True)
     return Progress(
-        TextColumn("[bold]{task.description}"),
+        TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=32)),
         BarColumn(bar_width=None),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[files]}"),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("[red]{task.fields[failed]}"),
+        TaskProgressColumn(table_column=whole),
+        TextColumn("{task.fields[files]}", table_column=whole),
+        TextColumn("{task.fields[size]}", table_column=whole),
+        TransferSpeedColumn(table_column=whole),
+        TimeRemainingColumn(table_column=whole),
+        TextColumn("[red]{task.fields[failed]}", table_column=whole),
         console=status_console(),
         expand=True,
     )
@@ -85,6 +85,7 @@ def _show(bar: Progress, task: TaskID, job: JobReport) -> None:
         task,
         completed=done.bytes,
         total=job.listed.bytes if job.listing_done else None,
+        size=human_size(done.bytes),
         files=files if job.state is not JobState.VERIFYING else f"verifying {job.listed.files} files",
         failed=f"{job.failed.files} failed" if job.failed.files else "",
     )

@@ -49,9 +49,7 @@ class UnderStore(Protocol):
         """
         ...
 
-    async def get(
-        self, path: UfsPath, *, etag: str | None = None, start: int = 0, end: int | None = None
-    ) -> Download:
+    async def get(self, path: UfsPath, *, etag: str | None = None, start: int = 0, end: int | None = None) -> Download:
         """Start to read bytes [start, end) of an object; of the version ``etag`` only, if given.
 
         Raises:

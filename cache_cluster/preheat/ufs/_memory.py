@@ -1,93 +1,82 @@
-"""The under store's twin in memory, for tests and for trying Preheat without an origin."""
+"""An under store in memory: the twin for tests, with the semantics of S3."""
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 
-from xxhash import xxh3_128_hexdigest
-
-from preheat.errors import BucketNotFound, ObjectNotFound, VersionChanged
+from preheat.errors import BucketNotFound, ObjectNotFound
 from preheat.paths import UfsPath
 from preheat.ufs._base import Download
+from preheat.ufs._download import byte_range, check_version
+from preheat.ufs._selection import Selection, is_marker
+from preheat.ufs._settings import UfsSettings
 from preheat.versions import ObjectInfo
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Held:
-    info: ObjectInfo
-    data: bytes
-
-
 class MemoryUnderStore:
-    """An :class:`~preheat.ufs.UnderStore` in memory. :meth:`put` and :meth:`delete` are its back doors.
-
-    A bucket exists from its first :meth:`put` on. A download reads the version that was there when it began.
+    """Objects in a dictionary; a bucket comes into being with its first object.
 
     Args:
-        page_size: objects in one page of a listing.
-        chunk_size: bytes in one chunk of a download.
+        page_size: objects per page of a listing.
+        chunk_bytes: bytes per chunk of a download.
     """
 
-    def __init__(self, *, page_size: int = 1000, chunk_size: int = 256 << 10) -> None:
-        self._buckets: dict[tuple[str, str], dict[str, _Held]] = {}
+    def __init__(
+        self, *, page_size: int = UfsSettings().page_size, chunk_bytes: int = UfsSettings().chunk_bytes
+    ) -> None:
         self._page_size = page_size
-        self._chunk_size = chunk_size
+        self._chunk_bytes = chunk_bytes
+        self._buckets: dict[str, dict[str, tuple[ObjectInfo, bytes]]] = {}
 
-    def put(self, uri: str, data: bytes) -> ObjectInfo:
-        """Write an object; its etag follows from the bytes."""
+    def put(self, uri: str, body: bytes = b"") -> ObjectInfo:
+        """Create or replace an object."""
         path = UfsPath.parse(uri)
-        info = ObjectInfo(
-            key=path.key, size=len(data), etag=xxh3_128_hexdigest(data), last_modified=float(int(time.time()))
-        )
-        self._buckets.setdefault((path.scheme, path.bucket), {})[path.key] = _Held(info=info, data=data)
+        etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
+        info = ObjectInfo(key=path.key, size=len(body), etag=etag, last_modified=time.time())
+        self._buckets.setdefault(path.bucket, {})[path.key] = (info, body)
         return info
 
     def delete(self, uri: str) -> None:
-        """Remove an object that exists."""
+        """Remove an object if it is there; the bucket stays."""
         path = UfsPath.parse(uri)
-        del self._buckets[path.scheme, path.bucket][path.key]
+        self._buckets.get(path.bucket, {}).pop(path.key, None)
 
     async def list(self, path: UfsPath, *, after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
-        """Yield pages of the objects at and below a path, in key order."""
-        below = path.key if not path.key or path.key.endswith("/") else path.key + "/"
-        found = [
-            held.info
-            for key, held in sorted(self._bucket(path).items())
-            if (key == path.key or key.startswith(below)) and key > after
-            if not (held.info.size == 0 and key.endswith("/"))
-        ]
+        """Yield pages of the objects at and below a path; see :class:`~preheat.ufs.UnderStore`."""
+        selection = Selection.of(path, after)
+        objects = self._bucket(path)
+        found = [objects[key][0] for key in sorted(objects) if selection.selects(key)]
+        found = [info for info in found if not is_marker(info.key, info.size)]
         for start in range(0, len(found), self._page_size):
             yield found[start : start + self._page_size]
 
     async def stat(self, path: UfsPath) -> ObjectInfo:
-        """Return what is known of one object."""
-        return self._held(path).info
+        """Return one object's size and etag; see :class:`~preheat.ufs.UnderStore`."""
+        return self._find(path)[0]
 
     async def get(self, path: UfsPath, *, etag: str | None = None, start: int = 0, end: int | None = None) -> Download:
-        """Start to read bytes [start, end) of an object."""
-        held = self._held(path)
-        if etag not in (None, held.info.etag):
-            raise VersionChanged(f"{path} has the etag {held.info.etag!r} now, not {etag!r}.")
-        stop = held.info.size if end is None else min(end, held.info.size)
-        return Download(info=held.info, start=start, end=stop, chunks=self._chunks(held.data, start, stop))
+        """Start to read an object; see :class:`~preheat.ufs.UnderStore`."""
+        info, body = self._find(path)
+        check_version(path, info, etag)
+        start, end = byte_range(path, info.size, start, end)
+        return Download(info=info, start=start, end=end, chunks=self._chunks(memoryview(body)[start:end]))
 
     async def close(self) -> None:
-        """Nothing to release."""
+        """Nothing is open."""
 
-    async def _chunks(self, data: bytes, start: int, end: int) -> AsyncIterator[memoryview]:
-        for position in range(start, end, self._chunk_size):
-            yield memoryview(data)[position : min(position + self._chunk_size, end)]
+    async def _chunks(self, body: memoryview) -> AsyncIterator[memoryview]:
+        for start in range(0, len(body), self._chunk_bytes):
+            yield body[start : start + self._chunk_bytes]
 
-    def _bucket(self, path: UfsPath) -> dict[str, _Held]:
-        bucket = self._buckets.get((path.scheme, path.bucket))
-        if bucket is None:
+    def _bucket(self, path: UfsPath) -> dict[str, tuple[ObjectInfo, bytes]]:
+        if path.bucket not in self._buckets:
             raise BucketNotFound(f"path='{path}': there is no bucket {path.bucket!r}.")
-        return bucket
+        return self._buckets[path.bucket]
 
-    def _held(self, path: UfsPath) -> _Held:
-        held = self._bucket(path).get(path.key)
-        if held is None:
-            raise ObjectNotFound(f"path='{path}': there is no such object.")
-        return held
+    def _find(self, path: UfsPath) -> tuple[ObjectInfo, bytes]:
+        found = self._bucket(path).get(path.key)
+        if found is None:
+            raise ObjectNotFound(f"path='{path}' does not exist.")
+        return found

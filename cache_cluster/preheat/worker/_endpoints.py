@@ -17,7 +17,6 @@ from preheat.versions import ObjectInfo
 from preheat.worker import _http as http
 from preheat.worker._reads import ETags, ReadService
 
-
 Parts = tuple[bytes, ...]
 """A whole answer: its head and, apart so that it need not be copied, its body."""
 

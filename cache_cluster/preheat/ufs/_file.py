@@ -1,0 +1,173 @@
+"""``file://``: a directory that every worker and the coordinator see at the same place.
+
+- Keys are ordered as S3 orders them: a directory sorts as its name with a slash, so ``a-b`` comes before ``a/b``.
+- An etag is the modification time in nanoseconds and the size, both in hexadecimal, joined by a dash. It is the same on
+  every machine that mounts the directory. A file that is rewritten in place with the same size within one tick of the
+  file system's clock keeps its etag.
+- Symbolic links are followed, to files and to directories, except a link to a directory that it stands in. Links that
+  lead nowhere, sockets, pipes and devices hold no data and are left out.
+- A walk holds the names of one directory per level, never those of the whole tree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from preheat.errors import AccessDenied, InvalidPath, ObjectNotFound, OriginUnavailable, PreheatError
+from preheat.paths import UfsPath
+from preheat.ufs._base import Download
+from preheat.ufs._download import byte_range, check_version, checked
+from preheat.ufs._selection import Selection
+from preheat.ufs._settings import UfsSettings
+from preheat.ufs._walk import walk
+from preheat.versions import ObjectInfo
+
+_NOWHERE = {errno.ELOOP, errno.ENAMETOOLONG}
+_PERMISSION_REMEDY = "Let the user of the coordinator and the workers read the directory and its files."
+_OUTAGE_REMEDY = "Check that the file system is mounted on the coordinator and on every worker."
+
+
+class FileUnderStore:
+    """Files on this machine or on a shared file system.
+
+    Args:
+        settings: the sizes of pages and chunks.
+    """
+
+    def __init__(self, settings: UfsSettings | None = None) -> None:
+        self._settings = settings or UfsSettings()
+
+    async def list(self, path: UfsPath, *, after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
+        """Yield pages of the files at and below a path; see :class:`~preheat.ufs.UnderStore`."""
+        files = _files(path, after)
+        while page := await asyncio.to_thread(lambda: [*islice(files, self._settings.page_size)]):
+            yield page
+
+    async def stat(self, path: UfsPath) -> ObjectInfo:
+        """Return one file's size and etag; see :class:`~preheat.ufs.UnderStore`."""
+        return await asyncio.to_thread(_stat, path)
+
+    async def get(self, path: UfsPath, *, etag: str | None = None, start: int = 0, end: int | None = None) -> Download:
+        """Start to read a file; see :class:`~preheat.ufs.UnderStore`.
+
+        A file that changes while it is read raises VersionChanged, never a mixture of both.
+        """
+        info = await self.stat(path)
+        check_version(path, info, etag)
+        start, end = byte_range(path, info.size, start, end)
+        chunks = self._chunks(path, info, start, end)
+        return Download(info=info, start=start, end=end, chunks=checked(path, chunks, end - start))
+
+    async def close(self) -> None:
+        """Nothing stays open between calls."""
+
+    async def _chunks(self, path: UfsPath, info: ObjectInfo, start: int, end: int) -> AsyncIterator[memoryview]:
+        while start < end:
+            size = min(self._settings.chunk_bytes, end - start)
+            chunk = await asyncio.to_thread(_read, path, info, start, size)
+            if not chunk:
+                return
+            start += len(chunk)
+            yield memoryview(chunk)
+
+
+def _stat(path: UfsPath) -> ObjectInfo:
+    try:
+        status = os.stat(_local(path.key))  # noqa: PTH116 - see _local
+    except OSError as error:
+        raise _mapped(error, path) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise ObjectNotFound(f"path='{path}' is not a file.")
+    return _info(path.key, status)
+
+
+def _read(path: UfsPath, info: ObjectInfo, start: int, size: int) -> bytes:
+    """Read bytes of exactly this version: the etag is compared after they were read."""
+    try:
+        with open(_local(path.key), "rb", buffering=0) as file:  # noqa: PTH123 - see _local
+            data = os.pread(file.fileno(), size, start)
+            status = os.fstat(file.fileno())
+    except OSError as error:
+        raise _mapped(error, path) from error
+    check_version(path, _info(path.key, status), info.etag)
+    return data
+
+
+def _files(path: UfsPath, after: str) -> Iterator[ObjectInfo]:
+    selection = Selection.of(path, after)
+    if selection.exact is not None:
+        with suppress(ObjectNotFound):  # it is a directory, or nothing
+            yield _stat(path)
+            return
+    if selection.prefix is not None:
+        for entry in walk(selection.prefix, after, lambda prefix: _children(path.with_key(prefix))):
+            with suppress(ObjectNotFound):  # a link that leads nowhere, no regular file, or gone meanwhile
+                yield _stat(path.with_key(_key(entry)))
+
+
+def _children(directory: UfsPath) -> Iterator[tuple[str, os.DirEntry[str] | None]]:
+    try:
+        with os.scandir(_local(directory.key)) as entries:
+            for entry in entries:
+                key = _key(entry)
+                if not _leads_to_directory(entry):
+                    yield key, entry
+                elif not (entry.is_symlink() and _is_own_parent(entry)):
+                    yield f"{key}/", None
+    except OSError as error:
+        mapped = _mapped(error, directory)
+        if not isinstance(mapped, ObjectNotFound):  # else there is none, or it was removed meanwhile
+            raise mapped from error
+
+
+def _leads_to_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False  # links that lead to each other
+        raise
+
+
+def _is_own_parent(link: os.DirEntry[str]) -> bool:
+    """Whether a link to a directory leads to one that it stands in; to follow it would never end."""
+    target = link.stat()
+    return any(os.path.samestat(target, parent.stat()) for parent in Path(link.path).parents)
+
+
+def _key(entry: os.DirEntry[str]) -> str:
+    key = entry.path.removeprefix("/")
+    try:
+        key.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidPath(
+            f"{os.fsencode(entry.path)!r} is a file name that is not UTF-8.", remedy="Rename the file."
+        ) from error
+    return key
+
+
+def _local(key: str) -> str:
+    """Return the file's path as a string: pathlib would drop the slash at the end of a key."""
+    return f"/{key}"
+
+
+def _info(key: str, status: os.stat_result) -> ObjectInfo:
+    etag = f"{status.st_mtime_ns:x}-{status.st_size:x}"
+    return ObjectInfo(key=key, size=status.st_size, etag=etag, last_modified=status.st_mtime)
+
+
+def _mapped(error: OSError, path: UfsPath) -> PreheatError:
+    """Return Preheat's error for what the operating system says."""
+    reason = os.strerror(error.errno or 0)
+    if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)) or error.errno in _NOWHERE:
+        return ObjectNotFound(f"path='{path}' does not exist.")
+    if isinstance(error, PermissionError):
+        return AccessDenied(f"path='{path}' cannot be read: {reason}.", remedy=_PERMISSION_REMEDY)
+    return OriginUnavailable(f"path='{path}' cannot be read: {reason}.", remedy=_OUTAGE_REMEDY)

@@ -1,0 +1,150 @@
+"""``s3://``: Amazon S3 and what speaks its protocol.
+
+Bytes come through obstore, which is the fastest; listings, and the few keys that obstore cannot spell (empty, ``.`` or
+``..`` segments, control characters), through boto3 in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError
+from obstore.store import S3Store
+
+from preheat.errors import ObjectNotFound
+from preheat.paths import UfsPath
+from preheat.ufs._base import Download
+from preheat.ufs._download import byte_range, check_version, checked
+from preheat.ufs._s3_boto import boto_get, boto_stat
+from preheat.ufs._s3_client import S3Connection, connect, open_bucket
+from preheat.ufs._s3_errors import from_botocore, malformed_endpoint, obstore_errors
+from preheat.ufs._s3_list import S3Lister
+from preheat.ufs._s3_listing import plain_etag
+from preheat.ufs._settings import UfsSettings
+from preheat.versions import ObjectInfo
+
+if TYPE_CHECKING:  # obstore has these for type checkers only
+    from obstore import BytesStream, GetOptions, ObjectMeta
+
+
+class S3UnderStore:
+    """Buckets of one S3 endpoint, with boto3's credential chain.
+
+    Nothing is opened before the first call, and a missing credential is that call's error.
+
+    Args:
+        settings: deadlines and sizes.
+    """
+
+    def __init__(self, settings: UfsSettings | None = None) -> None:
+        self._settings = settings or UfsSettings()
+        self._connection: S3Connection | None = None
+        self._connecting = asyncio.Lock()
+        self._buckets: dict[str, S3Store] = {}
+
+    async def list(self, path: UfsPath, *, after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
+        """Yield pages of the objects at and below a path; see :class:`~preheat.ufs.UnderStore`."""
+        connection = await self._connect(path)
+        pages = S3Lister(connection, path, self._settings.page_size).pages(after)
+        while page := await asyncio.to_thread(next, pages, None):
+            yield page
+
+    async def stat(self, path: UfsPath) -> ObjectInfo:
+        """Return what S3 says of one object; see :class:`~preheat.ufs.UnderStore`."""
+        connection = await self._connect(path)
+        try:
+            if not can_spell(path.key):
+                return await boto_stat(connection, path)
+            with obstore_errors(path, connection.endpoint):
+                return _info(path.key, await self._bucket(connection, path).head_async(path.key))
+        except ObjectNotFound:
+            await asyncio.to_thread(S3Lister(connection, path, 1).check_bucket)  # a HEAD says 404 for either
+            raise
+
+    async def get(self, path: UfsPath, *, etag: str | None = None, start: int = 0, end: int | None = None) -> Download:
+        """Start to read an object; see :class:`~preheat.ufs.UnderStore`."""
+        if end is not None and end <= start:  # HTTP has no range without bytes
+            return await self._get_nothing(path, etag, start, end)
+        connection = await self._connect(path)
+        if not can_spell(path.key):
+            size = self._settings.chunk_bytes
+            return await boto_get(connection, path, etag=etag, start=start, end=end, chunk_bytes=size)
+        with obstore_errors(path, connection.endpoint):
+            result = await self._bucket(connection, path).get_async(path.key, options=_options(etag, start, end))
+        info = _info(path.key, result.meta)
+        check_version(path, info, etag)  # for servers that ignore If-Match
+        start, end = result.range
+        chunks = _chunks(path, connection.endpoint, result.stream(self._settings.chunk_bytes))
+        return Download(info=info, start=start, end=end, chunks=checked(path, chunks, end - start))
+
+    async def close(self) -> None:
+        """Release the connections; a later call opens new ones."""
+        connection, self._connection = self._connection, None
+        self._buckets.clear()
+        if connection is not None:
+            connection.client.close()
+
+    async def _connect(self, path: UfsPath) -> S3Connection:
+        async with self._connecting:
+            if self._connection is None:
+                try:
+                    self._connection = await asyncio.to_thread(connect, self._settings)
+                except BotoCoreError as error:
+                    raise from_botocore(error, path, "") from error
+                except ValueError as error:
+                    raise malformed_endpoint(path) from error
+            return self._connection
+
+    def _bucket(self, connection: S3Connection, path: UfsPath) -> S3Store:
+        store = self._buckets.get(path.bucket)
+        if store is None:
+            store = self._buckets[path.bucket] = open_bucket(connection, path.bucket, self._settings)
+        return store
+
+    async def _get_nothing(self, path: UfsPath, etag: str | None, start: int, end: int) -> Download:
+        info = await self.stat(path)
+        check_version(path, info, etag)
+        start, end = byte_range(path, info.size, start, end)
+        return Download(info=info, start=start, end=end, chunks=_no_chunks())
+
+
+def can_spell(key: str) -> bool:
+    """Whether obstore asks for exactly this key, and not for one that it takes to be the same."""
+    segments_are_names = all(segment not in ("", ".", "..") for segment in key.split("/"))
+    return segments_are_names and not any(character < " " or character == "\x7f" for character in key)
+
+
+def _options(etag: str | None, start: int, end: int | None) -> GetOptions:
+    options: GetOptions = {}
+    if etag is not None:
+        options["if_match"] = f'"{etag}"'
+    if end is not None:
+        options["range"] = (start, end)
+    elif start:
+        options["range"] = {"offset": start}
+    return options
+
+
+def _info(key: str, meta: ObjectMeta) -> ObjectInfo:
+    return ObjectInfo(
+        key=key,
+        size=meta["size"],
+        etag=plain_etag(meta["e_tag"]),
+        last_modified=meta["last_modified"].timestamp(),
+    )
+
+
+async def _chunks(path: UfsPath, endpoint: str, stream: BytesStream) -> AsyncIterator[memoryview]:
+    while True:
+        with obstore_errors(path, endpoint):
+            chunk = await anext(stream, None)
+        if chunk is None:
+            return
+        yield memoryview(chunk)
+
+
+async def _no_chunks() -> AsyncIterator[memoryview]:
+    return
+    yield

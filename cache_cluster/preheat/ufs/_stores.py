@@ -1,0 +1,43 @@
+"""All under stores behind one: the path's scheme says which."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from preheat.paths import UfsPath
+from preheat.ufs._base import Download, UnderStore
+from preheat.ufs._file import FileUnderStore
+from preheat.ufs._s3 import S3UnderStore
+from preheat.ufs._settings import UfsSettings
+from preheat.versions import ObjectInfo
+
+
+class UnderStores:
+    """The under store of every scheme; itself an :class:`~preheat.ufs.UnderStore`.
+
+    Credentials and endpoints come from the environment, and only when a path first needs them.
+
+    Args:
+        settings: deadlines and sizes.
+    """
+
+    def __init__(self, settings: UfsSettings | None = None) -> None:
+        settings = settings or UfsSettings()
+        self._stores: dict[str, UnderStore] = {"s3": S3UnderStore(settings), "file": FileUnderStore(settings)}
+
+    def list(self, path: UfsPath, *, after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
+        """Yield pages of what is at and below a path; see :class:`~preheat.ufs.UnderStore`."""
+        return self._stores[path.scheme].list(path, after=after)
+
+    async def stat(self, path: UfsPath) -> ObjectInfo:
+        """Return what the store says of one object; see :class:`~preheat.ufs.UnderStore`."""
+        return await self._stores[path.scheme].stat(path)
+
+    async def get(self, path: UfsPath, *, etag: str | None = None, start: int = 0, end: int | None = None) -> Download:
+        """Start to read an object; see :class:`~preheat.ufs.UnderStore`."""
+        return await self._stores[path.scheme].get(path, etag=etag, start=start, end=end)
+
+    async def close(self) -> None:
+        """Close every store."""
+        for store in self._stores.values():
+            await store.close()

@@ -1,0 +1,77 @@
+"""The DAGs by Airflow's own ``dag.test()``, against a real cluster and a real S3 server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import fsspec
+import pytest
+from testbed.airflow import DagTestResult, run_dag_test
+from testbed.local_cluster import LocalCluster
+from testbed.s3 import SeaweedFS
+from tests.e2e.conftest import DAGS_FOLDER, DIGITS, SHARDS
+
+from preheat.client import Client
+
+RunDag = Callable[..., DagTestResult]
+
+
+@pytest.fixture(scope="module")
+def run_dag(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> RunDag:
+    home = tmp_path_factory.mktemp("airflow")
+    return partial(run_dag_test, home=home, dags_folder=DAGS_FOLDER, variables=cluster.airflow_variables)
+
+
+def test_nightly_warmup_warms_every_dataset_and_says_so_with_its_asset(run_dag: RunDag, cluster: LocalCluster) -> None:
+    result = run_dag("nightly_warmup")
+
+    assert (result.state, result.tasks) == ("success", {"warm_digits": "success", "warm_shards": "success"}), result.log
+    digits = result.xcoms["warm_digits"]
+    assert digits["files"] == digits["loaded"] + digits["skipped"] == len(DIGITS)
+    assert digits["bytes"] == sum(map(len, DIGITS.values()))
+    assert set(result.asset_events) == {"preheat://datasets/digits", "preheat://datasets/shards"}
+    event = result.asset_events["preheat://datasets/digits"]
+    with Client(cluster.url) as client:
+        job = client.job(event["job_id"])
+    assert event["dataset_version"] == job.dataset_version
+    assert event["dataset_version"].startswith("sha256:")
+    assert (event["files"], event["bytes"]) == (digits["files"], digits["bytes"])
+    assert_hot(cluster, DIGITS | SHARDS)
+
+
+def assert_hot(cluster: LocalCluster, objects: dict[str, bytes]) -> None:
+    filesystem = fsspec.filesystem("preheat", coordinator=cluster.url, skip_instance_cache=True)
+    paths = {f"datasets/{key}": content for key, content in objects.items()}
+    assert filesystem.cat(list(paths)) == paths
+    assert (filesystem.stats["hits"], filesystem.stats["misses"]) == (len(paths), 0)
+
+
+def test_preload_on_demand_submits_what_the_form_says(run_dag: RunDag, cluster: LocalCluster) -> None:
+    form = {
+        "path": "s3://datasets/shards/",
+        "replicas": 2,
+        "verify": False,
+        "skip_if_exists": False,
+        "bandwidth": "50MiB",
+        "file_filter_regex": "[0]",
+    }
+
+    result = run_dag("preload_on_demand", conf=form)
+
+    assert result.state == "success", result.log
+    with Client(cluster.url) as client:
+        job = client.job(result.xcoms["preload"]["job_id"])
+    assert job.paths == ("s3://datasets/shards/",)
+    options = job.options
+    assert (options.replicas, options.verify, options.skip_if_exists) == (2, False, False)
+    assert (options.bandwidth, options.file_filter_regex) == (50 * 2**20, "[0]")
+
+
+def test_an_unknown_bucket_is_named_in_the_task_log(run_dag: RunDag, origin: SeaweedFS) -> None:
+    result = run_dag("preload_on_demand", conf={"path": "s3://no-such-bucket/digits/"})
+
+    assert (result.state, result.tasks) == ("failed", {"preload": "failed"})
+    assert "no-such-bucket" in result.log
+    assert "Check the bucket's name" in result.log
+    assert origin.secret_key not in result.log

@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from testbed import JuiceFSGateway, SeaweedFS, free_port
+from tests.conftest import Bucket
+from tests.unit.ufs_conformance import SETTINGS, UnderStoreConformance, content
+
+from preheat.errors import AccessDenied, BucketNotFound, OriginUnavailable, PreheatError, VersionChanged
+from preheat.paths import UfsPath
+from preheat.ufs import S3UnderStore, UfsSettings, UnderStores
+
+
+@pytest.fixture
+async def ufs(s3_environment: dict[str, str]) -> AsyncIterator[S3UnderStore]:
+    store = S3UnderStore()
+    yield store
+    await store.close()
+
+
+class TestS3UnderStore(UnderStoreConformance):
+    @pytest.fixture(autouse=True)
+    async def _store(self, bucket: Bucket, s3_environment: dict[str, str]) -> AsyncIterator[None]:
+        self.bucket = bucket
+        self.root = bucket.uri("root/")
+        self.ufs = S3UnderStore(SETTINGS)
+        yield
+        await self.ufs.close()
+
+    def put(self, key: str, body: bytes = b"x") -> None:
+        self.bucket.put(f"root/{key}", body)
+
+    def fill(self, keys: list[str]) -> None:
+        self.bucket.put_many({f"root/{key}": key.encode() for key in keys})
+
+
+@pytest.fixture(scope="module")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    with SeaweedFS(tmp_path_factory.mktemp("seaweedfs")) as server:
+        server.client().create_bucket(Bucket="bucket")
+        yield server
+
+
+class TestSeaweedFS(UnderStoreConformance):
+    """A server that does not list in the order of the keys."""
+
+    @pytest.fixture(autouse=True)
+    async def _store(
+        self, seaweedfs: SeaweedFS, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[None]:
+        for name, value in seaweedfs.environment().items():
+            monkeypatch.setenv(name, value)
+        self.bucket = Bucket(name="bucket", client=seaweedfs.client())
+        self.prefix = f"root-{abs(hash(request.node.name))}/"
+        self.root = self.bucket.uri(self.prefix)
+        self.ufs = S3UnderStore(SETTINGS)
+        yield
+        await self.ufs.close()
+
+    def put(self, key: str, body: bytes = b"x") -> None:
+        self.bucket.put(self.prefix + key, body)
+
+    def fill(self, keys: list[str]) -> None:
+        self.bucket.put_many({self.prefix + key: key.encode() for key in keys})
+
+
+async def keys(ufs: S3UnderStore, uri: str, after: str = "") -> list[str]:
+    return [item.key async for page in ufs.list(UfsPath.parse(uri), after=after) for item in page]
+
+
+async def test_thousands_of_objects_come_in_pages_and_resume_anywhere(bucket: Bucket, ufs: S3UnderStore) -> None:
+    names = [f"many/{number:04d}" for number in range(2500)]
+    async with asyncio.TaskGroup() as puts:  # boto3 would take four times as long
+        store = ObstoreS3(bucket.name, endpoint=s3_environment["AWS_ENDPOINT_URL"], client_options={"allow_http": True})
+        for name in names:
+            puts.create_task(store.put_async(name, b""))
+
+    pages = [[item.key for item in page] async for page in ufs.list(UfsPath.parse(bucket.uri("many/")))]
+
+    assert [len(page) for page in pages] == [1000, 1000, 500]
+    assert [key for page in pages for key in page] == names
+    for cut in (0, 1, 998, 999, 1000, 1700, 2498, 2499):
+        assert await keys(ufs, bucket.uri("many/"), after=names[cut]) == names[cut + 1 :]
+
+
+async def test_a_whole_bucket_is_listed(bucket: Bucket, ufs: S3UnderStore) -> None:
+    bucket.put("a")
+    bucket.put("b/c")
+
+    assert await keys(ufs, bucket.uri()) == ["a", "b/c"]
+
+
+async def test_keys_that_obstore_cannot_spell_are_listed_and_read(bucket: Bucket, ufs: S3UnderStore) -> None:
+    odd = sorted(["tab\tx", "new\nline", "control\x01", "delete\x7f", "back\\slash"])
+    for key in odd:
+        bucket.put(key, key.encode())
+
+    assert await keys(ufs, bucket.uri()) == odd
+    for key in odd:
+        path = UfsPath.parse(bucket.uri(key))
+        stat = await ufs.stat(path)
+        whole = await ufs.get(path, etag=stat.etag)
+        assert whole.info == stat
+        assert await content(whole) == key.encode()
+        part = await ufs.get(path, start=1, end=4)
+        assert (part.start, part.end, part.info.size) == (1, 4, len(key))
+        assert await content(part) == key.encode()[1:4]
+        with pytest.raises(VersionChanged):
+            await ufs.get(path, etag="another")
+
+
+async def test_directory_markers_are_left_out(seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in seaweedfs.environment().items():
+        monkeypatch.setenv(name, value)
+    client = seaweedfs.client()
+    client.create_bucket(Bucket="markers")
+    for key in ("dir/", "dir/sub/", "dir/sub/x"):
+        client.put_object(Bucket="markers", Key=key)
+    ufs = S3UnderStore()
+
+    assert await keys(ufs, "s3://markers/dir/") == ["dir/sub/x"]
+    assert await keys(ufs, "s3://markers/dir") == ["dir/sub/x"]
+    await ufs.close()
+
+
+@pytest.mark.parametrize("operation", ["list", "stat", "get", "empty range"])
+class TestErrors:
+    """Every operation names what is wrong, within seconds, and no secret."""
+
+    async def run(self, operation: str, uri: str) -> PreheatError:
+        ufs = UnderStores(UfsSettings(connect_seconds=0.5, retries=1))
+        path = UfsPath.parse(uri)
+        operations: dict[str, Callable[[], Awaitable[object]]] = {
+            "list": lambda: anext(aiter(ufs.list(path))),
+            "stat": lambda: ufs.stat(path),
+            "get": lambda: ufs.get(path),
+            "empty range": lambda: ufs.get(path, start=0, end=0),
+        }
+        async with asyncio.timeout(10):
+            with pytest.raises(PreheatError) as raised:
+                await operations[operation]()
+        await ufs.close()
+        return raised.value
+
+    async def test_an_unknown_bucket(self, operation: str, s3_environment: dict[str, str]) -> None:
+        error = await self.run(operation, "s3://no-such-bucket/x")
+
+        assert type(error) is BucketNotFound
+        assert "no-such-bucket" in error.message
+
+    async def test_a_wrong_secret(
+        self, operation: str, s3_environment: dict[str, str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+
+        await self.refused(operation, bucket, s3_environment)
+
+    async def test_an_unknown_access_key(
+        self, operation: str, s3_environment: dict[str, str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "not-the-key")
+
+        await self.refused(operation, bucket, s3_environment)
+
+    async def refused(self, operation: str, bucket: Bucket, environment: dict[str, str]) -> None:
+        bucket.put("x")
+        error = await self.run(operation, bucket.uri("x"))
+        assert type(error) is AccessDenied
+        assert bucket.uri("x") in error.message
+        text = "".join(traceback.format_exception(error))
+        for secret in ("not-the", "Signature=", environment["AWS_ACCESS_KEY_ID"]):
+            assert secret not in text
+
+    async def test_no_credentials(
+        self, operation: str, s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+
+        error = await self.run(operation, "s3://bucket/x")
+
+        assert type(error) is AccessDenied
+        assert "AWS_ACCESS_KEY_ID" in error.remedy
+
+    async def test_an_unknown_profile(
+        self, operation: str, s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+
+        error = await self.run(operation, "s3://bucket/x")
+
+        assert type(error) is AccessDenied
+        assert "no-such-profile" in error.message
+
+    async def test_a_closed_port(
+        self, operation: str, s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        port = free_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+
+        error = await self.run(operation, "s3://bucket/x")
+
+        assert type(error) is OriginUnavailable
+        assert f"127.0.0.1:{port}" in error.message
+        assert "s3://bucket/x" in error.message
+
+    async def test_a_host_without_an_address(
+        self, operation: str, s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:password@no-such-host.invalid")
+
+        error = await self.run(operation, "s3://bucket/x")
+
+        assert type(error) is OriginUnavailable
+        assert "no-such-host.invalid" in error.message
+        assert "password" not in error.message
+
+    async def test_an_endpoint_that_is_not_a_url(
+        self, operation: str, s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost")
+
+        error = await self.run(operation, "s3://bucket/x")
+
+        assert type(error) is OriginUnavailable
+        assert "AWS_ENDPOINT_URL" in error.remedy
+
+
+async def test_credentials_and_endpoint_come_from_a_profile(
+    s3_server: JuiceFSGateway, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bucket.put("x", b"content")
+    config = tmp_path / "config"
+    config.write_text(
+        f"[profile lab]\nendpoint_url = {s3_server.endpoint}\nregion = us-east-1\n"
+        f"aws_access_key_id = {s3_server.access_key}\naws_secret_access_key = {s3_server.secret_key}\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    ufs = S3UnderStore()
+
+    assert await keys(ufs, bucket.uri()) == ["x"]
+    assert await content(await ufs.get(UfsPath.parse(bucket.uri("x")))) == b"content"
+    await ufs.close()
+
+
+async def test_many_readers_share_one_store(bucket: Bucket, ufs: S3UnderStore) -> None:
+    bodies = {f"{number}": bytes([number]) * 5000 for number in range(50)}
+    bucket.put_many(bodies)
+
+    downloads = await asyncio.gather(*(ufs.get(UfsPath.parse(bucket.uri(key))) for key in bodies))
+
+    assert await asyncio.gather(*map(content, downloads)) == list(bodies.values())
+
+
+async def test_both_schemes_are_behind_one_store(
+    bucket: Bucket, s3_environment: dict[str, str], tmp_path: Path
+) -> None:
+    bucket.put("x", b"from S3")
+    (tmp_path / "x").write_bytes(b"from a file")
+    ufs = UnderStores()
+
+    assert await content(await ufs.get(UfsPath.parse(bucket.uri("x")))) == b"from S3"
+    assert await content(await ufs.get(UfsPath.parse(f"file://{tmp_path}/x"))) == b"from a file"
+    await ufs.close()

@@ -1,0 +1,170 @@
+"""What S3UnderStore does with servers that misbehave as no shipped server can be made to: raw answers over TCP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+from tests.unit.ufs_conformance import content
+
+from preheat.errors import OriginUnavailable, VersionChanged
+from preheat.paths import UfsPath
+from preheat.ufs import S3UnderStore, UfsSettings
+from preheat.ufs._s3_errors import from_answer
+from preheat.ufs._s3_listing import parse_page, plain_etag
+
+PATH = UfsPath.parse("s3://bucket/x")
+DATED = 'ETag: "e1"\r\nLast-Modified: Sat, 21 Nov 2026 04:11:38 GMT\r\nConnection: close\r\n'
+
+
+def answer(status: str, headers: str = "", body: str = "", length: int | None = None) -> bytes:
+    size = len(body.encode()) if length is None else length
+    return f"HTTP/1.1 {status}\r\n{DATED}{headers}Content-Length: {size}\r\n\r\n{body}".encode()
+
+
+@dataclass
+class RawServer:
+    """Sends the same bytes to every request, and remembers what was asked for."""
+
+    reply: bytes = b""
+    silent: bool = False
+    requests: list[str] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.requests.append(head.split(b"\r\n")[0].decode())
+        if self.silent:
+            await reader.read()  # until the client gives up
+        writer.write(self.reply)
+        await writer.drain()
+        writer.close()
+
+
+@pytest.fixture
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RawServer]:
+    raw = RawServer()
+    listener = await asyncio.start_server(raw.serve, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    async with listener:
+        yield raw
+
+
+@pytest.fixture
+async def ufs(server: RawServer) -> AsyncIterator[S3UnderStore]:
+    store = S3UnderStore(UfsSettings(connect_seconds=1, read_seconds=0.3, retries=1, retry_seconds=1))
+    yield store
+    await store.close()
+
+
+@pytest.mark.parametrize("key", ["x", "a//x"])
+async def test_a_body_that_ends_early_is_an_outage(server: RawServer, ufs: S3UnderStore, key: str) -> None:
+    server.reply = answer("200 OK", body="only this", length=100)
+
+    download = await ufs.get(PATH.with_key(key))
+
+    assert download.info.size == 100
+    with pytest.raises(OriginUnavailable, match=key):
+        await content(download)
+
+
+@pytest.mark.parametrize("key", ["x", "a//x"])
+async def test_a_server_that_stays_silent_is_an_outage(server: RawServer, ufs: S3UnderStore, key: str) -> None:
+    server.silent = True
+
+    async with asyncio.timeout(10):
+        with pytest.raises(OriginUnavailable, match="does not answer"):
+            await ufs.get(PATH.with_key(key))
+        with pytest.raises(OriginUnavailable, match="does not answer"):
+            await anext(aiter(ufs.list(PATH.with_key(key))))
+
+
+@pytest.mark.parametrize("key", ["x", "a//x"])
+async def test_a_server_that_ignores_the_condition_does_not_pass_another_version(
+    server: RawServer, ufs: S3UnderStore, key: str
+) -> None:
+    server.reply = answer("200 OK", body="new bytes")
+
+    with pytest.raises(VersionChanged, match="e1"):
+        await ufs.get(PATH.with_key(key), etag="e0")
+
+
+@pytest.mark.parametrize("key", ["a//x", "/x", "x/", "./x", "a/../x", "x\ty"])
+async def test_keys_are_asked_for_as_they_are_spelled(server: RawServer, ufs: S3UnderStore, key: str) -> None:
+    server.reply = answer("200 OK", body="bytes")
+
+    assert await content(await ufs.get(PATH.with_key(key))) == b"bytes"
+
+    assert server.requests == [f"GET /bucket/{key.replace(chr(9), '%09')} HTTP/1.1"]
+
+
+async def test_server_errors_are_retried_and_then_an_outage(server: RawServer, ufs: S3UnderStore) -> None:
+    server.reply = answer("503 Slow Down", body="<Error><Code>SlowDown</Code></Error>")
+
+    for operation in (lambda: ufs.get(PATH), lambda: anext(aiter(ufs.list(PATH)))):
+        server.requests.clear()
+        with pytest.raises(OriginUnavailable, match="503 SlowDown"):
+            await operation()
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("body", ["<html>Welcome</html>", "not XML", ""])
+async def test_an_endpoint_that_is_not_s3_is_an_outage(server: RawServer, ufs: S3UnderStore, body: str) -> None:
+    server.reply = answer("200 OK", body=body)
+
+    with pytest.raises(OriginUnavailable, match="127.0.0.1:"):
+        await anext(aiter(ufs.list(PATH)))
+
+
+async def test_a_listing_out_of_order_is_an_error_and_not_a_hole(server: RawServer, ufs: S3UnderStore) -> None:
+    server.reply = answer("200 OK", body=listing("a/b", "a-b"))
+
+    with pytest.raises(OriginUnavailable, match="lists 'a-b' after 'a/b'"):
+        await anext(aiter(ufs.list(PATH.with_key(""))))
+
+
+def listing(*keys: str, namespace: str = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"', extra: str = "") -> str:
+    contents = "".join(
+        f"<Contents><Key>{key}</Key><LastModified>2026-11-21T04:11:38.000Z</LastModified>"
+        f"<ETag>&quot;e&quot;</ETag><Size>7</Size></Contents>"
+        for key in keys
+    )
+    return f"<?xml version='1.0'?><ListBucketResult{namespace}>{extra}{contents}</ListBucketResult>"
+
+
+@pytest.mark.parametrize("namespace", ["", ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'])
+def test_a_page_is_read_with_and_without_a_namespace(namespace: str) -> None:
+    extra = "<IsTruncated>true</IsTruncated><NextContinuationToken>t+1</NextContinuationToken>"
+    extra += "<CommonPrefixes><Prefix>a+b/</Prefix></CommonPrefixes>"
+
+    page = parse_page(listing("x%41+y", namespace=namespace, extra=extra).encode())
+
+    assert [(item.key, item.size, item.etag, item.last_modified) for item in page.objects] == [
+        ("x%41+y", 7, "e", 1795234298.0)
+    ]
+    assert page.prefixes == ["a+b/"]
+    assert page.token == "t+1"
+
+
+def test_a_page_is_decoded_if_it_says_that_it_is_encoded() -> None:
+    page = parse_page(listing("x%2541+%01", extra="<EncodingType>url</EncodingType>").encode())
+
+    assert [item.key for item in page.objects] == ["x%41 \x01"]
+    assert page.token is None
+
+
+@pytest.mark.parametrize("etag", ['"e"', "e", 'W/"e"'])
+def test_etags_have_no_quotes(etag: str) -> None:
+    assert plain_etag(etag) == "e"
+
+
+@pytest.mark.parametrize("code", ["PermanentRedirect", "AuthorizationHeaderMalformed"])
+def test_a_bucket_of_another_region_says_what_to_set(code: str) -> None:
+    error = from_answer(PATH, "https://s3.us-east-1.amazonaws.com", 400, code)
+
+    assert isinstance(error, OriginUnavailable)
+    assert "AWS_REGION" in error.remedy
