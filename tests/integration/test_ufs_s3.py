@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from testbed import JuiceFSGateway, SeaweedFS, free_port
+from obstore.store import S3Store as ObstoreS3
+from testbed import JuiceFSGateway, S3Server, SeaweedFS, free_port
 from tests.conftest import Bucket
 from tests.unit.ufs_conformance import SETTINGS, UnderStoreConformance, content
 
@@ -22,57 +25,77 @@ async def ufs(s3_environment: dict[str, str]) -> AsyncIterator[S3UnderStore]:
     await store.close()
 
 
-class TestS3UnderStore(UnderStoreConformance):
-    @pytest.fixture(autouse=True)
-    async def _store(self, bucket: Bucket, s3_environment: dict[str, str]) -> AsyncIterator[None]:
-        self.bucket = bucket
-        self.root = bucket.uri("root/")
-        self.ufs = S3UnderStore(SETTINGS)
-        yield
-        await self.ufs.close()
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """A server with a bucket that several tests share, each below a prefix of its own."""
 
-    def put(self, key: str, body: bytes = b"x") -> None:
-        self.bucket.put(f"root/{key}", body)
+    server: S3Server
+    bucket: Bucket
 
-    def fill(self, keys: list[str]) -> None:
-        self.bucket.put_many({f"root/{key}": key.encode() for key in keys})
+    @classmethod
+    def on(cls, server: S3Server) -> Origin:
+        client = server.client()
+        client.create_bucket(Bucket="shared")
+        return cls(server=server, bucket=Bucket(name="shared", client=client))
 
 
 @pytest.fixture(scope="module")
-def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+def juicefs(s3_server: JuiceFSGateway) -> Origin:
+    return Origin.on(s3_server)
+
+
+@pytest.fixture(scope="module")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
     with SeaweedFS(tmp_path_factory.mktemp("seaweedfs")) as server:
-        server.client().create_bucket(Bucket="bucket")
-        yield server
+        yield Origin.on(server)
 
 
-class TestSeaweedFS(UnderStoreConformance):
-    """A server that does not list in the order of the keys."""
+class S3Conformance(UnderStoreConformance):
+    """The suite against a real server; a tree that several tests only read is put once."""
 
     @pytest.fixture(autouse=True)
     async def _store(
-        self, seaweedfs: SeaweedFS, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+        self, origin: Origin, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     ) -> AsyncIterator[None]:
-        for name, value in seaweedfs.environment().items():
+        for name, value in origin.server.environment().items():
             monkeypatch.setenv(name, value)
-        self.bucket = Bucket(name="bucket", client=seaweedfs.client())
-        self.prefix = f"root-{abs(hash(request.node.name))}/"
-        self.root = self.bucket.uri(self.prefix)
+        self.bucket = origin.bucket
+        self.root = self.bucket.uri(f"{zlib.crc32(request.node.name.encode()):x}/")
         self.ufs = S3UnderStore(SETTINGS)
         yield
         await self.ufs.close()
 
     def put(self, key: str, body: bytes = b"x") -> None:
-        self.bucket.put(self.prefix + key, body)
+        self.bucket.put(self.path(key).key, body)
 
     def fill(self, keys: list[str]) -> None:
-        self.bucket.put_many({self.prefix + key: key.encode() for key in keys})
+        self.root = self.bucket.uri(f"tree-{zlib.crc32(repr(keys).encode()):x}/")
+        found = self.bucket.client.list_objects_v2(Bucket=self.bucket.name, Prefix=self.path().key)
+        if not found["KeyCount"]:
+            self.bucket.put_many({self.path(key).key: key.encode() for key in keys})
+
+
+class TestJuiceFS(S3Conformance):
+    @pytest.fixture
+    def origin(self, juicefs: Origin) -> Origin:
+        return juicefs
+
+
+class TestSeaweedFS(S3Conformance):
+    """A server that does not list in the order of the keys."""
+
+    @pytest.fixture
+    def origin(self, seaweedfs: Origin) -> Origin:
+        return seaweedfs
 
 
 async def keys(ufs: S3UnderStore, uri: str, after: str = "") -> list[str]:
     return [item.key async for page in ufs.list(UfsPath.parse(uri), after=after) for item in page]
 
 
-async def test_thousands_of_objects_come_in_pages_and_resume_anywhere(bucket: Bucket, ufs: S3UnderStore) -> None:
+async def test_thousands_of_objects_come_in_pages_and_resume_anywhere(
+    bucket: Bucket, ufs: S3UnderStore, s3_environment: dict[str, str]
+) -> None:
     names = [f"many/{number:04d}" for number in range(2500)]
     async with asyncio.TaskGroup() as puts:  # boto3 would take four times as long
         store = ObstoreS3(bucket.name, endpoint=s3_environment["AWS_ENDPOINT_URL"], client_options={"allow_http": True})
@@ -113,17 +136,15 @@ async def test_keys_that_obstore_cannot_spell_are_listed_and_read(bucket: Bucket
             await ufs.get(path, etag="another")
 
 
-async def test_directory_markers_are_left_out(seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in seaweedfs.environment().items():
+async def test_directory_markers_are_left_out(seaweedfs: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in seaweedfs.server.environment().items():
         monkeypatch.setenv(name, value)
-    client = seaweedfs.client()
-    client.create_bucket(Bucket="markers")
-    for key in ("dir/", "dir/sub/", "dir/sub/x"):
-        client.put_object(Bucket="markers", Key=key)
+    for key in ("markers/", "markers/sub/", "markers/sub/x"):
+        seaweedfs.bucket.put(key)
     ufs = S3UnderStore()
 
-    assert await keys(ufs, "s3://markers/dir/") == ["dir/sub/x"]
-    assert await keys(ufs, "s3://markers/dir") == ["dir/sub/x"]
+    assert await keys(ufs, "s3://shared/markers/") == ["markers/sub/x"]
+    assert await keys(ufs, "s3://shared/markers") == ["markers/sub/x"]
     await ufs.close()
 
 

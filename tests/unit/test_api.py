@@ -178,7 +178,7 @@ class TestDialectB:
         response = (await client.post("/api/v1/master/submit_job/load", json=body)).json()
         assert response["success"] is True
         assert response["message"] == f"Load '{PATH}' is successfully submitted. JobId: {response['jobId']}"
-        job = cluster.coordinator.service.get(response["jobId"]).job
+        job = (await cluster.coordinator.service.get(response["jobId"])).job
         assert (job.spec.options.replicas, job.spec.options.batch_size) == (2, 300)
 
     async def test_progress_takes_a_body_or_a_query(self, client: httpx.AsyncClient, cluster: Cluster):

@@ -28,7 +28,7 @@ async def test_a_load_ends_with_every_object_on_its_owner(cluster: Cluster):
     submitted = await cluster.coordinator.service.submit(load(batch_size=7, verify=True))
     assert submitted.job.state is JobState.WAITING
     assert await cluster.ended(submitted.job.id) is JobState.SUCCEEDED
-    job = cluster.coordinator.service.get(submitted.job.id).job
+    job = (await cluster.coordinator.service.get(submitted.job.id)).job
     assert (job.load.listed.objects, job.load.done.objects, job.load.remaining.objects) == (333, 333, 0)
     assert job.verification is not None
     assert job.verification.done == job.load.listed
@@ -51,10 +51,10 @@ async def test_a_second_load_skips_what_is_hot_and_fetches_what_changed(cluster:
     second = await cluster.coordinator.service.submit(load())
     assert second.job.id != first.job.id
     assert await cluster.ended(second.job.id) is JobState.SUCCEEDED
-    job = cluster.coordinator.service.get(second.job.id).job
+    job = (await cluster.coordinator.service.get(second.job.id)).job
     assert (job.load.skipped.objects, job.load.done.objects) == (49, 1)
     assert cluster.cached("s3://b/data/0007") == [b"new"]
-    assert job.load.version != cluster.coordinator.service.get(first.job.id).job.load.version
+    assert job.load.version != (await cluster.coordinator.service.get(first.job.id)).job.load.version
 
 
 async def test_without_skip_everything_is_fetched_again(cluster: Cluster):
@@ -62,7 +62,7 @@ async def test_without_skip_everything_is_fetched_again(cluster: Cluster):
     for _ in range(2):
         known = await cluster.coordinator.service.submit(load(skip_if_exists=False))
         await cluster.ended(known.job.id)
-    job = cluster.coordinator.service.get(known.job.id).job
+    job = (await cluster.coordinator.service.get(known.job.id)).job
     assert (job.load.skipped.objects, job.load.done.objects) == (0, 5)
     assert sum(worker.reads.counters.load_reads for worker in cluster.workers) == 10
 
@@ -71,7 +71,7 @@ async def test_replicas_count_once_and_are_on_both_workers(cluster: Cluster):
     cluster.fill(20)
     known = await cluster.coordinator.service.submit(load(replicas=2, verify=True))
     assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
-    assert cluster.coordinator.service.get(known.job.id).job.load.done.objects == 20
+    assert (await cluster.coordinator.service.get(known.job.id)).job.load.done.objects == 20
     assert cluster.cached("s3://b/data/0003") == [b"object 3", b"object 3"]
 
 
@@ -82,7 +82,7 @@ async def test_several_paths_and_a_filter(cluster: Cluster):
     spec = load("s3://b/data/0001", "s3://b/more/", file_filter_regex=r".*(\.jpg|1)")
     known = await cluster.coordinator.service.submit(spec)
     assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
-    assert cluster.coordinator.service.get(known.job.id).job.load.done.objects == 2
+    assert (await cluster.coordinator.service.get(known.job.id)).job.load.done.objects == 2
     assert cluster.cached("s3://b/more/a.txt") == []
 
 
@@ -98,7 +98,7 @@ async def test_an_object_that_vanishes_fails_the_job_by_name(cluster: Cluster):
     cluster.origin.delete("s3://b/data/gone")
     cluster.resume_workers()
     assert await cluster.ended(known.job.id) is JobState.FAILED
-    job = cluster.coordinator.service.get(known.job.id).job
+    job = (await cluster.coordinator.service.get(known.job.id)).job
     assert (job.load.done.objects, job.load.failed.objects) == (10, 1)
     assert job.failures[0].path == "s3://b/data/gone"
     assert job.failures[0].code == "object_not_found"
@@ -113,7 +113,7 @@ async def test_a_lost_workers_batches_go_to_the_others(cluster: Cluster):
     await cluster.coordinator.service.wait(known.job.id, after=known.revision + 1, seconds=5)
     await cluster.kill("worker-1")
     assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
-    job = cluster.coordinator.service.get(known.job.id).job
+    job = (await cluster.coordinator.service.get(known.job.id)).job
     assert job.load.done.objects == 100
     assert all(cluster.workers[0].store.lookup(uri) for uri in data)
 
@@ -128,10 +128,9 @@ async def test_another_coordinator_takes_a_job_over(cluster: Cluster):
     cluster.start("coordinator-1", asyncio.create_task(cluster.coordinator.run()))
     cluster.resume_workers()
     async with asyncio.timeout(5):
-        while not cluster.coordinator.loaded:
-            await asyncio.sleep(0.01)
+        await cluster.coordinator.wait_loaded()
     assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
-    job = cluster.coordinator.service.get(known.job.id).job
+    job = (await cluster.coordinator.service.get(known.job.id)).job
     assert (job.owner, job.generation) == ("coordinator-1", 2)
     assert (job.load.listed.objects, job.load.done.objects + job.load.skipped.objects) == (200, 200)
 
@@ -174,7 +173,7 @@ async def test_a_job_without_workers_fails_and_says_so(cluster: Cluster):
     for worker in cluster.workers:
         await cluster.kill(worker.settings.id)
     assert await cluster.ended(known.job.id) is JobState.FAILED
-    assert "No worker was live" in cluster.coordinator.service.get(known.job.id).job.reason
+    assert "No worker was live" in (await cluster.coordinator.service.get(known.job.id)).job.reason
     with pytest.raises(NoLiveWorker):
         await cluster.coordinator.service.submit(load())
 
@@ -194,7 +193,7 @@ async def test_bad_requests_are_refused_by_name(cluster: Cluster):
         with pytest.raises((InvalidRequest, ObjectNotFound), match=message.replace("(", r"\(")):
             await service.submit(spec)
     with pytest.raises(JobNotFound, match="'x'"):
-        service.get("x")
+        await service.get("x")
     assert service.list() == []
 
 

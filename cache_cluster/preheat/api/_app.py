@@ -72,5 +72,6 @@ async def _running(coordinator: Coordinator) -> AsyncIterator[None]:
     """Run the coordinator's tasks around the block; when they fail, so does the block."""
     async with asyncio.TaskGroup() as tasks:
         work = tasks.create_task(coordinator.run())
+        await coordinator.wait_loaded()
         yield
         work.cancel()

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from preheat.api._schemas import JobList, JobView, PlacementView, Submit, WorkerList, WorkerView
 from preheat.coordinator import Coordinator
-from preheat.errors import EngineUnavailable, NoLiveWorker
+from preheat.errors import NoLiveWorker
 from preheat.jobs import JobState
 
 _MAX_WAIT_SECONDS = 60
@@ -61,7 +61,7 @@ def _job_routes(coordinator: Coordinator, base_url: str) -> APIRouter:
         after: Annotated[int, Query(ge=0, description="A revision.")] = 0,
     ) -> JobView:
         """Return a job; with ``wait``, once its revision is past ``after`` or it ended."""
-        known = await service.wait(job_id, after=after, seconds=wait) if wait else service.get(job_id)
+        known = await service.wait(job_id, after=after, seconds=wait) if wait else await service.get(job_id)
         return JobView.of(known, base_url=base_url)
 
     @router.post("/{job_id}/stop")
@@ -95,9 +95,7 @@ def _cluster_routes(coordinator: Coordinator) -> APIRouter:
 
     @router.get("/readyz")
     async def readyz() -> dict[str, object]:
-        """Say whether jobs can be done: the state is loaded and a worker is live."""
-        if not coordinator.loaded:
-            raise EngineUnavailable("The shared state is not loaded yet.")
+        """Say whether jobs can be done: a worker is live, and the engine answered when this process started."""
         live = [heartbeat.id for heartbeat in cluster.live()]
         if not live:
             raise NoLiveWorker("No worker is live.")

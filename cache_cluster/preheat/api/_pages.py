@@ -36,7 +36,7 @@ def pages_router(coordinator: Coordinator) -> APIRouter:
 
     @router.get("/jobs/{job_id}")
     async def job_page(job_id: str) -> str:
-        row = _row(coordinator.service.get(job_id))
+        row = _row(await coordinator.service.get(job_id))
         return templates.get_template("job.html").render(row=row)
 
     return router

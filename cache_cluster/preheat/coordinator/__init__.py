@@ -48,10 +48,10 @@ class Coordinator:
             settings=scheduler,
         )
 
-    @property
-    def loaded(self) -> bool:
-        """Whether the shared state is known, so that requests can be answered."""
-        return all(view.loaded.is_set() for view in (self._jobs, self._controls, self.cluster))
+    async def wait_loaded(self) -> None:
+        """Return when the shared state is known; before, a job that exists would be denied."""
+        for view in (self._jobs, self._controls, self.cluster):
+            await view.loaded.wait()
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -59,6 +59,5 @@ class Coordinator:
             tasks.create_task(self._jobs.follow())
             tasks.create_task(self._controls.follow())
             tasks.create_task(self.cluster.follow())
-            await self.cluster.loaded.wait()
-            await self._controls.loaded.wait()
+            await self.wait_loaded()
             tasks.create_task(self._scheduler.run())

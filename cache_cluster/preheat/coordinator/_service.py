@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from preheat.coordinator._views import BucketView, ClusterView
-from preheat.engine import Bucket, Engine, Entry, Queue
+from preheat.engine import Bucket, Engine, Entry, Queue, is_token
 from preheat.errors import Conflict, InvalidRequest, JobNotFound, NoLiveWorker, ObjectNotFound, OriginUnavailable
 from preheat.jobs import Job, JobControl, JobSpec, JobState
 from preheat.paths import UfsPath
@@ -72,22 +72,24 @@ class JobService:
         known = await self._create(spec)
         return await self._remember_key(idempotency_key, spec, known)
 
-    def get(self, job_id: str) -> KnownJob:
+    async def get(self, job_id: str) -> KnownJob:
         """Return a job.
 
         Raises:
             JobNotFound: there is none of this id.
         """
-        known = self._jobs.get(job_id)
-        if known is None:
-            raise JobNotFound(f"There is no job {job_id!r}.")
-        return KnownJob(job=known[0], revision=known[1])
+        if known := self._jobs.get(job_id):
+            return KnownJob(job=known[0], revision=known[1])
+        if is_token(job_id) and (fresh := await self._lookup(job_id)):  # another coordinator's, of this moment
+            return fresh
+        raise JobNotFound(f"There is no job {job_id!r}.")
 
     async def wait(self, job_id: str, *, after: int, seconds: float) -> KnownJob:
         """Return a job when its revision is past ``after`` or it has ended, or ``seconds`` have passed."""
+        await self.get(job_id)
         deadline = asyncio.get_running_loop().time() + seconds
         await self._jobs.wait_until(job_id, lambda job, revision: revision > after or job.state.ended, deadline)
-        return self.get(job_id)
+        return await self.get(job_id)
 
     def list(self, *, states: frozenset[JobState] | None = None) -> list[KnownJob]:
         """Return the jobs, newest first."""
@@ -104,13 +106,13 @@ class JobService:
 
     async def stop(self, job_id: str) -> KnownJob:
         """Ask a job to stop and return it once it did, or as it is after 20 s."""
-        known = self.get(job_id)
+        known = await self.get(job_id)
         if known.job.state.ended:
             return known
         await self._control(job_id, stop=True)
         deadline = asyncio.get_running_loop().time() + _STOP_SECONDS
         await self._jobs.wait_until(job_id, lambda job, _: job.state.ended, deadline)
-        return self.get(job_id)
+        return await self.get(job_id)
 
     async def _control(self, job_id: str, *, stop: bool) -> None:
         current = self._controls.get(job_id)

@@ -7,10 +7,19 @@ twice is refused rather than done twice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def is_token(text: str) -> bool:
+    """Say whether a text can be a key, or one token of a subject."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 class Queue(StrEnum):

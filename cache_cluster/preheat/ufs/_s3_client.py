@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
@@ -18,11 +17,12 @@ from obstore.store import S3Store
 from preheat.ufs._s3_listing import install_parser
 from preheat.ufs._settings import UfsSettings
 
-if TYPE_CHECKING:  # obstore has these for type checkers only
-    from obstore.store import S3Config, S3Credential
+if TYPE_CHECKING:  # obstore has this one for type checkers only
+    from obstore.store import S3Credential
 
 _DEFAULT_REGION = "us-east-1"
-_AWS_DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "api.aws")
+_CONNECTIONS = 32
+"""Of boto3, which works in threads; obstore has no limit of its own."""
 _CREDENTIALS_LIFETIME = timedelta(minutes=10)
 """How long obstore keeps credentials that expire; it asks again 5 minutes before, and botocore renews 10 before."""
 _NO_LIMIT = timedelta(days=1)
@@ -36,12 +36,6 @@ class S3Connection:
     credentials: Credentials
     endpoint: str
     region: str
-
-    @property
-    def is_aws(self) -> bool:
-        """Whether the endpoint is Amazon's own."""
-        host = urlsplit(self.endpoint).hostname or ""
-        return host.endswith(_AWS_DOMAINS)
 
     async def credential(self) -> S3Credential:
         """Return the credentials of now, renewed if they are about to expire."""
@@ -70,28 +64,26 @@ def connect(settings: UfsSettings) -> S3Connection:
     if credentials is None:
         raise NoCredentialsError
     credentials.get_frozen_credentials()  # raises now, rather than inside obstore, what an expired login raises
-    client = _client(session, settings, {})
+    client = _client(session, settings)
     region = client.meta.region_name
-    connection = S3Connection(
+    return S3Connection(
         client=client,
         credentials=credentials,
-        endpoint=client.meta.endpoint_url,
+        endpoint=client.meta.endpoint_url.rstrip("/"),
         region=region if region and region != "aws-global" else _DEFAULT_REGION,
     )
-    if connection.is_aws:
-        return connection
-    return replace(connection, client=_client(session, settings, {"addressing_style": "path"}))
 
 
 def open_bucket(connection: S3Connection, bucket: str, settings: UfsSettings) -> S3Store:
     """Return obstore's view of a bucket."""
-    virtual_host = connection.is_aws and "." not in bucket  # a dot would not match the certificate
-    config: S3Config = {"region": connection.region, "virtual_hosted_style_request": virtual_host}
-    if not connection.is_aws:
-        config |= {"endpoint": connection.endpoint, "aws_endpoint_url_s3": connection.endpoint}
     return S3Store(
         bucket,
-        config=config,
+        config={
+            "region": connection.region,
+            "endpoint": connection.endpoint,
+            "aws_endpoint_url_s3": connection.endpoint,  # else a variable of this name would win
+            "virtual_hosted_style_request": False,
+        },
         client_options={
             "allow_http": connection.endpoint.startswith("http://"),
             "connect_timeout": timedelta(seconds=settings.connect_seconds),
@@ -106,13 +98,13 @@ def open_bucket(connection: S3Connection, bucket: str, settings: UfsSettings) ->
     )
 
 
-def _client(session: boto3.Session, settings: UfsSettings, s3: dict[str, str]) -> Any:
+def _client(session: boto3.Session, settings: UfsSettings) -> Any:
     config = Config(
         connect_timeout=settings.connect_seconds,
         read_timeout=settings.read_seconds,
         retries={"mode": "standard", "total_max_attempts": settings.retries + 1},
-        max_pool_connections=32,
-        s3=s3,
+        max_pool_connections=_CONNECTIONS,
+        s3={"addressing_style": "path"},  # every S3 has it; buckets as host names need DNS and certificates
     )
     client = session.client("s3", config=config)
     install_parser(client)

@@ -136,7 +136,7 @@ def from_obstore(error: Exception, path: UfsPath, endpoint: str) -> PreheatError
 
 def from_answer(path: UfsPath, endpoint: str, status: int, code: str) -> PreheatError:
     """Return the error for an answer's HTTP status and S3 code (empty if it had no body)."""
-    answer = f"the S3 endpoint {host_and_port(endpoint)} answered {status} {code}".rstrip()
+    answer = f"the S3 endpoint {host_and_port(endpoint)} answered {status} {code.removeprefix(str(status))}".rstrip()
     if code in _REGION_CODES or status in _REDIRECTS:
         return OriginUnavailable(f"path='{path}': {answer}.", remedy="Set AWS_REGION to the bucket's region.")
     kind = _kind(status, code)
