@@ -48,7 +48,7 @@ PARAMS = {
         None,
         type=["null", "string"],
         title="Only files that match",
-        description="A regular expression for the objects' keys, e.g. [.]parquet$. Empty: everything.",
+        description="A regular expression that must match an object's whole key, e.g. .*[.]parquet. Empty: everything.",
     ),
 }
 
@@ -60,7 +60,7 @@ with DAG(
     tags=["preheat"],
 ):
     # The operator reads numbers and switches from text, and takes an empty text for "not set". Native rendering
-    # would evaluate what looks like Python: a file filter of [0] would arrive as a list.
+    # would evaluate what looks like Python: a filter of (7) would arrive as a number.
     PreloadOperator(
         task_id="preload",
         path="{{ params.path }}",

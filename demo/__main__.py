@@ -29,11 +29,12 @@ def main() -> int:
     try:
         run_demo(options, console)
     except KeyboardInterrupt:
-        console.print(f"Interrupted. The logs are in {directory}.", soft_wrap=True)
+        console.print(f"Interrupted. The logs are in {directory}.", soft_wrap=True, highlight=False)
         return 128 + signal.SIGINT
     except Exception as error:  # noqa: BLE001 - whatever failed, say what and where to look
         (directory / "error.txt").write_text(traceback.format_exc())
-        console.print(f"[red]The demo failed:[/red] {error}\nThe logs are in {directory}.", soft_wrap=True)
+        console.print("The demo failed:", style="red")
+        console.print(f"{error}\nThe logs are in {directory}.", soft_wrap=True, highlight=False, markup=False)
         return 1
     shutil.rmtree(directory)
     return 0

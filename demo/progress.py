@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
 from preheat.client import Client, JobReport
 
@@ -18,12 +18,11 @@ class JobProgress:
         self._client = client
         self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
-            TextColumn("{task.description:<28}"),
-            BarColumn(),
-            TextColumn("{task.fields[files]:>5} of {task.fields[listed]} files"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[files]}/{task.fields[listed]} files"),
             DownloadColumn(binary_units=True),
             TextColumn("{task.fields[state]:<9}"),
-            TimeElapsedColumn(),
             console=console,
         )
 
@@ -56,5 +55,3 @@ class JobProgress:
             listed=job.listed.files,
             state=job.state,
         )
-        if job.finished_at is not None:
-            self._progress.stop_task(self._bars[job.id])

@@ -10,11 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from testbed.airflow import USERNAME, AirflowStandalone
-from testbed.airflow_client import AirflowClient
-from testbed.browser import find_chromium
-from testbed.local_cluster import LocalCluster, local_cluster
-from testbed.s3 import SeaweedFS
 
 from demo import dataset
 from demo.progress import JobProgress
@@ -22,6 +17,11 @@ from demo.reads import compare
 from demo.report import summary
 from demo.screenshots import take_screenshots
 from preheat.client import Client
+from testbed.airflow import USERNAME, AirflowStandalone
+from testbed.airflow_client import AirflowClient
+from testbed.browser import find_chromium
+from testbed.local_cluster import LocalCluster, local_cluster
+from testbed.s3 import SeaweedFS
 
 DAGS_FOLDER = Path(__file__).parent.parent / "dags"
 WARM = "nightly_warmup"

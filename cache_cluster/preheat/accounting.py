@@ -2,7 +2,7 @@
 
 Batches are delivered at least once and their results too; a result is counted once, because a batch that is not open,
 or that no longer waits for the worker, is ignored. An object with several owners counts once: as failed if it failed on
-any, as skipped if all of them skipped it, as done otherwise. So listed = done + skipped + failed + remaining always (I7).
+any, as skipped if all of them skipped it, as done otherwise. So listed = done + skipped + failed + remaining (I7).
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+
 from demo import dataset
 from testbed.local_cluster import LocalCluster, local_cluster
 from testbed.s3 import SeaweedFS

@@ -7,12 +7,12 @@ from functools import partial
 
 import fsspec
 import pytest
+
+from preheat.client import Client
 from testbed.airflow import DagTestResult, run_dag_test
 from testbed.local_cluster import LocalCluster
 from testbed.s3 import SeaweedFS
 from tests.e2e.conftest import DAGS_FOLDER, DIGITS, SHARDS
-
-from preheat.client import Client
 
 RunDag = Callable[..., DagTestResult]
 
@@ -44,7 +44,7 @@ def assert_hot(cluster: LocalCluster, objects: dict[str, bytes]) -> None:
     filesystem = fsspec.filesystem("preheat", coordinator=cluster.url, skip_instance_cache=True)
     paths = {f"datasets/{key}": content for key, content in objects.items()}
     assert filesystem.cat(list(paths)) == paths
-    assert (filesystem.stats["hits"], filesystem.stats["misses"]) == (len(paths), 0)
+    assert (filesystem.stats.hits, filesystem.stats.misses) == (len(paths), 0)
 
 
 def test_preload_on_demand_submits_what_the_form_says(run_dag: RunDag, cluster: LocalCluster) -> None:
@@ -54,7 +54,7 @@ def test_preload_on_demand_submits_what_the_form_says(run_dag: RunDag, cluster: 
         "verify": False,
         "skip_if_exists": False,
         "bandwidth": "50MiB",
-        "file_filter_regex": "[0]",
+        "file_filter_regex": "shards/.*[.]bin",
     }
 
     result = run_dag("preload_on_demand", conf=form)
@@ -65,7 +65,7 @@ def test_preload_on_demand_submits_what_the_form_says(run_dag: RunDag, cluster: 
     assert job.paths == ("s3://datasets/shards/",)
     options = job.options
     assert (options.replicas, options.verify, options.skip_if_exists) == (2, False, False)
-    assert (options.bandwidth, options.file_filter_regex) == (50 * 2**20, "[0]")
+    assert (options.bandwidth, options.file_filter_regex) == (50 * 2**20, "shards/.*[.]bin")
 
 
 def test_an_unknown_bucket_is_named_in_the_task_log(run_dag: RunDag, origin: SeaweedFS) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from testbed.airflow import AirflowStandalone
 from testbed.local_cluster import LocalCluster
 from tests.e2e.conftest import DAGS_FOLDER, DIGITS

@@ -160,7 +160,7 @@ def test_file_paths_load_too(cluster: LocalCluster, client: Client, tmp_path: Pa
 
 def test_wrong_paths_are_refused_with_the_value_and_the_remedy(client: Client, bucket: Bucket):
     fill(bucket, 1, 10)
-    with pytest.raises(BucketNotFound, match="no-such-bucket.*AWS_ENDPOINT_URL"):
+    with pytest.raises(BucketNotFound, match=r"no-such-bucket.*AWS_ENDPOINT_URL"):
         client.submit(load("s3://no-such-bucket/data/"))
     with pytest.raises(ObjectNotFound, match=f"{bucket.uri('none/')}.*Check the path"):
         client.submit(load(bucket.uri("none/")))

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from tests.integration.provider_coordinator import Coordinator, running
 
 from airflow_preheat import _client
 from airflow_preheat.exceptions import (
@@ -17,6 +16,7 @@ from airflow_preheat.exceptions import (
 )
 from airflow_preheat.hooks import PreheatHook
 from airflow_preheat.jobs import JobSpec
+from tests.integration.provider_coordinator import Coordinator, running
 
 TOKEN = "s3cret-token"
 SPEC = JobSpec(type="load", paths=["s3://bucket/a/"], options={"replicas": 2})

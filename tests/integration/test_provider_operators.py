@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, TaskDeferralTimeout, TaskDeferred
 from airflow.sdk.execution_time.context import OutletEventAccessors
-from tests.integration.provider_coordinator import CONTRACT_JOB, Coordinator, running
 
 from airflow_preheat import _client
 from airflow_preheat.assets import warm_asset
@@ -27,6 +26,7 @@ from airflow_preheat.exceptions import (
     PreheatUnreachableError,
 )
 from airflow_preheat.operators import PreloadOperator
+from tests.integration.provider_coordinator import CONTRACT_JOB, Coordinator, running
 
 TOKEN = "s3cret-token"
 PATH = "s3://datasets/digits/"

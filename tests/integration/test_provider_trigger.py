@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from airflow.sdk.module_loading import import_string
 from airflow.sdk.serde import deserialize, serialize
-from tests.integration.provider_coordinator import CONTRACT_JOB, Coordinator, running
 
 from airflow_preheat import _client
 from airflow_preheat.triggers import PreloadTrigger
+from tests.integration.provider_coordinator import CONTRACT_JOB, Coordinator, running
 
 TOKEN = "s3cret-token"
 PATIENCE = 30.0

@@ -9,6 +9,7 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+
 from testbed import ChildProcess, JuiceFSGateway, S3Server, SeaweedFS, StartupError, free_ports, listens, logged
 
 
@@ -55,7 +56,7 @@ os._exit(1)
 
 
 def test_a_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _PARENT, tmp_path / "log"]
+    command = [sys.executable, "-c", _PARENT, str(tmp_path / "log")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
     orphan = Path(f"/proc/{int(result.stdout)}")

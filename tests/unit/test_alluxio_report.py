@@ -44,7 +44,8 @@ def test_json_vector():
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0B"), (5120, "5120B"), (5121, "5.00KB"), (640 * MIB, "640.00MB"), (1600 * MIB, "1600.00MB"), (6400 * MIB, "6.25GB")],
+    [(0, "0B"), (5120, "5120B"), (5121, "5.00KB"), (640 * MIB, "640.00MB"), (1600 * MIB, "1600.00MB"),
+     (6400 * MIB, "6.25GB")],
 )  # fmt: skip
 def test_sizes(size: int, text: str):
     assert alluxio_size(size) == text

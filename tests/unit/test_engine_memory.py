@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.engine_conformance import EngineConformance
 
 from preheat.engine import MemoryEngine
+from tests.unit.engine_conformance import EngineConformance
 
 
 class TestMemoryEngine(EngineConformance):

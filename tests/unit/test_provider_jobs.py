@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from tests.integration.provider_coordinator import CONTRACT_JOB
 
 from airflow_preheat import jobs
 from airflow_preheat.exceptions import PreheatRequestError
+from tests.integration.provider_coordinator import CONTRACT_JOB
 
 
 def test_every_field_that_is_read_is_in_the_contract():

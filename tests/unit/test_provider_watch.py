@@ -1,10 +1,10 @@
 """The decisions of a wait, with no clock and no coordinator."""
 
 import pytest
-from tests.integration.provider_coordinator import CONTRACT_JOB
 
 from airflow_preheat._watch import JobWatch
 from airflow_preheat.exceptions import PreheatError, PreheatJobNotFoundError, PreheatUnreachableError
+from tests.integration.provider_coordinator import CONTRACT_JOB
 
 
 @pytest.fixture

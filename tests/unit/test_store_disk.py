@@ -15,10 +15,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from tests.unit.store_conformance import MIB, A, B, C, StoreConformance, content, paths, put
 
 from preheat.errors import CorruptPage, ObjectNotFound, StoreError, StoreFull, StoreInUse
 from preheat.store import CachedObject, DiskStore, PageStore
+from tests.unit.store_conformance import MIB, A, B, C, StoreConformance, content, paths, put
 
 SMALL_PACK = 1000
 

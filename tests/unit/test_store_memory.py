@@ -1,9 +1,8 @@
 from pathlib import Path
 
-from tests.unit.store_conformance import StoreConformance
-
 from preheat.store import MemoryStore, PageStore
 from preheat.store._memory import _Held
+from tests.unit.store_conformance import StoreConformance
 
 
 class TestMemoryStore(StoreConformance):

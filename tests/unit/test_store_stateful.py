@@ -11,11 +11,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
-from tests.unit.store_conformance import put
 
 from preheat.errors import NotFound, StoreError, VersionChanged
 from preheat.store import CachedObject, DiskStore
 from preheat.store._writer import Writer
+from tests.unit.store_conformance import put
 
 PATHS = st.sampled_from([f"s3://x/{name}" for name in ("a", "a/b", "b", "é", "z")])
 DATA = st.binary(max_size=60)

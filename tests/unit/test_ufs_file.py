@@ -6,11 +6,11 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.unit.ufs_conformance import SETTINGS, UnderStoreConformance
 
 from preheat.errors import AccessDenied, InvalidPath, ObjectNotFound, OriginUnavailable, PreheatError, VersionChanged
 from preheat.ufs import FileUnderStore
 from preheat.ufs._file import _mapped
+from tests.unit.ufs_conformance import SETTINGS, UnderStoreConformance
 
 
 class TestFileUnderStore(UnderStoreConformance):

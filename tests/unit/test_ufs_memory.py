@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.ufs_conformance import UnderStoreConformance
 
 from preheat.errors import BucketNotFound
 from preheat.paths import UfsPath
 from preheat.ufs import MemoryUnderStore
+from tests.unit.ufs_conformance import UnderStoreConformance
 
 
 class TestMemoryUnderStore(UnderStoreConformance):

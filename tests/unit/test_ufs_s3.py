@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
-from tests.unit.ufs_conformance import content
 
-from preheat.errors import OriginUnavailable, VersionChanged
+from preheat.errors import AccessDenied, OriginUnavailable, VersionChanged
 from preheat.paths import UfsPath
 from preheat.ufs import S3UnderStore, UfsSettings
+from preheat.ufs._download import checked
 from preheat.ufs._s3_errors import from_answer
 from preheat.ufs._s3_listing import parse_page, plain_etag
+from tests.unit.ufs_conformance import content
 
 PATH = UfsPath.parse("s3://bucket/x")
 DATED = 'ETag: "e1"\r\nLast-Modified: Sat, 21 Nov 2026 04:11:38 GMT\r\nConnection: close\r\n'
@@ -112,6 +114,18 @@ async def test_server_errors_are_retried_and_then_an_outage(server: RawServer, u
         assert len(server.requests) == 2
 
 
+async def test_a_refusal_never_quotes_the_answer(server: RawServer, ufs: S3UnderStore) -> None:
+    secrets = "<AWSAccessKeyId>AKIA123</AWSAccessKeyId><SignatureProvided>5e1f</SignatureProvided>"
+    server.reply = answer("403 Forbidden", body=f"<Error><Code>SignatureDoesNotMatch</Code>{secrets}</Error>")
+
+    for operation in (lambda: ufs.get(PATH), lambda: anext(aiter(ufs.list(PATH)))):
+        with pytest.raises(AccessDenied, match="403 SignatureDoesNotMatch") as refused:
+            await operation()
+        text = "".join(traceback.format_exception(refused.value))
+        assert "AKIA123" not in text
+        assert "5e1f" not in text
+
+
 @pytest.mark.parametrize("body", ["<html>Welcome</html>", "not XML", ""])
 async def test_an_endpoint_that_is_not_s3_is_an_outage(server: RawServer, ufs: S3UnderStore, body: str) -> None:
     server.reply = answer("200 OK", body=body)
@@ -125,6 +139,15 @@ async def test_a_listing_out_of_order_is_an_error_and_not_a_hole(server: RawServ
 
     with pytest.raises(OriginUnavailable, match="lists 'a-b' after 'a/b'"):
         await anext(aiter(ufs.list(PATH.with_key(""))))
+
+
+@pytest.mark.parametrize("expected", [4, 6])
+async def test_a_body_of_another_length_is_an_outage(expected: int) -> None:
+    async def chunks() -> AsyncIterator[memoryview]:
+        yield memoryview(b"12345")
+
+    with pytest.raises(OriginUnavailable, match=f"5 bytes instead of {expected}"):
+        _ = [chunk async for chunk in checked(PATH, chunks(), expected)]
 
 
 def listing(*keys: str, namespace: str = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"', extra: str = "") -> str:

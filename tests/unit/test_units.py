@@ -25,7 +25,8 @@ def test_what_is_no_size_names_the_field(text: str):
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.00 KiB"), (200 << 20, "200 MiB"), (50 << 30, "50.00 GiB"), (1 << 60, "1024 PiB")],
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.00 KiB"), (200 << 20, "200 MiB"), (50 << 30, "50.00 GiB"),
+     (1 << 60, "1024 PiB")],
 )  # fmt: skip
 def test_human_size(size: int, text: str):
     assert human_size(size) == text

@@ -74,11 +74,11 @@ class UnderStoreConformance(ABC):
         for number, key in enumerate(ordered):
             assert await self.keys(after=key) == ordered[number + 1 :], key
 
-    @pytest.mark.parametrize("after", ["a", "a/", "a/1/", "a/11", "a/zz", "a0/", "zzz", "a-", "a/z", "a/z/"])
-    async def test_resumes_after_a_key_that_is_not_there(self, after: str) -> None:
+    async def test_resumes_after_a_key_that_is_not_there(self) -> None:
         self.fill(TREE)
 
-        assert await self.keys(after=after) == [key for key in sorted(TREE) if key > after]
+        for after in ("a", "a/", "a/1/", "a/11", "a/zz", "a0/", "zzz", "a-", "a/z", "a/z/"):
+            assert await self.keys(after=after) == [key for key in sorted(TREE) if key > after], after
 
     async def test_a_prefix_holds_what_is_below_it(self) -> None:
         self.fill(TREE)

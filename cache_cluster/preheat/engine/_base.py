@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 
 
