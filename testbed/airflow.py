@@ -71,9 +71,6 @@ class AirflowStandalone:
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log_port),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log_port),
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
-            # A worker may notice the end of a task only after this time, 5 s by default. If the task has deferred and
-            # its trigger fires before, the scheduler takes the task for lost (apache/airflow#71580, #72716).
-            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         }
         self._environment = airflow_environment(
             home=home, dags_folder=dags_folder, variables=settings | dict(variables or {})
@@ -175,7 +172,9 @@ def run_dag_test(
         AirflowError: there was no run, because the DAG has an error, say.
     """
     home.mkdir(parents=True, exist_ok=True)
-    environment = airflow_environment(home=home, dags_folder=dags_folder, variables=variables)
+    # The trigger runs inline, so there is no worker whose report it has to wait for.
+    settings = {"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "0"}
+    environment = airflow_environment(home=home, dags_folder=dags_folder, variables=settings | dict(variables or {}))
     if not (home / "airflow.db").exists():
         _run(["airflow", "db", "migrate"], environment)
     result = home / "dag_test.json"

@@ -15,10 +15,11 @@ import json
 import secrets
 import subprocess
 import sys
+import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from testbed.ports import free_port, free_ports
@@ -161,14 +162,14 @@ class JuiceFSGateway(S3Server):
 class SeaweedFS(S3Server):
     """SeaweedFS with master, volume, filer and S3 server in one process."""
 
-    _ports: Sequence[int] = ()
+    _ports: Mapping[str, int] = MappingProxyType({})
 
     def stop(self) -> None:
         """Stop the server; its data stays. Idempotent."""
         super().stop()
-        for port in self._ports:  # it leaves its gRPC sockets behind, at a place that no flag moves
+        for port in self._ports.values():  # it leaves its gRPC sockets behind, at a place that no flag moves
             for socket in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):  # noqa: S108 - SeaweedFS's choice
-                socket.unlink()
+                socket.unlink(missing_ok=True)
 
     def _launch(self) -> ChildProcess:
         config = self.directory / "s3.json"
@@ -176,15 +177,15 @@ class SeaweedFS(S3Server):
         config.write_text(json.dumps(self._identities()))
         parts = ("master", "volume", "filer")
         names = [f"{part}.port{suffix}" for part in parts for suffix in ("", ".grpc")]
-        ports = dict(zip([*names, "s3.port.grpc"], free_ports(7), strict=True))
-        self._ports = list(ports.values())
+        self._ports = dict(zip([*names, "s3.port.grpc"], free_ports(7), strict=True))
         return ChildProcess(
             [
                 *(_program("weed"), "server", "-dir=.", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
                 *("-s3", f"-s3.port={self.port}", f"-s3.config={config.name}", "-s3.localSocket=s3.sock"),
+                "-filer.localSocket=filer.sock",
                 *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"),
                 *("-master.volumeSizeLimitMB=1000", "-volume.max=30"),
-                *(f"-{name}={port}" for name, port in ports.items()),
+                *(f"-{name}={port}" for name, port in self._ports.items()),
             ],
             log=self.log.resolve(),
             cwd=self.directory,  # a Unix socket's path is short, so it must be a relative one
@@ -197,7 +198,18 @@ class SeaweedFS(S3Server):
         return {"identities": [{"name": "testbed", "credentials": credentials, "actions": actions}]}
 
     def _probe(self) -> Callable[[], bool]:
-        return answers(self.endpoint)
+        answers_s3 = answers(self.endpoint)
+        return lambda: answers_s3() and self._has_volumes()
+
+    def _has_volumes(self) -> bool:
+        """Whether the volume server is registered; until then S3 answers, but every object is an internal error."""
+        try:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self._ports['master.port']}/dir/status", timeout=2
+            ) as reply:
+                return bool(json.load(reply)["Topology"]["Max"])
+        except OSError:
+            return False
 
 
 def _program(name: str) -> str:

@@ -101,6 +101,7 @@ class _JobOperator(BaseOperator):
         event = ended(job)
         if event is None and trigger is not None:
             trigger.job_id = job["id"]
+            trigger.not_before = time.time() + _report_seconds()
             self.defer(trigger=trigger, method_name="execute_complete")
         return self.execute_complete(context, cast("dict[str, Any]", event or self._wait(job, deadline)))
 
@@ -271,6 +272,11 @@ class PreloadOperator(_JobOperator):
             "fileFilterRegex": self.file_filter_regex or None,
         }
         return JobSpec(type="load", paths=self._paths(), options=options)
+
+
+def _report_seconds() -> float:
+    """Return how long a worker may take to report that a task deferred: it looks once per heartbeat."""
+    return float(conf.getint("workers", "min_heartbeat_interval", fallback=5)) + 1.0
 
 
 def _checked(event: Mapping[str, Any] | None) -> JobEvent:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -22,6 +24,8 @@ class PreloadTrigger(BaseTrigger):
         deadline: seconds since the epoch; absolute, since the trigger may be moved to another triggerer.
         poll_interval: seconds between two lines of progress in the log; the job's end is noticed at once.
         outage_tolerance: seconds that the coordinator may be away before the wait is given up.
+        not_before: seconds since the epoch before which the event is held back. Airflow's scheduler fails a task
+            whose trigger fires before its worker has reported that it deferred (apache/airflow#71580).
         cancel_on_kill: stop the job if a user marks the task as failed or succeeded, or clears it. Only
             Airflow 3.3 and later tell the trigger.
     """
@@ -35,6 +39,7 @@ class PreloadTrigger(BaseTrigger):
         poll_interval: float,
         outage_tolerance: float,
         cancel_on_kill: bool,
+        not_before: float = 0.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_id = job_id
@@ -43,6 +48,7 @@ class PreloadTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.outage_tolerance = outage_tolerance
         self.cancel_on_kill = cancel_on_kill
+        self.not_before = not_before
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and the arguments to make the trigger again, JSON primitives only."""
@@ -55,6 +61,7 @@ class PreloadTrigger(BaseTrigger):
                 "poll_interval": self.poll_interval,
                 "outage_tolerance": self.outage_tolerance,
                 "cancel_on_kill": self.cancel_on_kill,
+                "not_before": self.not_before,
             },
         )
 
@@ -70,6 +77,7 @@ class PreloadTrigger(BaseTrigger):
         )
         async with PreheatAsyncHook(self.preheat_conn_id) as hook:
             event = await hook.wait_for_job(watch)
+        await asyncio.sleep(max(0.0, self.not_before - time.time()))
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:

@@ -66,7 +66,7 @@ async def while_waiting(coordinator: Coordinator, waiter: PreloadTrigger, change
 
 
 def test_it_survives_airflows_serialisation_without_secrets():
-    original = trigger(cancel_on_kill=False)
+    original = trigger(cancel_on_kill=False, not_before=12.5)
     path, arguments = original.serialize()
 
     restored = import_string(path)(**deserialize(serialize(json.loads(json.dumps(arguments)))))
@@ -233,3 +233,13 @@ async def test_a_ca_certificate_that_cannot_be_read_is_named(coordinator, connec
     logged = capfd.readouterr().out
     assert "missing.pem" in logged
     assert "CA certificate" in logged
+
+
+async def test_the_event_is_held_back_until_the_worker_has_reported(coordinator: Coordinator, connect):
+    connect(coordinator.url)
+    coordinator.jobs["job-1"]["state"] = "SUCCEEDED"
+    not_before = time.time() + 0.5
+
+    assert (await fire(trigger(not_before=not_before)))["status"] == "succeeded"
+
+    assert time.time() >= not_before
