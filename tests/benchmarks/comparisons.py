@@ -1,0 +1,161 @@
+"""What was measured, and how our part compares with a peer's. Pure: nothing is measured here."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+OURS = "preheat"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One run of one work by one system."""
+
+    work: str
+    system: str
+    amount: float
+    """How much was done, in the unit of the work's rate."""
+    seconds: float
+    cpu: Mapping[str, float]
+    """CPU seconds of the system's own processes, by name."""
+    others: Mapping[str, float] = field(default_factory=dict)
+    """CPU seconds of the processes that take part but are not the system's, by name."""
+
+    @property
+    def rate(self) -> float:
+        """Amount per second."""
+        return self.amount / self.seconds
+
+    @property
+    def cpu_each(self) -> float:
+        """CPU seconds of the system per unit of the amount."""
+        return sum(self.cpu.values()) / self.amount
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Several values as their median and their extremes."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Return the spread of at least one value."""
+        return cls(median=statistics.median(values), low=min(values), high=max(values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A work, a peer that does the same, and by how much we want to be better."""
+
+    work: str
+    title: str
+    unit: str
+    peer: str
+    target: float
+    """At least this ratio of our rate to the peer's."""
+    cpu_target: float | None = None
+    """At most this ratio of our CPU time for the same amount to the peer's; None if none was set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """The outcome of one comparison."""
+
+    comparison: Comparison
+    ours: Spread
+    """Our rate."""
+    peer: Spread
+    ratio: Spread
+    """Of the rates in one round, ours to the peer's."""
+    cpu_ratio: Spread
+    """Of the CPU seconds for the same amount in one round, ours to the peer's."""
+    reason: str
+    """Where the time of our runs went, as far as it was measured."""
+
+    @property
+    def won(self) -> bool:
+        """Whether the medians meet the targets."""
+        cpu_target = self.comparison.cpu_target
+        return self.ratio.median >= self.comparison.target and (
+            cpu_target is None or self.cpu_ratio.median <= cpu_target
+        )
+
+
+COMPARISONS = (
+    Comparison(work="load-large", title="load {large_count} × {large_size}", unit="MiB/s", peer="s5cmd", target=1.1),
+    Comparison(
+        work="load-small",
+        title="load {small_count} × {small_size}",
+        unit="files/s",
+        peer="s5cmd",
+        target=2.0,
+        cpu_target=0.6,
+    ),
+    Comparison(work="load-tiny", title="load {tiny_count} × {tiny_size}", unit="files/s", peer="s5cmd", target=2.5),
+    Comparison(work="list", title="list {list_count} keys", unit="keys/s", peer="s5cmd", target=2.0),
+    Comparison(work="list", title="list {list_count} keys", unit="keys/s", peer="boto3", target=8.0),
+    Comparison(
+        work="serve-small",
+        title="serve {small_size}, 32 connections",
+        unit="req/s",
+        peer="nginx",
+        target=0.95,
+        cpu_target=1.3,
+    ),
+    Comparison(
+        work="serve-range",
+        title="serve 128 KiB ranges, 32 connections",
+        unit="req/s",
+        peer="nginx",
+        target=0.95,
+        cpu_target=1.3,
+    ),
+    Comparison(
+        work="serve-large", title="serve {large_size}, 4 connections", unit="MiB/s", peer="nginx", target=1.0
+    ),
+    Comparison(
+        work="read", title="fsspec cat, {read_count} × {small_size}, warm", unit="files/s", peer="s3fs", target=5.0
+    ),
+)
+"""The targets are those of the data plane's plan, for two cores."""
+
+
+def compare(comparison: Comparison, samples: Sequence[Sample]) -> Row:
+    """Return the outcome of one comparison.
+
+    Args:
+        comparison: what to compare.
+        samples: of all works; those of one work and one system in the order of the rounds.
+
+    Raises:
+        ValueError: a round lacks one of the two.
+    """
+    ours = [sample for sample in samples if (sample.work, sample.system) == (comparison.work, OURS)]
+    peer = [sample for sample in samples if (sample.work, sample.system) == (comparison.work, comparison.peer)]
+    rounds = list(zip(ours, peer, strict=True))
+    return Row(
+        comparison=comparison,
+        ours=Spread.of([sample.rate for sample in ours]),
+        peer=Spread.of([sample.rate for sample in peer]),
+        ratio=Spread.of([mine.rate / theirs.rate for mine, theirs in rounds]),
+        cpu_ratio=Spread.of([mine.cpu_each / theirs.cpu_each for mine, theirs in rounds]),
+        reason=time_spent(ours),
+    )
+
+
+def time_spent(samples: Sequence[Sample]) -> str:
+    """Return the median wall time of some runs and the median CPU time of each process that took part."""
+    parts = {name for sample in samples for name in (*sample.cpu, *sample.others)}
+    seconds = {
+        name: statistics.median([sample.cpu.get(name, sample.others.get(name, 0.0)) for sample in samples])
+        for name in parts
+    }
+    largest = sorted(seconds.items(), key=lambda item: -item[1])
+    wall = statistics.median([sample.seconds for sample in samples])
+    spent = ", ".join(f"{name} {value:.2f} s" for name, value in largest if value >= 0.01)
+    return f"{wall:.2f} s; CPU: {spent}"
