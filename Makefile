@@ -5,7 +5,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 SOURCES := provider cache_cluster tests testbed demo dags scripts
 
-.PHONY: help setup demo test lint format constraints
+.PHONY: help setup demo test lint format constraints bench bench-quick
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -33,3 +33,11 @@ format: setup ## rewrite the code in the project's format
 
 constraints: setup ## resolve constraints.txt anew (names and versions only, no hosts)
 	bash scripts/constraints.sh
+
+bench: setup ## measure Preheat beside s5cmd, nginx, boto3 and s3fs; writes docs/benchmarks
+	PYTHON=$(PYTHON) bash scripts/peers.sh
+	$(PY) -m tests.benchmarks
+
+bench-quick: setup ## the same with smaller sets, in under two minutes; writes .bench/quick
+	PYTHON=$(PYTHON) bash scripts/peers.sh
+	$(PY) -m tests.benchmarks --quick --output .bench/quick

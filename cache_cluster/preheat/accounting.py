@@ -11,7 +11,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from preheat.errors import ObjectNotFound
-from preheat.jobs import MAX_REPORTED_FAILURES, BatchResult, FailedObject, Job, JobState, OpenBatch, Progress, Tally
+from preheat.jobs import (
+    MAX_REPORTED_FAILURES,
+    BatchResult,
+    FailedObject,
+    Job,
+    JobState,
+    LoadOptions,
+    OpenBatch,
+    Progress,
+    Tally,
+)
 from preheat.planning import PlannedBatch
 
 
@@ -76,27 +86,42 @@ def record_failures(job: Job, failed: Sequence[FailedObject]) -> Job:
     return replace(job, failures=job.failures + tuple(failed[:room])) if failed and room > 0 else job
 
 
+def hot_fraction(job: Job) -> float:
+    """Return the share of the listed files that is hot: read back if the job verifies, acknowledged otherwise."""
+    hot = job.verification.done if job.verification else job.load.done + job.load.skipped
+    return hot.objects / job.load.listed.objects if job.load.listed.objects else 0.0
+
+
+def too_many_failed(options: LoadOptions, progress: Progress) -> bool:
+    """Say whether the failed files of a complete pass are more than the job may succeed with."""
+    failed, listed = progress.failed.objects, progress.listed.objects
+    if options.min_hot_fraction is None and options.max_failed_files is None:
+        return failed > 0
+    few_enough = options.max_failed_files is None or failed <= options.max_failed_files
+    hot_enough = options.min_hot_fraction is None or listed - failed >= options.min_hot_fraction * listed
+    return not (few_enough and hot_enough)
+
+
 def verdict(job: Job) -> tuple[JobState, str]:
     """Return how a job ends whose passes are complete, and why."""
     if job.load.listed.objects == 0:
         nothing = ObjectNotFound(f"Nothing is listed below {', '.join(job.spec.paths)}.")
         return JobState.FAILED, str(nothing)
-    if job.load.failed.objects:
-        return JobState.FAILED, _failure_reason("could not be loaded", job.load, job.failures)
-    if job.verification is None:
-        return JobState.SUCCEEDED, ""
-    if job.verification.failed.objects:
-        return JobState.FAILED, _failure_reason("are not hot", job.verification, job.failures)
-    if job.verification.version != job.load.version:
+    if job.verification and job.verification.version != job.load.version:
         return JobState.FAILED, (
             "The dataset changed at the origin between loading and verifying: what is cached is neither version. "
             "Submit the job again."
         )
-    return JobState.SUCCEEDED, ""
+    last = job.verification or job.load
+    if not last.failed.objects:
+        return JobState.SUCCEEDED, ""
+    state = JobState.FAILED if too_many_failed(job.spec.options, last) else JobState.SUCCEEDED
+    return state, _failure_reason(job, last)
 
 
-def _failure_reason(what: str, progress: Progress, failures: Sequence[FailedObject]) -> str:
-    first = f" The first: {failures[0].path}: {failures[0].message}" if failures else ""
+def _failure_reason(job: Job, progress: Progress) -> str:
+    what = "are not hot" if job.verification else "could not be loaded"
+    first = f" The first: {job.failures[0].path}: {job.failures[0].message}" if job.failures else ""
     return f"{progress.failed.objects} of {progress.listed.objects} files {what}.{first}"
 
 

@@ -10,6 +10,7 @@ PreheatError                          500
 │   └── ObjectNotFound
 ├── Conflict                          409  another writer won, or the state does not allow it
 │   └── VersionChanged                412  the bytes asked for belong to another version
+├── DeadlineExceeded (TimeoutError)   504  it did not end in the time it was given
 ├── StoreError                        507  the page store
 │   ├── StoreFull
 │   ├── StoreInUse
@@ -128,6 +129,14 @@ class VersionChanged(Conflict):
     code = "version_changed"
     status = 412
     default_remedy = "Preload the path again, then read the new version."
+
+
+class DeadlineExceeded(PreheatError, TimeoutError):
+    """The job did not end by its deadline."""
+
+    code = "deadline_exceeded"
+    status = 504
+    default_remedy = "Start it earlier, raise its bandwidth, or add workers; what is cached stays."
 
 
 class StoreError(PreheatError):

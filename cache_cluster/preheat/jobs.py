@@ -53,6 +53,12 @@ class LoadOptions:
     """Bytes per second and worker; none is unlimited."""
     file_filter_regex: str | None = None
     """Only keys that this regular expression matches in full."""
+    min_hot_fraction: float | None = None
+    """The job may succeed with failed files if at least this share of the files is hot."""
+    max_failed_files: int | None = None
+    """The job may succeed with up to this many failed files; without either limit, with none."""
+    deadline: float | None = None
+    """The job fails if it has not ended by then, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -198,8 +204,20 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Waiter:
+    """Somebody who waits for a job."""
+
+    fence: str
+    """Made anew by each process that waits on the waiter's behalf; only the present one may cancel."""
+    leaves_at: float | None = None
+    """When its cancel takes effect, in seconds since the epoch; none if it waits on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class JobControl:
-    """What was asked of a job after its submit. Any coordinator writes it; the owner obeys."""
+    """What was asked of a job after its submit. Any coordinator writes it; the owner and the workers obey."""
 
     stop: bool = False
     bandwidth: int | None = None
+    """Bytes per second and worker, in the place of the one that was submitted; 0 lifts the limit."""
+    waiters: dict[str, Waiter] = field(default_factory=dict)

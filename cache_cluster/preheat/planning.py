@@ -29,7 +29,6 @@ class Planner:
     spec: JobSpec
     action: Action
     generation: int
-    bandwidth: int | None
     batch_bytes: int
 
     def plan(
@@ -73,5 +72,5 @@ class Planner:
             root=root,
             entries=tuple(entries),
             skip_if_exists=self.spec.options.skip_if_exists,
-            bandwidth=self.bandwidth,
+            bandwidth=self.spec.options.bandwidth,
         )

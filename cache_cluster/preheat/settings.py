@@ -51,6 +51,9 @@ class SchedulerSettings:
     """Batches with a worker before planning pauses: enough to hide the round trip, little to plan again."""
     batch_bytes: int = 256 << 20
     """A batch ends at this many bytes, so that large objects spread and progress moves."""
+    cancel_grace_seconds: float = 8.0
+    """How long a waiter's cancel may be taken back by a new claim: a replaced trigger cancels about 1 s after its
+    successor was made."""
     retention_seconds: float = 7 * 86400.0
     """How long an ended job is kept."""
 

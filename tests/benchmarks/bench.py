@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import requests
 from fsspec import filesystem
 
 from preheat.client import Client
@@ -17,12 +21,13 @@ from preheat.placement import Member, PlacementMap
 from testbed.local_cluster import LocalCluster, local_cluster
 from testbed.processes import ChildProcess
 from testbed.s3 import SeaweedFS
-from tests.benchmarks.data import BUCKET, ObjectSet, content
+from tests.benchmarks.data import BUCKET, KIB, MIB, ObjectSet, content
 from tests.benchmarks.metering import cluster_pids
 from tests.benchmarks.peers import Peers, start_nginx
 
 WORKERS = 2
 _LOAD_SECONDS = 300.0
+_WAIT_SECONDS = 60.0
 _ENDED = 1 << 50
 """A revision that no job reaches: a wait for it ends with the job."""
 
@@ -49,6 +54,24 @@ class Settings:
         """All objects below the listed prefix."""
         return (self.large, self.small, self.tiny, self.filler)
 
+    def describe(self) -> dict[str, Any]:
+        """Return the settings for the report."""
+        return asdict(self)
+
+    def titled(self, template: str) -> str:
+        """Return a title with this run's numbers in its fields."""
+        large, small, tiny = self.large, self.small, self.tiny
+        return template.format(
+            large_count=large.count,
+            large_size=f"{large.size // MIB} MiB",
+            small_count=f"{small.count:,}",
+            small_size=f"{small.size // KIB} KiB",
+            tiny_count=f"{tiny.count:,}",
+            tiny_size=f"{tiny.size // KIB} KiB",
+            list_count=f"{sum(objects.count for objects in self.sets):,}",
+            read_count=f"{self.read_count:,}",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
@@ -64,6 +87,11 @@ class Bench:
     nginx_port: int
 
     @property
+    def nginx_files(self) -> Path:
+        """What nginx serves."""
+        return self.directory / "nginx" / "files"
+
+    @property
     def pids(self) -> dict[str, int]:
         """Our processes."""
         return cluster_pids(self.cluster)
@@ -77,12 +105,14 @@ class Bench:
         """Load a set through the coordinator, from the submit by REST to SUCCEEDED.
 
         Raises:
-            WrongResultError: the job ended otherwise.
+            WrongResultError: the job ended otherwise, or not within five minutes.
         """
         options = LoadOptions(skip_if_exists=False)
         with Client(self.cluster.url) as client:
-            submitted = client.submit(JobSpec(paths=(objects.uri,), options=options))
-            job = client.job(submitted.id, wait=_LOAD_SECONDS, after=_ENDED)
+            job = client.submit(JobSpec(paths=(objects.uri,), options=options))
+            deadline = time.monotonic() + _LOAD_SECONDS
+            while not job.state.ended and time.monotonic() < deadline:
+                job = client.job(job.id, wait=_WAIT_SECONDS, after=_ENDED)
         if job.state != "SUCCEEDED" or job.loaded.files != objects.count:
             raise WrongResultError(f"The load of {objects.uri} is {job.state} with {job.loaded}: {job.reason}")
 
@@ -91,14 +121,11 @@ class Bench:
         found: PreheatFileSystem = filesystem("preheat", coordinator=self.cluster.url, skip_instance_cache=True)
         return found
 
-    def owner(self, key: str) -> Member:
-        """Return the worker that holds an object."""
-        with Client(self.cluster.url) as client:
-            workers = client.workers()
-        members = tuple(
-            Member(id=worker.id, url=worker.url, weight=worker.capacity / (1 << 30)) for worker in workers.workers
-        )
-        return PlacementMap(members=members).owners(f"s3://{BUCKET}/{key}")[0]
+    def owners(self, keys: Sequence[str]) -> list[Member]:
+        """Return the worker that holds each object."""
+        with requests.get(f"{self.cluster.url}/v1/placement", timeout=10) as response:
+            placement = msgspec.json.decode(response.content, type=PlacementMap)
+        return [placement.owners(f"s3://{BUCKET}/{key}")[0] for key in keys]
 
     def check(self, objects: ObjectSet, count: int) -> int:
         """Compare some cached objects byte by byte with their source, and return how many.
@@ -117,7 +144,9 @@ class Bench:
 
 
 @contextmanager
-def running(settings: Settings, *, directory: Path, peers: Peers, origin: SeaweedFS, warmup: ObjectSet) -> Iterator[Bench]:
+def running(
+    settings: Settings, *, directory: Path, peers: Peers, origin: SeaweedFS, warmup: ObjectSet
+) -> Iterator[Bench]:
     """Run a new cluster, which has loaded a few objects before, and nginx; nothing of them stays."""
     nginx_files = directory / "nginx" / "files"
     nginx_files.mkdir(parents=True)

@@ -1,8 +1,8 @@
 """Reads files with fsspec's ``cat`` and prints how long it took. The same script for every filesystem and environment.
 
-It reads a JSON object from stdin (``protocol``, ``options``, ``paths``) and prints one: ``seconds``, ``cpu``, and ``digest``,
-the SHA-256 of all contents in the order of the paths. One file is read before the clock starts, so that connections,
-credentials and tables are there.
+It reads a JSON object from stdin (``protocol``, ``options``, ``paths``) and prints one: ``seconds``, ``cpu``, and
+``digest``, the SHA-256 of all contents in the order of the paths. One file is read before the clock starts, so that
+connections, credentials and tables are there.
 """
 
 from __future__ import annotations

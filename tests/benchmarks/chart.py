@@ -23,10 +23,10 @@ _WON, _LOST = "#2e7d32", "#c62828"
 def ratio_chart(rows: Sequence[Row]) -> str:
     """Return the SVG: a bar from 1× to the median, a whisker from minimum to maximum, and a mark at the target."""
     width, height = _LABELS + _BARS + _VALUES, _TOP + _LINE * len(rows) + _BOTTOM
+    size = f'width="{width}" height="{height}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'font-family="system-ui, sans-serif" font-size="13">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {size} font-family="sans-serif">',
+        f"<rect {size} fill='white'/>",
         f'<text x="8" y="22" font-size="15" font-weight="bold">{escape("Rate of Preheat ÷ rate of the peer")}</text>',
         *_axis(height - _BOTTOM),
         *(part for index, row in enumerate(rows) for part in _bar(row, _TOP + _LINE * index)),
@@ -50,7 +50,7 @@ def _axis(bottom: int) -> list[str]:
         label = f"{2**octave}×" if octave >= 0 else f"1/{2**-octave}×"
         parts += [
             f'<line x1="{x}" y1="{_TOP - 8}" x2="{x}" y2="{bottom}" stroke="{colour}"/>',
-            f'<text x="{x}" y="{bottom + 18}" text-anchor="middle" fill="#555">{label}</text>',
+            f'<text x="{x}" y="{bottom + 18}" font-size="12" text-anchor="middle" fill="#555">{label}</text>',
         ]
     return parts
 
@@ -60,12 +60,13 @@ def _bar(row: Row, top: int) -> list[str]:
     low, high, target = position(row.ratio.low), position(row.ratio.high), position(row.comparison.target)
     middle = top + _LINE // 2 - 4
     colour = _WON if row.won else _LOST
+    bar = f'x="{min(one, end)}" y="{middle - 8}" width="{round(abs(end - one), 1)}" height="16"'
+    mark = f'x1="{target}" y1="{middle - 12}" x2="{target}" y2="{middle + 12}"'
+    title = f"<title>target {row.comparison.target:g}×</title>"
     return [
-        f'<text x="{_LABELS - 8}" y="{middle + 4}" text-anchor="end">{escape(describe(row))}</text>',
-        f'<rect x="{min(one, end)}" y="{middle - 8}" width="{round(abs(end - one), 1)}" height="16" '
-        f'fill="{colour}" fill-opacity="0.75"/>',
+        f'<text x="{_LABELS - 8}" y="{middle + 4}" font-size="13" text-anchor="end">{escape(describe(row))}</text>',
+        f'<rect {bar} fill="{colour}" fill-opacity="0.75"/>',
         f'<line x1="{low}" y1="{middle}" x2="{high}" y2="{middle}" stroke="black" stroke-width="1.5"/>',
-        f'<line x1="{target}" y1="{middle - 12}" x2="{target}" y2="{middle + 12}" stroke="#1565c0" stroke-width="3">'
-        f"<title>target {row.comparison.target:g}×</title></line>",
-        f'<text x="{_LABELS + _BARS + 8}" y="{middle + 4}" fill="{colour}">{row.ratio.median:.2f}×</text>',
+        f'<line {mark} stroke="#1565c0" stroke-width="3">{title}</line>',
+        f'<text x="{_LABELS + _BARS + 8}" y="{middle + 4}" font-size="13" fill="{colour}">{row.ratio.median:.2f}×</text>',
     ]

@@ -115,9 +115,7 @@ COMPARISONS = (
         target=0.95,
         cpu_target=1.3,
     ),
-    Comparison(
-        work="serve-large", title="serve {large_size}, 4 connections", unit="MiB/s", peer="nginx", target=1.0
-    ),
+    Comparison(work="serve-large", title="serve {large_size}, 4 connections", unit="MiB/s", peer="nginx", target=1.0),
     Comparison(
         work="read", title="fsspec cat, {read_count} × {small_size}, warm", unit="files/s", peer="s3fs", target=5.0
     ),

@@ -29,11 +29,12 @@ class ObjectSet:
     name: str
     count: int
     size: int
+    root: str = ROOT
 
     @property
     def prefix(self) -> str:
         """What all its keys start with."""
-        return f"{ROOT}{self.name}/"
+        return f"{self.root}{self.name}/"
 
     @property
     def uri(self) -> str:

@@ -1,8 +1,8 @@
 """A load generator for HTTP, to be run in a process of its own: ``python -m tests.benchmarks.http_load``.
 
 It reads a JSON object from stdin (``host``, ``port``, ``requests``: a list of ``{"target", "range"}``, ``connections``,
-``seconds``) and prints one: ``requests``, ``bytes``, ``seconds``, ``cpu``, and ``digests``, the SHA-256 of each request's
-body. Each request is first sent once; its answer is read, checked and hashed. Then every connection sends one request
+``seconds``) and prints one: ``requests``, ``bytes``, ``seconds``, ``cpu``, and ``digests``, the SHA-256 of each
+request's body. Each request is first sent once; its answer is read, checked and hashed. Then every connection sends one request
 after another. An answer's first bytes are checked again; the rest the kernel throws away uncopied (MSG_TRUNC), so that
 one Python thread keeps a server busy.
 """
@@ -88,7 +88,9 @@ def try_once(address: tuple[str, int], request: bytes) -> tuple[int, str]:
     return len(head) + 4 + size, digest.hexdigest()
 
 
-def generate(address: tuple[str, int], exchanges: list[Exchange], *, connections: int, seconds: float) -> dict[str, Any]:
+def generate(
+    address: tuple[str, int], exchanges: list[Exchange], *, connections: int, seconds: float
+) -> dict[str, Any]:
     """Keep every connection busy for some seconds, and return what was answered."""
     order = itertools.cycle(exchanges)
     cpu, started = time.process_time(), time.perf_counter()

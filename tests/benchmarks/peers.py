@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from testbed.ports import free_port
@@ -53,7 +53,7 @@ class Peers:
 
     def versions(self) -> dict[str, str]:
         """Return the peers' versions by name."""
-        s3fs = [self.python, "-c", "import s3fs; print(s3fs.__version__)"]
+        s3fs: list[str | Path] = [self.python, "-c", "import s3fs; print(s3fs.__version__)"]
         nginx = subprocess.run([self.nginx, "-v"], capture_output=True, text=True, timeout=10, check=True).stderr
         return {
             "s5cmd": run([self.s5cmd, "version"]).split("-")[0],
@@ -62,7 +62,7 @@ class Peers:
         }
 
 
-def run(command: list[str | Path], *, env: Mapping[str, str] | None = None, stdin: str = "") -> str:
+def run(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, stdin: str = "") -> str:
     """Run a program to its end and return what it printed.
 
     Raises:
@@ -86,7 +86,15 @@ def start_nginx(peers: Peers, directory: Path) -> tuple[ChildProcess, int]:
     """Serve ``directory/files`` with one nginx process; return it and its port."""
     port = free_port()
     (directory / "nginx.conf").write_text(_NGINX.format(port=port))
-    command = [peers.nginx, "-e", "stderr", "-p", directory.resolve(), "-c", directory.resolve() / "nginx.conf"]
+    command: list[str | Path] = [
+        peers.nginx,
+        "-e",
+        "stderr",
+        "-p",
+        directory.resolve(),
+        "-c",
+        directory.resolve() / "nginx.conf",
+    ]
     process = ChildProcess(command, log=directory / "nginx.log", name="nginx")
     process.wait_ready(listens(port))
     return process, port

@@ -18,7 +18,7 @@ NOT_MEASURED = (
     "a real disk: files stay in the page cache, and this machine's disk may be virtual",
     "authentication of reads and of the coordinator's API: not there yet",
     "a cluster on several machines, or with the engine replicated",
-    "from the targets: an origin 30 ms away, juicefs warmup, batch reads, the page store alone, a cold read through the cache",
+    "of the targets: an origin 30 ms away, juicefs warmup, batch reads, the page store alone, cold reads",
 )
 
 
@@ -45,15 +45,16 @@ def table(results: Results) -> Table:
 def notes(results: Results) -> list[str]:
     """Return the lines below the table."""
     machine = results.machine
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     lost = [f"lost: {describe(row)}: {row.reason}" for row in results.rows if not row.won]
     checked = ", ".join(f"{count} of {work}" for work, count in results.checked.items())
     return [
         *lost,
         f"compared byte by byte with the source: {checked}",
         f"peak memory of a worker: {machine['worker_peak_mib']:.0f} MiB",
-        f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']:.0f} GiB, Linux {machine['kernel']}; "
-        f"load average before {machine['load_before']}, after {machine['load_after']}",
-        "versions: " + ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
+        f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']:.0f} GiB, Linux {machine['kernel']}",
+        f"load average before the run {machine['load_before']}, at its end {machine['load_after']}",
+        f"versions: Python {machine['python']}, {versions}",
         *(f"not measured: {what}" for what in NOT_MEASURED),
     ]
 
@@ -63,7 +64,7 @@ def markdown(results: Results) -> str:
     lines = [
         "# Results",
         "",
-        f"Written by `{results.machine['command']}` on {results.machine['date']}, {results.settings['rounds']} rounds. "
+        f"Written by `{results.machine['command']}` on {results.machine['date']}, {results.settings['rounds']} rounds.",
         "[README](README.md) says how to read it.",
         "",
         "![our rate as a multiple of the peer's](ratios.svg)",

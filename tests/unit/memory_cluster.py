@@ -10,15 +10,18 @@ import msgspec
 
 from preheat.coordinator import Coordinator
 from preheat.engine import Bucket, MemoryEngine
-from preheat.jobs import JobSpec, JobState, LoadOptions
+from preheat.jobs import JobControl, JobSpec, JobState, LoadOptions
 from preheat.registry import Heartbeat
 from preheat.settings import CoordinatorSettings, SchedulerSettings, WorkerSettings
 from preheat.store import MemoryStore
 from preheat.ufs import MemoryUnderStore
+from preheat.views import BucketView
 from preheat.worker._executor import BatchExecutor
 from preheat.worker._reads import ReadService
 
-SETTINGS = SchedulerSettings(job_lease_seconds=1, worker_timeout_seconds=1.5, no_worker_seconds=3)
+SETTINGS = SchedulerSettings(
+    job_lease_seconds=1, worker_timeout_seconds=1.5, no_worker_seconds=3, cancel_grace_seconds=0.5
+)
 
 
 class Worker:
@@ -29,11 +32,15 @@ class Worker:
         self.engine = engine
         self.store = MemoryStore(capacity=1 << 30)
         self.reads = ReadService(self.store, origin)
-        self.executor = BatchExecutor(engine=engine, store=self.store, reads=self.reads, settings=self.settings)
+        self.controls = BucketView(engine, Bucket.CONTROLS, JobControl)
+        self.executor = BatchExecutor(
+            engine=engine, store=self.store, reads=self.reads, controls=self.controls, settings=self.settings
+        )
 
     async def run(self, *, execute: bool = True) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.beat())
+            tasks.create_task(self.controls.follow())
             if execute:
                 tasks.create_task(self.executor.run())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -185,6 +186,9 @@ async def test_bad_requests_are_refused_by_name(cluster: Cluster):
         (load("s3://b/none/"), "s3://b/none/"),
         (load(replicas=3), "replicas=3 but only 2 workers"),
         (load(replicas=0), "replicas=0"),
+        (load(min_hot_fraction=1.5), "minHotFraction=1.5"),
+        (load(max_failed_files=-1), "maxFailedFiles=-1"),
+        (load(deadline=1.0), "deadline=1970-01-01"),
         (load(bandwidth=0), "bandwidth should be greater than 0"),
         (load(file_filter_regex="("), "fileFilterRegex="),
         (load("nonsense"), "path='nonsense'"),
@@ -206,3 +210,52 @@ async def test_verify_repairs_what_is_missing_and_fails_what_cannot_be_hot(clust
     result = await worker.executor.execute(batch)
     assert result.done.objects == 3
     assert [(item.path, item.code) for item in result.failed] == [("s3://b/data/0002", "version_changed")]
+
+
+async def test_a_job_goes_on_as_long_as_somebody_waits_for_it(cluster: Cluster):
+    cluster.fill(20)
+    await cluster.pause_workers()
+    service = cluster.coordinator.service
+    job_id = (await service.submit(load())).job.id
+    for waiter in ("a", "b"):
+        await service.claim(job_id, waiter, f"{waiter}-old")
+    await service.claim(job_id, "a", "a-new")
+    for waiter, fence in (("a", "a-old"), ("a", "a-new")):  # the first is stale, the second makes a leave
+        await service.cancel(job_id, waiter, fence)
+    await asyncio.sleep(1.5)  # past the grace and a look of the runner
+    assert not (await service.get(job_id)).job.state.ended
+    await service.cancel(job_id, "b", "b-old")
+    assert await cluster.ended(job_id) is JobState.STOPPED
+    assert "Everyone who waited" in (await service.get(job_id)).job.reason
+
+
+async def test_the_bandwidth_changes_while_the_job_runs(cluster: Cluster):
+    cluster.origin.put("s3://b/data/x", bytes(1_000_000))
+    service = cluster.coordinator.service
+    job_id = (await service.submit(load(bandwidth=10_000))).job.id
+    assert not (await service.wait(job_id, after=1 << 60, seconds=1)).job.state.ended
+    await service.set_bandwidth(job_id, None)
+    assert await cluster.ended(job_id) is JobState.SUCCEEDED
+    with pytest.raises(Conflict, match="has ended"):
+        await service.set_bandwidth(job_id, 5)
+
+
+async def test_a_deadline_ends_the_job_and_says_how_far_it_was(cluster: Cluster):
+    cluster.fill(20)
+    await cluster.pause_workers()
+    known = await cluster.coordinator.service.submit(load(deadline=time.time() + 1))
+    assert await cluster.ended(known.job.id) is JobState.FAILED
+    assert "deadline passed when 0.0%" in (await cluster.coordinator.service.get(known.job.id)).job.reason
+
+
+async def test_partial_success_within_the_criterion(cluster: Cluster):
+    cluster.fill(9)
+    cluster.origin.put("s3://b/data/gone", b"x")
+    await cluster.pause_workers()
+    known = await cluster.coordinator.service.submit(load(max_failed_files=1))
+    await cluster.coordinator.service.wait(known.job.id, after=known.revision + 1, seconds=5)
+    cluster.origin.delete("s3://b/data/gone")
+    cluster.resume_workers()
+    assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
+    job = (await cluster.coordinator.service.get(known.job.id)).job
+    assert (job.load.done.objects, job.load.failed.objects, job.failures[0].path) == (9, 1, "s3://b/data/gone")

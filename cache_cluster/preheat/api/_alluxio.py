@@ -86,6 +86,8 @@ def alluxio_router(service: JobService) -> APIRouter:
     async def submit(body: SubmitLoad) -> dict[str, Any]:
         spec = JobSpec(paths=(body.path,), options=body.options.to_options())
         known = await service.submit(spec)
+        if known.attached and body.options.bandwidth is not None:  # as Alluxio's updateJob does
+            await service.set_bandwidth(known.job.id, body.options.bandwidth)
         return _submitted(known, body.path)
 
     @router.get("/progress_job/load", response_model=None)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from preheat.api._schemas import JobList, JobView, PlacementView, Submit, WorkerList, WorkerView
+from preheat.api._schemas import Change, Claim, JobList, JobView, PlacementView, Submit, WorkerList, WorkerView
 from preheat.coordinator import Coordinator
 from preheat.errors import NoLiveWorker
 from preheat.jobs import JobState
@@ -63,6 +63,21 @@ def _job_routes(coordinator: Coordinator, base_url: str) -> APIRouter:
         """Return a job; with ``wait``, once its revision is past ``after`` or it ended."""
         known = await service.wait(job_id, after=after, seconds=wait) if wait else await service.get(job_id)
         return JobView.of(known, base_url=base_url)
+
+    @router.patch("/{job_id}")
+    async def change_job(job_id: str, body: Change) -> JobView:
+        """Change the bandwidth of a job while it runs."""
+        return JobView.of(await service.set_bandwidth(job_id, body.bandwidth), base_url=base_url)
+
+    @router.post("/{job_id}/claim")
+    async def claim_job(job_id: str, body: Claim) -> JobView:
+        """Wait for a job in a waiter's name; what its earlier fences cancel from now on is ignored."""
+        return JobView.of(await service.claim(job_id, body.waiter, body.fence), base_url=base_url)
+
+    @router.post("/{job_id}/cancel")
+    async def cancel_job(job_id: str, body: Claim) -> JobView:
+        """Leave a job; after the grace time it stops if nobody else waits for it."""
+        return JobView.of(await service.cancel(job_id, body.waiter, body.fence), base_url=base_url)
 
     @router.post("/{job_id}/stop")
     async def stop_job(job_id: str) -> JobView:

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from preheat.api._schemas import hot_fraction
+from preheat.accounting import hot_fraction
 from preheat.coordinator import Coordinator, KnownJob
 from preheat.jobs import Job
 from preheat.units import human_duration, human_size
@@ -52,7 +52,7 @@ def _row(known: KnownJob) -> dict[str, object]:
         "elapsed": _elapsed(job),
         "accounted": accounted,
         "share": accounted.objects / load.listed.objects if load.listed.objects else 0.0,
-        "hot": hot_fraction(load, job.verification),
+        "hot": hot_fraction(job),
         "verified": job.verification.done.objects if job.verification and verifying else None,
         "version": f"sha256:{load.version}" if load.listing_done and load.version else "",
     }

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from preheat.accounting import hot_fraction
 from preheat.coordinator import KnownJob
-from preheat.jobs import FailedObject, JobSpec, JobState, JobType, LoadOptions, Progress, Tally
+from preheat.jobs import FailedObject, JobSpec, JobState, JobType, LoadOptions, Tally
 from preheat.placement import PlacementMap
 from preheat.registry import Heartbeat
 from preheat.units import parse_size
@@ -36,10 +37,23 @@ class Options(Schema):
         None, ge=1, description="Bytes per second and worker, a number or a size such as 100MiB; null is unlimited."
     )
     file_filter_regex: str | None = Field(None, max_length=1000, description="Only keys that this matches in full.")
+    min_hot_fraction: float | None = Field(
+        None, ge=0, le=1, description="Succeed with failed files if at least this share of the files is hot."
+    )
+    max_failed_files: int | None = Field(None, ge=0, description="Succeed with up to this many failed files.")
+    deadline: AwareDatetime | None = Field(None, description="Fail if the job has not ended by then.")
 
     def to_options(self) -> LoadOptions:
         """Return the options as the coordinator takes them."""
-        return LoadOptions(**self.model_dump())
+        deadline = self.deadline.timestamp() if self.deadline else None
+        return LoadOptions(**self.model_dump(exclude={"deadline"}), deadline=deadline)
+
+    @classmethod
+    def of(cls, options: LoadOptions) -> Options:
+        """Show options."""
+        values = {name: getattr(options, name) for name in cls.model_fields}
+        deadline = _time(options.deadline) if options.deadline else None
+        return cls.model_construct(**(values | {"deadline": deadline}))
 
 
 class Submit(Schema):
@@ -64,6 +78,21 @@ class Submit(Schema):
         """Return the job as the coordinator takes it."""
         paths = self.paths or [self.path or ""]
         return JobSpec(type=self.type, paths=tuple(dict.fromkeys(paths)), options=self.options.to_options())
+
+
+class Claim(Schema):
+    """A waiter and its present fence."""
+
+    waiter: str = Field(min_length=1, max_length=512, description="A stable name, e.g. of a task instance.")
+    fence: str = Field(min_length=8, max_length=128, description="Made anew by each process that waits.")
+
+
+class Change(Schema):
+    """What can change while a job runs."""
+
+    bandwidth: Annotated[int | None, BeforeValidator(_size)] = Field(
+        ge=1, description="Bytes per second and worker, a number or a size; null lifts the limit."
+    )
 
 
 class Count(Schema):
@@ -122,12 +151,11 @@ class JobView(Schema):
     def of(cls, known: KnownJob, *, base_url: str) -> JobView:
         """Show a job."""
         job, load = known.job, known.job.load
-        options = {name: getattr(job.spec.options, name) for name in Options.model_fields}
         return cls(
             id=job.id,
             type=job.spec.type,
             paths=list(job.spec.paths),
-            options=Options.model_construct(**options),
+            options=Options.of(job.spec.options),
             state=job.state,
             listed=Count.of(load.listed),
             loaded=Count.of(load.done),
@@ -135,7 +163,7 @@ class JobView(Schema):
             failed=Count.of(load.failed),
             remaining=Count.of(load.remaining),
             verified=Count.of(job.verification.done) if job.verification else None,
-            hot_fraction=hot_fraction(load, job.verification),
+            hot_fraction=hot_fraction(job),
             dataset_version=f"sha256:{load.version}" if load.listing_done and load.version else None,
             listing_done=load.listing_done,
             failures=[Failure.of(failed) for failed in job.failures],
@@ -209,12 +237,6 @@ class PlacementView(Schema):
         """Show a placement map."""
         members = [MemberView(id=m.id, url=m.url, weight=m.weight) for m in placement.members]
         return cls(epoch=placement.epoch, members=members)
-
-
-def hot_fraction(load: Progress, verification: Progress | None) -> float:
-    """Return the share of the listed files that is hot: read back if the job verifies, acknowledged otherwise."""
-    hot = verification.done if verification else load.done + load.skipped
-    return hot.objects / load.listed.objects if load.listed.objects else 0.0
 
 
 def _time(seconds: float) -> datetime:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+from preheat.coordinator._cluster import ClusterView
 from preheat.coordinator._runner import JobRunner
 from preheat.coordinator._scheduler import JobScheduler
 from preheat.coordinator._service import JobService, KnownJob
-from preheat.coordinator._views import BucketView, ClusterView
 from preheat.engine import Bucket, Engine
 from preheat.jobs import Job, JobControl
 from preheat.settings import CoordinatorSettings
 from preheat.ufs import UnderStore
+from preheat.views import BucketView
 
 __all__ = ["Coordinator", "JobService", "KnownJob"]
 

@@ -15,10 +15,10 @@ from dataclasses import replace
 
 import msgspec
 
-from preheat import accounting
-from preheat.coordinator._views import BucketView, ClusterView
+from preheat import accounting, claims
+from preheat.coordinator._cluster import ClusterView
 from preheat.engine import Bucket, Consumer, Engine, Entry, Queue
-from preheat.errors import NoLiveWorker, OriginUnavailable
+from preheat.errors import DeadlineExceeded, NoLiveWorker, OriginUnavailable
 from preheat.jobs import Action, Batch, BatchResult, Job, JobControl, JobState, Progress
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
@@ -27,6 +27,7 @@ from preheat.planning import PlannedBatch, Planner
 from preheat.settings import SchedulerSettings
 from preheat.ufs import UnderStore
 from preheat.versions import DatasetVersion, ObjectInfo
+from preheat.views import BucketView
 
 log = get_logger("coordinator")
 _RESULTS_AT_ONCE = 256
@@ -34,7 +35,7 @@ _RESULT_WAIT_SECONDS = 1.0
 
 
 class StopRequested(Exception):
-    """Someone asked for the job to stop."""
+    """The job is to stop; the message says why."""
 
 
 class JobRunner:
@@ -92,13 +93,14 @@ class JobRunner:
     async def _run_passes(self) -> tuple[JobState, str]:
         try:
             await self._run_pass(Action.FETCH)
-            if self._job.spec.options.verify and not self._job.load.failed.objects:
+            options = self._job.spec.options
+            if options.verify and not accounting.too_many_failed(options, self._job.load):
                 verification = self._job.verification or Progress()
                 await self._save(replace(self._job, state=JobState.VERIFYING, verification=verification))
                 await self._run_pass(Action.VERIFY)
-        except StopRequested:
-            return JobState.STOPPED, "Stopped by request."
-        except (FileNotFoundError, PermissionError, OriginUnavailable, NoLiveWorker) as error:
+        except StopRequested as stop:
+            return JobState.STOPPED, str(stop)
+        except (FileNotFoundError, PermissionError, OriginUnavailable, NoLiveWorker, DeadlineExceeded) as error:
             return JobState.FAILED, str(error)
         return accounting.verdict(self._job)
 
@@ -136,9 +138,14 @@ class JobRunner:
         return len(self._progress(action).open) < limit
 
     def _check_stop(self) -> None:
-        control = self._controls.get(self._job.id)
-        if control and control[0].stop:
-            raise StopRequested
+        deadline, now = self._job.spec.options.deadline, time.time()
+        if deadline is not None and now > deadline:
+            raise DeadlineExceeded(f"The deadline passed when {accounting.hot_fraction(self._job):.1%} was hot.")
+        known = self._controls.get(self._job.id)
+        if known and known[0].stop:
+            raise StopRequested("Stopped by request.")
+        if known and claims.abandoned(known[0], now):
+            raise StopRequested("Everyone who waited for it has left.")
 
     async def _placement(self) -> PlacementMap:
         """Return a map with members; wait for one if there is none."""
@@ -193,14 +200,11 @@ class JobRunner:
         return [item for item in page if matches(item.key)]
 
     def _planner(self, action: Action) -> Planner:
-        control = self._controls.get(self._job.id)
-        bandwidth = control[0].bandwidth if control else None
         return Planner(
             job_id=self._job.id,
             spec=self._job.spec,
             action=action,
             generation=self._job.generation,
-            bandwidth=bandwidth or self._job.spec.options.bandwidth,
             batch_bytes=self._settings.batch_bytes,
         )
 

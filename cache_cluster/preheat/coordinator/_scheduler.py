@@ -9,12 +9,12 @@ from collections.abc import Callable
 import msgspec
 
 from preheat.coordinator._runner import JobRunner
-from preheat.coordinator._views import BucketView
 from preheat.engine import Bucket, Engine, Lease, Queue
 from preheat.errors import Conflict, EngineUnavailable
 from preheat.jobs import Job
 from preheat.logs import get_logger
 from preheat.settings import SchedulerSettings
+from preheat.views import BucketView
 
 log = get_logger("coordinator")
 _PULL_SECONDS = 2.0

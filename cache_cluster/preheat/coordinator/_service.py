@@ -7,19 +7,24 @@ import hashlib
 import re
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import msgspec
 
-from preheat.coordinator._views import BucketView, ClusterView
+from preheat import claims
+from preheat.coordinator._cluster import ClusterView
 from preheat.engine import Bucket, Engine, Entry, Queue, is_token
 from preheat.errors import Conflict, InvalidRequest, JobNotFound, NoLiveWorker, ObjectNotFound, OriginUnavailable
-from preheat.jobs import Job, JobControl, JobSpec, JobState
+from preheat.jobs import Job, JobControl, JobSpec, JobState, LoadOptions
 from preheat.paths import UfsPath
 from preheat.settings import SchedulerSettings
 from preheat.ufs import UnderStore
+from preheat.views import BucketView
 
 _STOP_SECONDS = 20.0
+_CONTROL_ATTEMPTS = 20
 _MAX_BATCH = 10_000
 
 
@@ -104,22 +109,57 @@ class JobService:
         """Return the latest job of the same type and paths."""
         return next((known for known in self.list() if known.job.spec.identity == spec.identity), None)
 
+    async def claim(self, job_id: str, waiter: str, fence: str) -> KnownJob:
+        """Let a waiter wait for a job with a fresh fence; see :mod:`preheat.claims`."""
+        known = await self.get(job_id)
+        if not known.job.state.ended:
+            await self._change_control(job_id, lambda control: claims.claim(control, waiter, fence))
+        return known
+
+    async def cancel(self, job_id: str, waiter: str, fence: str) -> KnownJob:
+        """Let a waiter leave after the grace time; a stale fence changes nothing."""
+        known = await self.get(job_id)
+        leaves_at = time.time() + self._settings.cancel_grace_seconds
+        if not known.job.state.ended:
+            await self._change_control(
+                job_id, lambda control: claims.cancel(control, waiter, fence, leaves_at=leaves_at)
+            )
+        return known
+
+    async def set_bandwidth(self, job_id: str, bandwidth: int | None) -> KnownJob:
+        """Change what a running job may transfer, in bytes per second and worker; none lifts the limit."""
+        known = await self.get(job_id)
+        if known.job.state.ended:
+            raise Conflict(f"The job {job_id} has ended: its bandwidth cannot change.")
+        _validate_bandwidth(bandwidth)
+        await self._change_control(job_id, lambda control: replace(control, bandwidth=bandwidth or 0))
+        return known
+
     async def stop(self, job_id: str) -> KnownJob:
         """Ask a job to stop and return it once it did, or as it is after 20 s."""
         known = await self.get(job_id)
         if known.job.state.ended:
             return known
-        await self._control(job_id, stop=True)
+        await self._change_control(job_id, lambda control: replace(control, stop=True))
         deadline = asyncio.get_running_loop().time() + _STOP_SECONDS
         await self._jobs.wait_until(job_id, lambda job, _: job.state.ended, deadline)
         return await self.get(job_id)
 
-    async def _control(self, job_id: str, *, stop: bool) -> None:
-        current = self._controls.get(job_id)
-        control = replace(current[0] if current else JobControl(), stop=stop)
-        value = msgspec.json.encode(control)
-        revision = await self._engine.put(Bucket.CONTROLS, job_id, value)
-        self._controls.apply(Entry(key=job_id, value=value, revision=revision))
+    async def _change_control(self, job_id: str, change: Callable[[JobControl], JobControl]) -> None:
+        """Change a job's control record, again if another request changed it meanwhile."""
+        for _ in range(_CONTROL_ATTEMPTS):
+            entry = await self._engine.get(Bucket.CONTROLS, job_id)
+            before = JobControl() if entry is None else msgspec.json.decode(entry.value or b"{}", type=JobControl)
+            value = msgspec.json.encode(change(before))
+            try:
+                revision = await self._engine.put(
+                    Bucket.CONTROLS, job_id, value, revision=entry.revision if entry else 0
+                )
+            except Conflict:
+                continue
+            self._controls.apply(Entry(key=job_id, value=value, revision=revision))
+            return
+        raise Conflict(f"Too many requests change the job {job_id} at once.", remedy="Try again.")
 
     def _validate(self, spec: JobSpec) -> None:
         options = spec.options
@@ -129,11 +169,8 @@ class JobService:
             UfsPath.parse(path)
         if not 1 <= options.batch_size <= _MAX_BATCH:
             raise InvalidRequest(f"batchSize={options.batch_size} is not between 1 and {_MAX_BATCH}.")
-        if options.bandwidth is not None and options.bandwidth <= 0:
-            raise InvalidRequest(
-                f"bandwidth should be greater than 0 if provided, get {options.bandwidth}.",
-                remedy="Leave it out for no limit.",
-            )
+        _validate_bandwidth(options.bandwidth)
+        _validate_criterion(options)
         try:
             re.compile(options.file_filter_regex or "")
         except re.error as error:
@@ -233,6 +270,23 @@ class JobService:
         except Conflict:  # a concurrent submit with the same key won
             return await self._by_key(key, spec) or known
         return known
+
+
+def _validate_bandwidth(bandwidth: int | None) -> None:
+    if bandwidth is not None and bandwidth <= 0:
+        raise InvalidRequest(
+            f"bandwidth should be greater than 0 if provided, get {bandwidth}.", remedy="Leave it out for no limit."
+        )
+
+
+def _validate_criterion(options: LoadOptions) -> None:
+    if options.min_hot_fraction is not None and not 0 <= options.min_hot_fraction <= 1:
+        raise InvalidRequest(f"minHotFraction={options.min_hot_fraction} is not between 0 and 1.")
+    if options.max_failed_files is not None and options.max_failed_files < 0:
+        raise InvalidRequest(f"maxFailedFiles={options.max_failed_files} is negative.")
+    if options.deadline is not None and options.deadline <= time.time():
+        passed = datetime.fromtimestamp(options.deadline, tz=UTC).isoformat()
+        raise InvalidRequest(f"deadline={passed} has passed.", remedy="Give a time to come.")
 
 
 def _digest(text: str) -> str:

@@ -12,11 +12,13 @@ import uvloop
 
 from preheat.engine import Bucket, Engine, connect
 from preheat.errors import EngineUnavailable
+from preheat.jobs import JobControl
 from preheat.logs import configure_logging, get_logger
 from preheat.registry import Heartbeat
 from preheat.settings import WorkerSettings
 from preheat.store import DiskStore, PageStore
 from preheat.ufs import UnderStores
+from preheat.views import BucketView
 from preheat.worker._executor import BatchExecutor
 from preheat.worker._reads import ReadService
 from preheat.worker._server import DataServer, ServerSettings
@@ -60,9 +62,11 @@ async def _work(
     settings: WorkerSettings, engine: Engine, store: PageStore, reads: ReadService, stopping: asyncio.Event
 ) -> None:
     """Execute batches until asked to stop; then leave the placement map, and let the batches in work end."""
-    executor = BatchExecutor(engine=engine, store=store, reads=reads, settings=settings)
+    controls = BucketView(engine, Bucket.CONTROLS, JobControl)
+    executor = BatchExecutor(engine=engine, store=store, reads=reads, controls=controls, settings=settings)
     heart = Heart(settings, engine, store, executor)
     async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(controls.follow())
         beating = tasks.create_task(heart.beat())
         executing = tasks.create_task(executor.run())
         log.info("The worker serves.", action="serving", worker=settings.id, url=heart.url)
@@ -70,6 +74,7 @@ async def _work(
         beating.cancel()
         await heart.leave()
         executing.cancel()
+        following.cancel()
 
 
 class Heart:

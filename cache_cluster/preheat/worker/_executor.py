@@ -14,12 +14,13 @@ import msgspec
 
 from preheat.engine import Consumer, Engine, Lease, Queue
 from preheat.errors import EngineUnavailable, PreheatError
-from preheat.jobs import Action, Batch, BatchResult, FailedObject, Tally
+from preheat.jobs import Action, Batch, BatchResult, FailedObject, JobControl, Tally
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
 from preheat.settings import WorkerSettings
 from preheat.store import CachedObject, PageStore
 from preheat.versions import ObjectInfo
+from preheat.views import BucketView
 from preheat.worker._reads import ReadService
 from preheat.worker._throttle import Throttle
 
@@ -39,10 +40,19 @@ class Outcome(Enum):
 class BatchExecutor:
     """Executes this worker's batches until it is cancelled."""
 
-    def __init__(self, *, engine: Engine, store: PageStore, reads: ReadService, settings: WorkerSettings) -> None:
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        store: PageStore,
+        reads: ReadService,
+        controls: BucketView[JobControl],
+        settings: WorkerSettings,
+    ) -> None:
         self._engine = engine
         self._store = store
         self._reads = reads
+        self._controls = controls
         self._settings = settings
         self._fetches = asyncio.Semaphore(settings.concurrent_fetches)
         self._throttles: dict[str, Throttle] = {}
@@ -164,13 +174,17 @@ class BatchExecutor:
             throttle=self._throttle(batch),
         )
 
-    def _throttle(self, batch: Batch) -> Callable[[int], Awaitable[None]] | None:
-        if batch.bandwidth is None:
-            return None
-        throttle = self._throttles.setdefault(batch.job_id, Throttle(batch.bandwidth))
+    def _throttle(self, batch: Batch) -> Callable[[int], Awaitable[None]]:
+        """Return the limit that all of a job's fetches here share; it follows the job's control record."""
+
+        def limit() -> int | None:
+            known = self._controls.get(batch.job_id)
+            changed = known[0].bandwidth if known else None
+            return batch.bandwidth if changed is None else changed or None
+
+        throttle = self._throttles.setdefault(batch.job_id, Throttle(limit))
         if len(self._throttles) > _MAX_THROTTLES:
             del self._throttles[next(iter(self._throttles))]
-        throttle.rate = batch.bandwidth
         return throttle.wait
 
 

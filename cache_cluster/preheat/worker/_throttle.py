@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+
+_STEP_SECONDS = 0.25
+"""How soon a changed limit is felt by who waits already."""
 
 
 class Throttle:
-    """Spaces transfers so that they average ``rate`` bytes per second: each books its time after the one before."""
+    """Spaces transfers so that they average the limit: each waits until those booked before it are paid for.
 
-    def __init__(self, rate: int) -> None:
-        self.rate = rate
-        """Bytes per second."""
-        self._free_at = 0.0
-        """Loop time at which everything booked so far has been paid for."""
+    Args:
+        limit: returns the bytes per second that are allowed now, or none.
+    """
+
+    def __init__(self, limit: Callable[[], int | None]) -> None:
+        self._limit = limit
+        self._booked = 0
+        """Bytes announced so far."""
+        self._paid = 0.0
+        """Bytes of them whose time has passed."""
+        self._counted_at = 0.0
 
     async def wait(self, size: int) -> None:
         """Book ``size`` bytes and return when those booked before are paid for."""
-        now = asyncio.get_running_loop().time()
-        start = max(self._free_at, now)
-        self._free_at = start + size / self.rate
-        await asyncio.sleep(start - now)
+        mine = self._booked
+        self._pay()
+        self._booked += size
+        while (rate := self._pay()) and self._paid < mine:  # noqa: ASYNC110 - time is what it waits for
+            await asyncio.sleep(min((mine - self._paid) / rate, _STEP_SECONDS))
+
+    def _pay(self) -> int | None:
+        """Count the time since the last count at the present limit, and return that."""
+        now, rate = asyncio.get_running_loop().time(), self._limit()
+        earned = (now - self._counted_at) * rate if rate else self._booked
+        self._paid = min(self._booked, self._paid + earned)
+        self._counted_at = now
+        return rate

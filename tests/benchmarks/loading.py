@@ -1,32 +1,21 @@
-"""The works: each function does one work once with one system and returns the sample."""
+"""Loading and listing: each function does one work once with one system and returns the sample."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
-from preheat.paths import UfsPath
 from tests.benchmarks.bench import Bench, WrongResultError
 from tests.benchmarks.comparisons import OURS, Sample
-from tests.benchmarks.data import BUCKET, KIB, MIB, ROOT, ObjectSet, content
+from tests.benchmarks.data import BUCKET, MIB, ROOT, ObjectSet
 from tests.benchmarks.metering import Meter, wait_for_ports
 from tests.benchmarks.peers import run
 
-CONNECTIONS = 32
-LARGE_CONNECTIONS = 4
-RANGE = 128 * KIB
-_SERVED = 64
 _CONNECTIONS_PER_FILE = 2
 """How many TCP connections s5cmd was seen to open for each file, at most."""
-
-Task = Callable[[], Sample]
 
 
 def _amount(objects: ObjectSet) -> float:
@@ -56,7 +45,7 @@ def load_with_s5cmd(bench: Bench, objects: ObjectSet) -> Sample:
     target.mkdir(parents=True)
     wait_for_ports(_CONNECTIONS_PER_FILE * objects.count)
     os.sync()
-    command = [bench.peers.s5cmd, "--log", "error", "cp", f"{objects.uri}*", f"{target}/"]
+    command = [*_s5cmd(bench), "--log", "error", "cp", f"{objects.uri}*", f"{target}/"]
     with Meter({"origin": bench.origin.process.pid}) as meter:
         run(command, env=bench.environment)
     found = sum(1 for _ in target.iterdir())
@@ -94,7 +83,7 @@ def list_with_python(bench: Bench, system: str) -> Sample:
 def list_with_s5cmd(bench: Bench) -> Sample:
     """List all keys with ``s5cmd ls``."""
     with Meter({"origin": bench.origin.process.pid}) as meter:
-        lines = run([bench.peers.s5cmd, "ls", f"s3://{BUCKET}/{ROOT}*"], env=bench.environment).count("\n")
+        lines = run([*_s5cmd(bench), "ls", f"s3://{BUCKET}/{ROOT}*"], env=bench.environment).count("\n")
     expected = sum(objects.count for objects in bench.settings.sets)
     if lines != expected:
         raise WrongResultError(f"s5cmd listed {lines} keys of {expected}.")
@@ -106,3 +95,8 @@ def list_with_s5cmd(bench: Bench) -> Sample:
         cpu={"s5cmd": meter.children},
         others=meter.cpu,
     )
+
+
+def _s5cmd(bench: Bench) -> list[str | Path]:
+    """Return how to call s5cmd, which reads no AWS_ENDPOINT_URL."""
+    return [bench.peers.s5cmd, "--endpoint-url", bench.origin.endpoint]

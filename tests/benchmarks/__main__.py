@@ -1,0 +1,102 @@
+"""``python -m tests.benchmarks [--quick]``: measures, prints the table, and writes JSON, Markdown and a chart."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.benchmarks.bench import Settings
+from tests.benchmarks.chart import ratio_chart
+from tests.benchmarks.comparisons import COMPARISONS, compare
+from tests.benchmarks.data import KIB, MIB, ObjectSet
+from tests.benchmarks.machine import describe_machine, load_average
+from tests.benchmarks.peers import Peers
+from tests.benchmarks.report import Results, document, markdown, notes, table
+from tests.benchmarks.rounds import Run
+
+REPOSITORY = Path(__file__).parents[2]
+FULL = Settings(
+    large=ObjectSet(name="large", count=4, size=256 * MIB),
+    small=ObjectSet(name="small", count=10_000, size=100 * KIB),
+    tiny=ObjectSet(name="tiny", count=20_000, size=4 * KIB),
+    filler=ObjectSet(name="filler", count=69_996, size=1),
+    rounds=5,
+    serve_seconds=2.0,
+    read_count=2000,
+)
+QUICK = Settings(
+    large=ObjectSet(name="large", count=4, size=64 * MIB),
+    small=ObjectSet(name="small", count=2000, size=100 * KIB),
+    tiny=ObjectSet(name="tiny", count=4000, size=4 * KIB),
+    filler=ObjectSet(name="filler", count=13_996, size=1),
+    rounds=3,
+    serve_seconds=1.0,
+    read_count=500,
+)
+
+
+def main() -> int:
+    """Run the benchmarks and return the exit status: 0 whoever wins."""
+    arguments = parse_arguments()
+    for name in [name for name in os.environ if name.startswith(("AWS_", "PREHEAT_"))]:
+        del os.environ[name]  # nothing of the user's own configuration reaches what is measured
+    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    runs = REPOSITORY / ".bench"
+    runs.mkdir(exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="run-", dir=runs))
+    try:
+        results = measure(QUICK if arguments.quick else FULL, directory, console)
+    finally:
+        shutil.rmtree(directory)
+    console.print(table(results))
+    for note in notes(results):
+        console.print(f"- {note}", markup=False, soft_wrap=True)
+    write(results, arguments.output)
+    console.print(f"Written to {arguments.output}: results.md, results.json, ratios.svg.")
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller sets, for a look in under two minutes")
+    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"), help="directory for the results")
+    return parser.parse_args()
+
+
+def measure(settings: Settings, directory: Path, console: Console) -> Results:
+    """Do all rounds and return the results."""
+    peers = Peers(REPOSITORY / ".venv-peers")
+    machine = describe_machine(peers)
+    run = Run(settings, directory=directory, peers=peers, report=lambda line: console.print(line, style="dim"))
+    run.measure()
+    command = "make bench-quick" if settings is QUICK else "make bench"
+    after = {"load_after": load_average(), "worker_peak_mib": run.worker_peak / MIB, "command": command}
+    comparisons = [replace(comparison, title=settings.titled(comparison.title)) for comparison in COMPARISONS]
+    return Results(
+        rows=[compare(comparison, run.samples) for comparison in comparisons],
+        samples=run.samples,
+        machine=machine | after,
+        settings=settings.describe(),
+        checked=run.checked,
+    )
+
+
+def write(results: Results, directory: Path) -> None:
+    """Write the results into a directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "results.json").write_text(json.dumps(document(results), indent=1, ensure_ascii=False) + "\n")
+    (directory / "results.md").write_text(markdown(results))
+    (directory / "ratios.svg").write_text(ratio_chart(results.rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
