@@ -56,7 +56,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self.engine = MemoryEngine()
-        self.origin = MemoryUnderStore(page_size=40)
+        self.origin = MemoryUnderStore(page_size=40, chunk_bytes=1 << 16)
         self.coordinator = self.new_coordinator("coordinator-0")
         self.workers = [Worker(number, self.engine, self.origin) for number in range(2)]
         self.tasks: dict[str, asyncio.Task[None]] = {}
