@@ -211,3 +211,60 @@ class TestDialectB:
         assert [(row["id"], row["state"]) for row in rows] == [(job["id"], "STOPPED")]
         assert (await client.get(query + "SUCCEEDED")).json()["results"] == []
         assert (await client.get(query + "BAKED")).status_code == 400
+
+
+class TestDialectC:
+    """Alluxio 3.6 and later: /api/v1/load as a resource."""
+
+    URL = "/api/v1/load"
+
+    async def test_submit_and_look(self, client: httpx.AsyncClient, cluster: Cluster):
+        cluster.fill(3)
+        body = {"paths": [PATH], "options": {"batchSize": 2, "replicas": 2, "skipIfExists": True}}
+        job_id = (await client.post(self.URL, json=body)).json()["jobId"]
+        await cluster.ended(job_id)
+        row = (await client.get(self.URL, params={"id": job_id})).json()
+        assert (row["state"], row["scannedFiles"], row["loadedBytes"]) == ("SUCCEEDED", 3, 24)
+        assert "failedFiles" not in row
+        assert [row["id"] for row in (await client.get(self.URL)).json()["results"]] == [job_id]
+
+    async def test_the_same_paths_twice_are_409_with_the_first_id(self, client: httpx.AsyncClient, cluster: Cluster):
+        cluster.fill(3)
+        await cluster.pause_workers()
+        first = await client.post(self.URL, json={"paths": [PATH]})
+        second = await client.post(self.URL, json={"paths": [PATH]})
+        assert (first.status_code, second.status_code) == (200, 409)
+        assert first.json() == second.json()
+        stopped = await client.request("DELETE", self.URL, json={"paths": [PATH]})
+        assert stopped.json()["state"] == "STOPPED"
+
+    async def test_sync_answers_at_the_end(self, client: httpx.AsyncClient, cluster: Cluster):
+        cluster.fill(3)
+        row = (await client.post(self.URL, json={"paths": [PATH], "options": {"sync": True}})).json()
+        assert (row["state"], row["loadedNonEmptyFiles"]) == ("SUCCEEDED", 3)
+
+    @pytest.mark.parametrize("body", [None, {}, {"paths": []}, {"index": "s3://b/index"}, {"paths": [PATH], "x": 1}])
+    async def test_an_incomplete_submit_is_400(self, client: httpx.AsyncClient, body: object):
+        assert (await client.post(self.URL, json=body)).status_code == 400
+
+    async def test_an_unknown_id_is_404_with_a_status(self, client: httpx.AsyncClient):
+        response = await client.get(self.URL, params={"id": "unknown"})
+        assert (response.status_code, response.json()) == (404, {"status": "No job found..."})
+        assert (await client.request("DELETE", self.URL, json={"id": "unknown"})).status_code == 404
+
+
+async def test_claims_and_bandwidth_over_rest(client: httpx.AsyncClient, cluster: Cluster):
+    cluster.fill(3)
+    await cluster.pause_workers()
+    job = await submit(client)
+    url = f"/v1/jobs/{job['id']}"
+    mine = {"waiter": "dag/run/task/-1", "fence": "fence-0001"}
+    assert (await client.post(url + "/claim", json=mine)).status_code == 200
+    assert (await client.patch(url, json={"bandwidth": "10MiB"})).status_code == 200
+    assert (await client.patch(url, json={"bandwidth": 0})).status_code == 400
+    assert (await client.post(url + "/cancel", json={**mine, "fence": "fence-0000"})).json()["state"] != "STOPPED"
+    assert (await client.post(url + "/cancel", json=mine)).status_code == 200
+    ended = (await client.get(url, params={"wait": 20, "after": 1 << 50})).json()
+    assert (ended["state"], ended["reason"]) == ("STOPPED", "Everyone who waited for it has left.")
+    assert (await client.post("/v1/jobs/none/claim", json=mine)).status_code == 404
+    assert (await client.post(url + "/claim", json={"waiter": "x"})).status_code == 400

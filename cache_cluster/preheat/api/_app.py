@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from preheat import __version__
 from preheat.api._alluxio import alluxio_router
+from preheat.api._alluxio_rest import alluxio_rest_router
 from preheat.api._metrics import metrics_route
 from preheat.api._native import native_router
 from preheat.api._pages import pages_router
@@ -35,6 +36,7 @@ def create_app(coordinator: Coordinator, settings: CoordinatorSettings) -> FastA
     install(app)
     app.include_router(native_router(coordinator, base_url=settings.url))
     app.include_router(alluxio_router(coordinator.service))
+    app.include_router(alluxio_rest_router(coordinator.service))
     app.include_router(pages_router(coordinator))
     app.add_api_route("/metrics", metrics_route(coordinator), include_in_schema=False)
     return app

@@ -17,7 +17,9 @@ from preheat.units import parse_size
 
 
 def _size(value: Any) -> Any:
-    return parse_size(value, field="bandwidth") if isinstance(value, str) and value else value or None
+    if isinstance(value, str):
+        return parse_size(value, field="bandwidth") if value else None
+    return value
 
 
 class Schema(BaseModel):

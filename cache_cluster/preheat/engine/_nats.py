@@ -2,23 +2,27 @@
 
 Queues are work-queue streams that refuse a second message on a subject; buckets are JetStream key-value buckets. A
 watch starts over after a reconnect, since what expired meanwhile sends no event; its readers take entries as state.
+A call goes on over the loss of a server or an election, until ``request_seconds`` have passed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 from nats.js.kv import KeyValue
 
-from preheat.engine._base import Bucket, Consumer, Engine, Entry, Lease, Queue
+from preheat.engine._base import Bucket, Consumer, Engine, Entry, Queue
+from preheat.engine._nats_queue import LOST, NatsConsumer
+from preheat.engine._nats_watch import NatsWatch
 from preheat.errors import Conflict, EngineUnavailable
 from preheat.logs import get_logger
 from preheat.settings import EngineSettings
@@ -39,15 +43,20 @@ _LOST = (nats.errors.Error, OSError, asyncio.TimeoutError)
 async def connect(settings: EngineSettings, *, name: str) -> Engine:
     """Connect, and create what is missing of the streams and buckets.
 
+    ``settings.url`` may name several servers of a cluster, separated by commas; the others are learnt from them.
+
     Raises:
-        EngineUnavailable: nothing answers within ``settings.connect_seconds``.
+        EngineUnavailable: nothing answers within ``settings.connect_seconds``, or nothing that can do what is asked.
     """
     engine = NatsEngine(settings)
     try:
         async with asyncio.timeout(settings.connect_seconds):
             await engine.open(await _connect_until_answered(settings.url, engine, name))
     except TimeoutError as error:
-        raise EngineUnavailable(f"NATS did not answer within {settings.connect_seconds:.0f} s.") from error
+        await engine.close()
+        raise EngineUnavailable(
+            f"NATS did not answer within {settings.connect_seconds:.0f} s ({engine.last_error!r})."
+        ) from error
     return engine
 
 
@@ -55,7 +64,7 @@ async def _connect_until_answered(url: str, engine: NatsEngine, name: str) -> Cl
     while True:
         try:
             return await nats.connect(
-                url,
+                **_servers_and_credentials(url),
                 connect_timeout=2,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=_RECONNECT_SECONDS,
@@ -66,8 +75,21 @@ async def _connect_until_answered(url: str, engine: NatsEngine, name: str) -> Cl
                 disconnected_cb=engine.on_disconnect,
                 reconnected_cb=engine.on_reconnect,
             )
-        except (nats.errors.NoServersError, OSError):
+        except (nats.errors.NoServersError, OSError) as error:
+            engine.last_error = error
             await asyncio.sleep(_RECONNECT_SECONDS)
+
+
+def _servers_and_credentials(url: str) -> dict[str, Any]:
+    """Take the credentials out of the URLs: servers that the client learns of later are given them too."""
+    parts = [urlsplit(part.strip()) for part in url.split(",")]
+    options: dict[str, Any] = {"servers": [part._replace(netloc=part.netloc.rpartition("@")[2]).geturl() for part in parts]}
+    named = next((part for part in parts if part.username), None)
+    if named is None:
+        return options
+    if named.password is None:
+        return options | {"token": named.username}
+    return options | {"user": named.username, "password": named.password}
 
 
 class NatsEngine:
