@@ -45,6 +45,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     bandwidth: int | None = None
     """Bytes per second and worker."""
     file_filter_regex: str | None = None
+    min_hot_fraction: float | None = None
+    max_failed_files: int | None = None
+    deadline: datetime | None = None
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -75,7 +78,8 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     listing_done: bool = False
     failures: tuple[Failure, ...] = ()
     reason: str = ""
-    submitted_at: datetime | None = None
+    submitted_at: datetime
+    queue_position: int | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     revision: int = 0
@@ -106,6 +110,9 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     used: int = 0
     objects: int = 0
     active_batches: int = 0
+    pool_size: int = 0
+    unfinished_batches: int = 0
+    load_average: tuple[float, ...] = ()
     started_at: datetime | None = None
 
 

@@ -22,6 +22,10 @@ class Heartbeat:
     used: int = 0
     objects: int = 0
     active_batches: int = 0
+    pool_size: int = 0
+    """Batches that it works on at once."""
+    load_average: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Of its machine, over 1, 5 and 15 minutes."""
     started_at: float = 0.0
     """Seconds since the epoch; tells one process from the next with the same id."""
     leaving: bool = False

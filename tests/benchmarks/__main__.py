@@ -28,15 +28,15 @@ FULL = Settings(
     small=ObjectSet(name="small", count=10_000, size=100 * KIB),
     tiny=ObjectSet(name="tiny", count=20_000, size=4 * KIB),
     filler=ObjectSet(name="filler", count=69_996, size=1),
-    rounds=5,
+    rounds=4,
     serve_seconds=2.0,
     read_count=2000,
 )
 QUICK = Settings(
     large=ObjectSet(name="large", count=4, size=64 * MIB),
     small=ObjectSet(name="small", count=2000, size=100 * KIB),
-    tiny=ObjectSet(name="tiny", count=4000, size=4 * KIB),
-    filler=ObjectSet(name="filler", count=13_996, size=1),
+    tiny=ObjectSet(name="tiny", count=3000, size=4 * KIB),
+    filler=ObjectSet(name="filler", count=14_996, size=1),
     rounds=3,
     serve_seconds=1.0,
     read_count=500,

@@ -63,10 +63,11 @@ def _bar(row: Row, top: int) -> list[str]:
     bar = f'x="{min(one, end)}" y="{middle - 8}" width="{round(abs(end - one), 1)}" height="16"'
     mark = f'x1="{target}" y1="{middle - 12}" x2="{target}" y2="{middle + 12}"'
     title = f"<title>target {row.comparison.target:g}×</title>"
+    value = f'x="{_LABELS + _BARS + 8}" y="{middle + 4}" font-size="13" fill="{colour}"'
     return [
         f'<text x="{_LABELS - 8}" y="{middle + 4}" font-size="13" text-anchor="end">{escape(describe(row))}</text>',
         f'<rect {bar} fill="{colour}" fill-opacity="0.75"/>',
         f'<line x1="{low}" y1="{middle}" x2="{high}" y2="{middle}" stroke="black" stroke-width="1.5"/>',
         f'<line {mark} stroke="#1565c0" stroke-width="3">{title}</line>',
-        f'<text x="{_LABELS + _BARS + 8}" y="{middle + 4}" font-size="13" fill="{colour}">{row.ratio.median:.2f}×</text>',
+        f"<text {value}>{row.ratio.median:.2f}×</text>",
     ]

@@ -14,8 +14,8 @@ from tests.benchmarks.data import BUCKET, MIB, ROOT, ObjectSet
 from tests.benchmarks.metering import Meter, wait_for_ports
 from tests.benchmarks.peers import run
 
-_CONNECTIONS_PER_FILE = 2
-"""How many TCP connections s5cmd was seen to open for each file, at most."""
+_CONNECTIONS_PER_FILE = 1
+"""About as many TCP connections does s5cmd open for each small file."""
 
 
 def _amount(objects: ObjectSet) -> float:

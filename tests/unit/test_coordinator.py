@@ -13,7 +13,7 @@ from preheat.errors import Conflict, InvalidRequest, JobNotFound, NoLiveWorker, 
 from preheat.jobs import Action, Batch, JobSpec, JobState
 from preheat.paths import UfsPath
 from preheat.versions import DatasetVersion
-from tests.unit.memory_cluster import Cluster, load
+from tests.unit.memory_cluster import SETTINGS, Cluster, load
 
 
 @pytest.fixture
@@ -259,3 +259,21 @@ async def test_partial_success_within_the_criterion(cluster: Cluster):
     assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
     job = (await cluster.coordinator.service.get(known.job.id)).job
     assert (job.load.done.objects, job.load.failed.objects, job.failures[0].path) == (9, 1, "s3://b/data/gone")
+
+
+async def test_jobs_beyond_the_limit_wait_in_order(cluster: Cluster):
+    await cluster.pause_workers()
+    ids = []
+    for number in range(SETTINGS.max_running + 3):
+        cluster.origin.put(f"s3://b/{number:02d}/x", b"x")
+        ids.append((await cluster.coordinator.service.submit(load(f"s3://b/{number:02d}/"))).job.id)
+    running = ids[: SETTINGS.max_running]
+    for job_id in running:
+        await cluster.coordinator.service.wait(job_id, after=0, seconds=5)
+    async with asyncio.timeout(5):
+        while any([(await cluster.coordinator.service.get(job_id)).queue_position for job_id in running]):
+            await asyncio.sleep(0.01)
+    waiting = [await cluster.coordinator.service.get(job_id) for job_id in ids[SETTINGS.max_running :]]
+    assert [known.queue_position for known in waiting] == [1, 2, 3]
+    cluster.resume_workers()
+    assert {await cluster.ended(job_id) for job_id in ids} == {JobState.SUCCEEDED}

@@ -95,7 +95,11 @@ def _cluster_routes(coordinator: Coordinator) -> APIRouter:
     async def workers() -> WorkerList:
         """List the workers known."""
         live = {heartbeat.id for heartbeat in cluster.live()}
-        views = [WorkerView.of(heartbeat, live=heartbeat.id in live) for heartbeat in cluster.workers()]
+        unfinished = coordinator.service.unfinished_batches()
+        views = [
+            WorkerView.of(heartbeat, live=heartbeat.id in live, unfinished=unfinished[heartbeat.id])
+            for heartbeat in cluster.workers()
+        ]
         return WorkerList(epoch=cluster.placement.epoch, workers=views)
 
     @router.get("/placement")

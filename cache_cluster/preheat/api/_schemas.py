@@ -143,6 +143,7 @@ class JobView(Schema):
     failures: list[Failure]
     reason: str
     submitted_at: datetime
+    queue_position: int | None = Field(description="Of a WAITING job: 1 is the next to run.")
     started_at: datetime | None
     finished_at: datetime | None
     revision: int
@@ -171,6 +172,7 @@ class JobView(Schema):
             failures=[Failure.of(failed) for failed in job.failures],
             reason=job.reason,
             submitted_at=_time(job.submitted_at),
+            queue_position=known.queue_position,
             started_at=_time(job.started_at) if job.started_at else None,
             finished_at=_time(job.finished_at) if job.finished_at else None,
             revision=known.revision,
@@ -195,11 +197,14 @@ class WorkerView(Schema):
     capacity: int
     used: int
     objects: int
-    active_batches: int
+    active_batches: int = Field(description="In work now.")
+    pool_size: int = Field(description="The most that it works on at once.")
+    unfinished_batches: int = Field(description="Of running jobs, given to it and without a result.")
+    load_average: list[float] = Field(description="Of its machine, over 1, 5 and 15 minutes.")
     started_at: datetime
 
     @classmethod
-    def of(cls, heartbeat: Heartbeat, *, live: bool) -> WorkerView:
+    def of(cls, heartbeat: Heartbeat, *, live: bool, unfinished: int) -> WorkerView:
         """Show a worker's last heartbeat."""
         return cls(
             id=heartbeat.id,
@@ -209,6 +214,9 @@ class WorkerView(Schema):
             used=heartbeat.used,
             objects=heartbeat.objects,
             active_batches=heartbeat.active_batches,
+            pool_size=heartbeat.pool_size,
+            unfinished_batches=unfinished,
+            load_average=list(heartbeat.load_average),
             started_at=_time(heartbeat.started_at),
         )
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from preheat import __version__
-from preheat.cli import _cluster, _jobs, _processes
+from preheat.cli import _cluster, _jobs, _processes, _report
 from preheat.cli._errors import run_reporting_errors
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 _cluster.register(app)
 _processes.register(app)
 _jobs.register(app)
+_report.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

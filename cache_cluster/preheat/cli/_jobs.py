@@ -15,6 +15,8 @@ from preheat.cli._options import (
     BatchSize,
     Coordinator,
     FileFilter,
+    MaxFailedFiles,
+    MinHotFraction,
     Replicas,
     SkipIfExists,
     Verify,
@@ -49,6 +51,8 @@ def load(
     bandwidth: Bandwidth = None,
     batch_size: BatchSize = DEFAULTS.batch_size,
     file_filter_regx: FileFilter = None,
+    min_hot_fraction: MinHotFraction = None,
+    max_failed_files: MaxFailedFiles = None,
     coordinator: Coordinator = DEFAULT_COORDINATOR,
     as_json: JsonFlag = False,
 ) -> None:
@@ -60,6 +64,8 @@ def load(
         verify=verify,
         bandwidth=bandwidth,
         file_filter_regex=file_filter_regx,
+        min_hot_fraction=min_hot_fraction,
+        max_failed_files=max_failed_files,
     )
     with Client.from_environment(coordinator) as client:
         job = follow(client, client.submit(JobSpec(paths=(path,), options=options)))
@@ -141,6 +147,7 @@ def describe(job: JobReport, *, verbose: bool) -> list[tuple[str, str]]:
         ("type", job.type),
         ("paths", " ".join(job.paths)),
         ("state", job.state),
+        ("queue position", str(job.queue_position) if job.queue_position else ""),
         ("reason", job.reason),
         ("listed", _count(job.listed) + ("" if job.listing_done else ", and listing goes on")),
         ("loaded", _count(job.loaded)),

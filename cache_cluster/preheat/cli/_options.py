@@ -65,6 +65,13 @@ Bandwidth = Annotated[
     typer.Option(parser=parse_bandwidth, metavar="RATE", help="Per worker and second, e.g. 100MiB; else unlimited."),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Files in one request to a worker.")]
+MinHotFraction = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, metavar="SHARE", help="Succeed with failed files if this share is hot, e.g. 0.99."),
+]
+MaxFailedFiles = Annotated[
+    int | None, typer.Option(min=0, metavar="N", help="Succeed with up to this many failed files.")
+]
 FileFilter = Annotated[
     str | None,
     typer.Option(

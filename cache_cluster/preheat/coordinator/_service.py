@@ -7,6 +7,7 @@ import hashlib
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -36,6 +37,8 @@ class KnownJob:
     revision: int
     attached: bool = False
     """The submit found it: the same job runs already, or the idempotency key was used before."""
+    queue_position: int | None = None
+    """Of a WAITING job: 1 is the next to run."""
 
 
 class JobService:
@@ -84,7 +87,7 @@ class JobService:
             JobNotFound: there is none of this id.
         """
         if known := self._jobs.get(job_id):
-            return KnownJob(job=known[0], revision=known[1])
+            return self._known(*known)
         if is_token(job_id) and (fresh := await self._lookup(job_id)):  # another coordinator's, of this moment
             return fresh
         raise JobNotFound(f"There is no job {job_id!r}.")
@@ -99,11 +102,22 @@ class JobService:
     def list(self, *, states: frozenset[JobState] | None = None) -> list[KnownJob]:
         """Return the jobs, newest first."""
         jobs = [
-            KnownJob(job=job, revision=revision)
-            for job, revision in self._jobs.values()
-            if states is None or job.state in states
+            self._known(job, revision) for job, revision in self._jobs.values() if states is None or job.state in states
         ]
         return sorted(jobs, key=lambda known: (known.job.submitted_at, known.job.id), reverse=True)
+
+    def _known(self, job: Job, revision: int) -> KnownJob:
+        if job.state is not JobState.WAITING:
+            return KnownJob(job=job, revision=revision)
+        waiting = [other for other, _ in self._jobs.values() if other.state is JobState.WAITING]
+        before = sum(other.submitted_at < job.submitted_at for other in waiting)
+        return KnownJob(job=job, revision=revision, queue_position=before + 1)
+
+    def unfinished_batches(self) -> Counter[str]:
+        """Return how many batches of running jobs each worker has not reported."""
+        running = (job for job, _ in self._jobs.values() if not job.state.ended)
+        passes = (progress for job in running for progress in (job.load, job.verification) if progress)
+        return Counter(worker for progress in passes for batch in progress.open.values() for worker in batch.waiting)
 
     def find(self, spec: JobSpec) -> KnownJob | None:
         """Return the latest job of the same type and paths."""

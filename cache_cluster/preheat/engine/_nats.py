@@ -8,19 +8,16 @@ A call goes on over the loss of a server or an election, until ``request_seconds
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TypeVar
 
-import nats
-import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 from nats.js.kv import KeyValue
 
-from preheat.engine._base import Bucket, Consumer, Engine, Entry, Queue
+from preheat.engine._base import Bucket, Consumer, Entry, Queue
 from preheat.engine._nats_queue import LOST, NatsConsumer
 from preheat.engine._nats_watch import NatsWatch
 from preheat.errors import Conflict, EngineUnavailable
@@ -36,60 +33,7 @@ _WRONG_REVISION = (10071, 10164)
 _TTL_SECONDS = {Bucket.KEYS: 86400.0, Bucket.WORKERS: 60.0}
 _IDLE_CONSUMER_SECONDS = 7 * 86400.0
 _ATTEMPT_SECONDS = 3.0
-_RECONNECT_SECONDS = 0.2
-_LOST = (nats.errors.Error, OSError, asyncio.TimeoutError)
-
-
-async def connect(settings: EngineSettings, *, name: str) -> Engine:
-    """Connect, and create what is missing of the streams and buckets.
-
-    ``settings.url`` may name several servers of a cluster, separated by commas; the others are learnt from them.
-
-    Raises:
-        EngineUnavailable: nothing answers within ``settings.connect_seconds``, or nothing that can do what is asked.
-    """
-    engine = NatsEngine(settings)
-    try:
-        async with asyncio.timeout(settings.connect_seconds):
-            await engine.open(await _connect_until_answered(settings.url, engine, name))
-    except TimeoutError as error:
-        await engine.close()
-        raise EngineUnavailable(
-            f"NATS did not answer within {settings.connect_seconds:.0f} s ({engine.last_error!r})."
-        ) from error
-    return engine
-
-
-async def _connect_until_answered(url: str, engine: NatsEngine, name: str) -> Client:
-    while True:
-        try:
-            return await nats.connect(
-                **_servers_and_credentials(url),
-                connect_timeout=2,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=_RECONNECT_SECONDS,
-                ping_interval=5,
-                max_outstanding_pings=2,
-                name=name,
-                error_cb=engine.on_error,
-                disconnected_cb=engine.on_disconnect,
-                reconnected_cb=engine.on_reconnect,
-            )
-        except (nats.errors.NoServersError, OSError) as error:
-            engine.last_error = error
-            await asyncio.sleep(_RECONNECT_SECONDS)
-
-
-def _servers_and_credentials(url: str) -> dict[str, Any]:
-    """Take the credentials out of the URLs: servers that the client learns of later are given them too."""
-    parts = [urlsplit(part.strip()) for part in url.split(",")]
-    options: dict[str, Any] = {"servers": [part._replace(netloc=part.netloc.rpartition("@")[2]).geturl() for part in parts]}
-    named = next((part for part in parts if part.username), None)
-    if named is None:
-        return options
-    if named.password is None:
-        return options | {"token": named.username}
-    return options | {"user": named.username, "password": named.password}
+RECONNECT_SECONDS = 0.2
 
 
 class NatsEngine:
@@ -101,17 +45,27 @@ class NatsEngine:
         self._js: JetStreamContext
         self._buckets: dict[Bucket, KeyValue] = {}
         self._reconnected = asyncio.Event()
+        self.last_error: Exception | None = None
+        """What kept it from connecting, for the message that says so."""
 
     async def open(self, client: Client) -> None:
-        """Bind a connection and create the streams and buckets."""
+        """Bind a connection and create the streams and buckets; close it again if cancelled before."""
         self._client = client
         self._js = client.jetstream(timeout=_ATTEMPT_SECONDS)
+        try:
+            await self._create_insistently()
+        except asyncio.CancelledError:
+            await client.close()
+            raise
+
+    async def _create_insistently(self) -> None:
         while True:
             try:
                 await self._create()
-            except _LOST as error:  # a cluster without a leader yet; connect() holds the deadline
+            except LOST as error:  # a cluster without a leader yet; connect() holds the deadline
+                self.last_error = error
                 log.info("Waiting for JetStream.", action="engine_wait", error=repr(error))
-                await asyncio.sleep(_RECONNECT_SECONDS)
+                await asyncio.sleep(RECONNECT_SECONDS)
             else:
                 return
 
@@ -175,7 +129,7 @@ class NatsEngine:
                     ack_wait=lease_seconds, max_ack_pending=10_000, inactive_threshold=_IDLE_CONSUMER_SECONDS
                 ),
             )
-            return _NatsConsumer(subscription)
+            return NatsConsumer(subscription)
 
         return await self._insist(attempt)
 
@@ -261,30 +215,30 @@ class NatsEngine:
         announced = False
         while not self._client.is_closed:
             try:
-                async for entry in self._watch_connection(bucket):
-                    if entry is not None or not announced:
-                        announced = announced or entry is None
-                        yield entry
+                async with aclosing(self._watch_connection(bucket)) as entries:
+                    async for entry in entries:
+                        if entry is not None or not announced:
+                            announced = announced or entry is None
+                            yield entry
             except EngineUnavailable as error:
                 log.warning("A watch waits for the engine.", action="watch_lost", error=str(error))
 
-    async def _watch_connection(self, bucket: Bucket) -> AsyncIterator[Entry | None]:
+    async def _watch_connection(self, bucket: Bucket) -> AsyncGenerator[Entry | None]:
         """Follow a bucket until the connection was lost and found."""
         reconnected = asyncio.create_task(self._reconnected.wait())
-        watcher = await self._insist(self._buckets[bucket].watchall)
+        watch = await self._insist(lambda: NatsWatch.open(self._js, f"{_PREFIX}_{bucket}"))
         try:
             while not self._client.is_closed:
-                update = asyncio.ensure_future(watcher._updates.get())  # noqa: SLF001 - updates() hides the end mark
+                update = asyncio.ensure_future(watch.updates.get())
                 await asyncio.wait({update, reconnected}, return_when=asyncio.FIRST_COMPLETED)
                 if not update.done():
                     update.cancel()
                     return
-                entry = update.result()
-                yield None if entry is None else _entry(entry)
+                yield update.result()
         finally:
             reconnected.cancel()
             if not self._client.is_closed:
-                await watcher.stop()  # type: ignore[no-untyped-call]
+                await watch.close()
 
     async def close(self) -> None:
         """Disconnect."""
@@ -302,9 +256,9 @@ class NatsEngine:
                         if not _is_temporary(refused):
                             raise
                         error = refused
-                    except _LOST as lost:
+                    except LOST as lost:
                         error = lost
-                    await asyncio.sleep(_RECONNECT_SECONDS)
+                    await asyncio.sleep(RECONNECT_SECONDS)
         except TimeoutError as timeout:
             raise EngineUnavailable(
                 f"NATS did not acknowledge within {self._settings.request_seconds:.0f} s ({error!r})."
@@ -321,46 +275,3 @@ def _stream(queue: Queue) -> str:
 
 def _consumer(name: str) -> str:
     return name.replace(".", "_")
-
-
-def _entry(entry: Any) -> Entry:
-    return Entry(key=entry.key, value=None if entry.operation else entry.value or b"", revision=entry.revision or 0)
-
-
-class _NatsConsumer:
-    def __init__(self, subscription: JetStreamContext.PullSubscription) -> None:
-        self._subscription = subscription
-
-    async def pull(self, count: int, timeout: float) -> Sequence[Lease]:  # noqa: ASYNC109 - part of a pull request
-        try:
-            messages = await self._subscription.fetch(count, timeout=timeout)
-        except TimeoutError:
-            return ()
-        except _LOST as error:
-            raise EngineUnavailable(f"NATS refused a pull ({error!r}).") from error
-        return [_NatsLease(message) for message in messages]
-
-    async def close(self) -> None:
-        await self._subscription.unsubscribe()
-
-
-class _NatsLease:
-    def __init__(self, message: Msg) -> None:
-        self._message = message
-        self.subject = message.subject.split(".", 2)[2]
-        self.data = message.data
-
-    async def ack(self) -> None:
-        await self._send(self._message.ack())
-
-    async def renew(self) -> None:
-        await self._send(self._message.in_progress())
-
-    async def release(self, delay: float = 0) -> None:
-        await self._send(self._message.nak(delay=delay or None))
-
-    async def _send(self, call: Awaitable[None]) -> None:
-        try:
-            await call
-        except _LOST as error:
-            raise EngineUnavailable(f"NATS did not take an acknowledgement ({error!r}).") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from dataclasses import replace
@@ -116,5 +117,7 @@ class Heart:
             used=usage.used,
             objects=usage.objects,
             active_batches=self._executor.active,
+            pool_size=self._settings.concurrent_batches,
+            load_average=os.getloadavg(),
             started_at=self._started_at,
         )
