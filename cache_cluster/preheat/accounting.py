@@ -31,11 +31,17 @@ def record_window(
     *,
     cursor: str,
     version: str,
+    missing: int = 0,
 ) -> Progress:
-    """Account a window of the listing that is now in batches; the cursor moves past it."""
+    """Account a window of the listing that is now in batches; the cursor moves past it.
+
+    ``missing`` objects were asked for by name and are not there: they failed already, with no bytes.
+    """
+    gone = Tally(objects=missing)
     return replace(
         progress,
-        listed=sum((item.batch.tally for item in planned), progress.listed),
+        listed=sum((item.batch.tally for item in planned), progress.listed) + gone,
+        failed=progress.failed + gone,
         open=progress.open | {item.batch.id: _opened(item) for item in planned},
         batches=progress.batches + len(planned),
         cursor=cursor,

@@ -166,6 +166,10 @@ class Client:
         params = {"state": state, "limit": limit, "cursor": cursor}
         return _decode(self._request("GET", "/v1/jobs", params=params), JobPage)
 
+    def retry(self, job_id: str) -> JobReport:
+        """Submit a job of only the files that failed in another."""
+        return _decode(self._request("POST", f"/v1/jobs/{quote(job_id, safe='')}/retry"), JobReport)
+
     def stop(self, job_id: str) -> JobReport:
         """Stop a job and return it; one that ended stays as it is."""
         return _decode(self._request("POST", f"/v1/jobs/{quote(job_id, safe='')}/stop"), JobReport)

@@ -67,12 +67,14 @@ class JobSpec:
 
     type: JobType = JobType.LOAD
     paths: tuple[str, ...] = ()
+    retry_of: str = ""
+    """The job whose failed objects are to be done, instead of all below the paths."""
     options: LoadOptions = LoadOptions()
 
     @property
     def identity(self) -> str:
         """Two specs with one identity are the same job while one of them runs."""
-        return "\n".join((self.type, *self.paths))
+        return "\n".join((self.type, self.retry_of, *self.paths))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,6 +201,8 @@ class Job:
     verification: Progress | None = None
     failures: tuple[FailedObject, ...] = ()
     """The first few of what failed."""
+    failure_chunks: int = 0
+    """Chunks of the failure log that name all of what failed."""
     reason: str = ""
     """Why it failed or was stopped."""
 

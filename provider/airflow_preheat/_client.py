@@ -21,7 +21,7 @@ from airflow_preheat.exceptions import (
     PreheatUnavailableError,
     PreheatUnreachableError,
 )
-from airflow_preheat.jobs import JobSpec
+from airflow_preheat.jobs import Claim, JobSpec
 
 MAX_WAIT = 60.0
 """Seconds that the coordinator lets a request wait at most."""
@@ -73,8 +73,18 @@ def get_job(job_id: str, *, wait: float, after: int | None) -> Call:
     return Call(method="GET", path=_job_path(job_id), query=query, wait=seconds)
 
 
+def claim_job(claim: Claim) -> Call:
+    """Wait for a job from now on, in the place of the waiter's earlier process."""
+    return Call(method="POST", path=f"{_job_path(claim.job_id)}/claim", body=claim.as_json())
+
+
+def cancel_job(claim: Claim) -> Call:
+    """Wait for a job no longer; nothing changes if another process of the waiter has claimed it since."""
+    return Call(method="POST", path=f"{_job_path(claim.job_id)}/cancel", body=claim.as_json())
+
+
 def stop_job(job_id: str) -> Call:
-    """Stop a job; stopping one that has ended changes nothing."""
+    """Stop a job, whoever waits for it; stopping one that has ended changes nothing."""
     return Call(method="POST", path=f"{_job_path(job_id)}/stop")
 
 

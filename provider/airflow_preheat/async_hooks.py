@@ -17,7 +17,7 @@ from airflow_preheat import _client
 from airflow_preheat._endpoint import DEFAULT_CONN_ID, Endpoint
 from airflow_preheat._watch import JobEvent, JobWatch
 from airflow_preheat.exceptions import PreheatError, PreheatUnavailableError
-from airflow_preheat.jobs import Job, progress
+from airflow_preheat.jobs import Claim, Job, progress
 
 
 class PreheatAsyncHook(BaseHook):
@@ -45,15 +45,11 @@ class PreheatAsyncHook(BaseHook):
     ) -> None:
         await self._session.close()
 
-    async def get_job(self, job_id: str, *, wait: float = 0.0, after: int | None = None) -> Job:
-        """Return a job; see :meth:`airflow_preheat.hooks.PreheatHook.get_job`."""
-        return cast("Job", await self._send(_client.get_job(job_id, wait=wait, after=after)))
-
     async def wait_for_job(self, watch: JobWatch) -> JobEvent:
-        """Wait until the job has ended, its deadline has passed or the coordinator is away for too long."""
-        while (wait := watch.next_wait(polled_at := time.time())) > 0:
+        """Claim a job; wait until it has ended, the deadline has passed or the coordinator is away for too long."""
+        while (call := watch.next_call(asked_at := time.time())) is not None:
             try:
-                job = await self.get_job(watch.job_id, wait=wait, after=_client.UNTIL_ENDED)
+                job = cast("Job", await self._send(call))
             except PreheatError as error:
                 event = watch.missed(error, time.time())
             else:
@@ -61,12 +57,12 @@ class PreheatAsyncHook(BaseHook):
                 event = watch.seen(job)
             if event is not None:
                 return event
-            await asyncio.sleep(watch.pause(polled_at, time.time()))
+            await asyncio.sleep(watch.pause(asked_at, time.time()))
         return watch.expired()
 
-    async def stop(self, job_id: str) -> Job:
-        """Stop a job and return it; batches that have begun are finished first."""
-        return cast("Job", await self._send(_client.stop_job(job_id)))
+    async def cancel(self, claim: Claim) -> Job:
+        """Wait for a job no longer; see :meth:`airflow_preheat.hooks.PreheatHook.cancel`."""
+        return cast("Job", await self._send(_client.cancel_job(claim)))
 
     async def _send(self, call: _client.Call) -> dict[str, Any]:
         for attempt in count():

@@ -7,7 +7,7 @@ PreheatError (AirflowException)
 ├── PreheatJobNotFoundError       the coordinator does not know the job (any more)
 ├── PreheatJobFailedError         the job ended FAILED
 ├── PreheatJobStoppedError        somebody stopped the job
-└── PreheatDeadlineError          the job had not ended by the deadline, and was stopped
+└── PreheatDeadlineError          the job had not ended by the deadline, and was cancelled
 
 A message names the value and ends with the next step, as the coordinator gave it where it did.
 """

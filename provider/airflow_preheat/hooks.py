@@ -14,7 +14,7 @@ from airflow_preheat import _client
 from airflow_preheat._endpoint import DEFAULT_CONN_ID, Endpoint
 from airflow_preheat._watch import JobEvent, JobWatch
 from airflow_preheat.exceptions import PreheatError, PreheatUnavailableError
-from airflow_preheat.jobs import Job, JobSpec, progress
+from airflow_preheat.jobs import Claim, Job, JobSpec, progress
 
 
 class PreheatHook(BaseHook):
@@ -80,10 +80,10 @@ class PreheatHook(BaseHook):
         return cast("Job", self._send(_client.get_job(job_id, wait=wait, after=after)))
 
     def wait_for_job(self, watch: JobWatch) -> JobEvent:
-        """Wait until the job has ended, its deadline has passed or the coordinator is away for too long."""
-        while (wait := watch.next_wait(polled_at := time.time())) > 0:
+        """Claim a job; wait until it has ended, the deadline has passed or the coordinator is away for too long."""
+        while (call := watch.next_call(asked_at := time.time())) is not None:
             try:
-                job = self.get_job(watch.job_id, wait=wait, after=_client.UNTIL_ENDED)
+                job = cast("Job", self._send(call))
             except PreheatError as error:
                 event = watch.missed(error, time.time())
             else:
@@ -91,11 +91,23 @@ class PreheatHook(BaseHook):
                 event = watch.seen(job)
             if event is not None:
                 return event
-            time.sleep(watch.pause(polled_at, time.time()))
+            time.sleep(watch.pause(asked_at, time.time()))
         return watch.expired()
 
+    def claim(self, claim: Claim) -> Job:
+        """Wait for a job from now on, in the place of the waiter's earlier process, and return the job."""
+        return cast("Job", self._send(_client.claim_job(claim)))
+
+    def cancel(self, claim: Claim) -> Job:
+        """Wait for a job no longer, and return it.
+
+        The coordinator stops it after a grace time, unless another waiter is left, or a new process of this
+        waiter claims it. A claim that is not the waiter's last changes nothing.
+        """
+        return cast("Job", self._send(_client.cancel_job(claim)))
+
     def stop(self, job_id: str) -> Job:
-        """Stop a job and return it; batches that have begun are finished first."""
+        """Stop a job, whoever waits for it, and return it; batches that have begun are finished first."""
         return cast("Job", self._send(_client.stop_job(job_id)))
 
     def list_jobs(self, *, state: str | None = None, limit: int = 50, cursor: str | None = None) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
+from uuid import uuid4
 
 from airflow_preheat.exceptions import PreheatRequestError
 
@@ -81,6 +82,25 @@ class JobSpec:
         """Return the body of ``POST /v1/jobs``."""
         options = {name: value for name, value in self.options.items() if value is not None}
         return {"type": self.type, "paths": list(self.paths), "options": options}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """One process that waits for a job, in the name of a task instance.
+
+    Airflow lets a task have a second such process before it ends the first: when it moves a trigger, or a user
+    clears the task. The coordinator heeds the cancel of the process that claimed the job last, and no other.
+    """
+
+    job_id: str
+    waiter: str
+    """The task instance, the same in all its tries."""
+    fence: str = field(default_factory=lambda: str(uuid4()))
+    """The process."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the body of ``POST /v1/jobs/{id}/claim`` and of ``/cancel``."""
+        return {"waiter": self.waiter, "fence": self.fence}
 
 
 def summarize(job: Job) -> JobSummary:

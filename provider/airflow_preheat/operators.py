@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.providers.common.compat.sdk import Asset, BaseOperator, Context, conf
 
 from airflow_preheat._endpoint import DEFAULT_CONN_ID
-from airflow_preheat._watch import JobEvent, JobWatch, Status, ended
+from airflow_preheat._watch import AFTER_CANCEL, JobEvent, JobWatch, Status, ended
 from airflow_preheat.exceptions import (
     PreheatDeadlineError,
     PreheatError,
@@ -25,7 +25,7 @@ from airflow_preheat.exceptions import (
     PreheatJobStoppedError,
     PreheatUnavailableError,
 )
-from airflow_preheat.jobs import Job, JobSpec, JobSummary, as_bool, as_int, human_size
+from airflow_preheat.jobs import Claim, Job, JobSpec, JobSummary, as_bool, as_int, human_size
 from airflow_preheat.links import JOB_URL_XCOM_KEY, PreheatJobLink
 from airflow_preheat.version_compat import TaskDeferralError, TaskDeferralTimeout
 
@@ -77,6 +77,7 @@ class _JobOperator(BaseOperator):
         self.outage_tolerance = outage_tolerance
         self.cancel_on_kill = cancel_on_kill
         self.job_id: str | None = None
+        self._claim: Claim | None = None
 
     @abstractmethod
     def spec(self) -> JobSpec:
@@ -96,25 +97,26 @@ class _JobOperator(BaseOperator):
             PreheatError: one of :mod:`airflow_preheat.exceptions`.
         """
         deadline = time.time() + self._time_limit().total_seconds()
-        trigger = self._trigger(deadline) if self.deferrable else None
+        trigger = self._trigger(context, deadline) if self.deferrable else None
         job = self._submit(context)
+        claim = self._claim_job(context, job["id"])
         event = ended(job)
         if event is None and trigger is not None:
             trigger.job_id = job["id"]
             trigger.not_before = time.time() + _report_seconds()
             self.defer(trigger=trigger, method_name="execute_complete")
-        return self.execute_complete(context, cast("dict[str, Any]", event or self._wait(job, deadline)))
+        return self.execute_complete(context, cast("dict[str, Any]", event or self._wait(claim, deadline)))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> JobSummary:
         """Return the ended job's summary, and attach it to the outlets' events.
 
         Raises:
-            PreheatError: the job did not succeed; one whose deadline has passed is stopped first.
+            PreheatError: the job did not succeed; one whose deadline has passed is cancelled first.
         """
         outcome = _checked(event)
         self.job_id = outcome["job_id"]
         if outcome["status"] == "deadline":
-            self._stop_job()
+            self._cancel_job(self._claim_job(context, self.job_id))
         summary = outcome["job"]
         if outcome["status"] != "succeeded" or summary is None:
             raise _ERRORS[outcome["status"]](outcome["message"])
@@ -131,29 +133,32 @@ class _JobOperator(BaseOperator):
         return summary
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after the deferral; if the trigger itself broke, stop the job that nobody waits for."""
+        """Resume after the deferral; if the trigger itself broke, cancel the job: the task waits no longer."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout):
-            self.job_id = self._submitted_job_id(context)
-            self._stop_job()
+            task_instance = context["ti"]
+            self.job_id = task_instance.xcom_pull(key=JOB_ID_XCOM_KEY, map_indexes=task_instance.map_index)
+            if self.job_id is not None:
+                self._cancel_job(self._claim_job(context, self.job_id))
             raise
 
     def on_kill(self) -> None:
-        """Stop the job when the task is killed while it waits here."""
-        if self.cancel_on_kill:
-            self._stop_job()
+        """Cancel the job when the task is killed while it waits here."""
+        if self.cancel_on_kill and self._claim is not None:
+            self._cancel_job(self._claim)
 
     def _time_limit(self) -> timedelta:
         # Airflow does not enforce execution_timeout while a task is deferred, so it is part of the deadline.
         limits = (self.deadline, self.execution_timeout)
         return min((limit for limit in limits if limit is not None), default=MAX_DEADLINE)
 
-    def _trigger(self, deadline: float) -> PreloadTrigger:
+    def _trigger(self, context: Context, deadline: float) -> PreloadTrigger:
         from airflow_preheat.triggers import PreloadTrigger  # noqa: PLC0415 - heavy, see above
 
         trigger = PreloadTrigger(
             job_id="",
+            waiter=_waiter(context),
             preheat_conn_id=self.preheat_conn_id,
             deadline=deadline,
             poll_interval=self.poll_interval,
@@ -172,32 +177,33 @@ class _JobOperator(BaseOperator):
         self.log.info("%s Preheat job %s for %s: %s", verb, job["id"], ", ".join(job["paths"]), job["url"])
         task_instance.xcom_push(key=JOB_ID_XCOM_KEY, value=job["id"])
         task_instance.xcom_push(key=JOB_URL_XCOM_KEY, value=job["url"])
-        if (store := context.get("task_state_store")) is not None:  # since Airflow 3.3
-            store.set(JOB_ID_XCOM_KEY, job["id"])
         return job
 
-    def _wait(self, job: Job, deadline: float) -> JobEvent:
+    def _claim_job(self, context: Context, job_id: str) -> Claim:
+        """Take the place of the process that waited before: this task's trigger, or that of its earlier try."""
+        self._claim = claim = Claim(job_id=job_id, waiter=_waiter(context))
+        try:
+            self.hook.claim(claim)
+        except PreheatError as error:  # who waits claims it again, and is patient
+            self.log.warning("Preheat job %s could not be claimed: %s", job_id, error)
+        return claim
+
+    def _wait(self, claim: Claim, deadline: float) -> JobEvent:
         watch = JobWatch(
-            job_id=job["id"],
+            claim=claim,
             deadline=deadline,
             poll_interval=self.poll_interval,
             outage_tolerance=self.outage_tolerance,
         )
         return self.hook.wait_for_job(watch)
 
-    def _stop_job(self) -> None:
-        if self.job_id is None:
-            return
+    def _cancel_job(self, claim: Claim) -> None:
         try:
-            self.hook.stop(self.job_id)
+            self.hook.cancel(claim)
         except PreheatError as error:
-            self.log.warning("Preheat job %s could not be stopped: %s", self.job_id, error)
+            self.log.warning("Preheat job %s could not be cancelled: %s", claim.job_id, error)
         else:
-            self.log.info("Preheat job %s was told to stop.", self.job_id)
-
-    def _submitted_job_id(self, context: Context) -> str | None:
-        task_instance = context["ti"]
-        return cast("str | None", task_instance.xcom_pull(key=JOB_ID_XCOM_KEY, map_indexes=task_instance.map_index))
+            self.log.info("Preheat job %s was cancelled. %s", claim.job_id, AFTER_CANCEL)
 
     def _describe_outlets(self, context: Context, summary: JobSummary) -> None:
         for outlet in self.outlets:
@@ -227,11 +233,12 @@ class PreloadOperator(_JobOperator):
         file_filter_regex: load only the objects whose keys match.
         deferrable: wait in the triggerer and not in a worker's slot; by default as Airflow is configured
             (``[operators] default_deferrable``).
-        deadline: stop the job and fail if it has not ended this long after its submit; ``execution_timeout``
+        deadline: cancel the job and fail if it has not ended this long after its submit; ``execution_timeout``
             counts too, whichever is shorter, and 7 days if there is neither.
         poll_interval: seconds between two lines of progress in the log; the job's end is noticed at once.
         outage_tolerance: seconds that the coordinator may be away, e.g. for a restart, before the task fails.
-        cancel_on_kill: stop the job when the task is killed.
+        cancel_on_kill: cancel the job when the task is killed. A cancelled job goes on if other tasks wait for
+            it, and if this one is cleared and runs again within a few seconds.
         kwargs: as for every Airflow operator.
     """
 
@@ -272,6 +279,12 @@ class PreloadOperator(_JobOperator):
             "fileFilterRegex": self.file_filter_regex or None,
         }
         return JobSpec(type="load", paths=self._paths(), options=options)
+
+
+def _waiter(context: Context) -> str:
+    """Name the task instance, without the try: the next one takes the place of the one before."""
+    task_instance = context["ti"]
+    return f"{task_instance.dag_id}/{task_instance.run_id}/{task_instance.task_id}/{task_instance.map_index}"
 
 
 def _report_seconds() -> float:

@@ -40,14 +40,18 @@ class Coordinator:
     url: str = ""
     received: list[Received] = field(default_factory=list)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    refusals: deque[tuple[int, bytes]] = field(default_factory=deque)
+    fences: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The present fence of each waiter that has not left, by job and waiter."""
+    leaving: set[tuple[str, str]] = field(default_factory=set)
+    """Those whose cancel is within its grace time."""
+    refusals: deque[tuple[str, int, bytes]] = field(default_factory=deque)
     first_state: str = "RUNNING"
     closing: bool = False
     changed: Condition = field(default_factory=Condition)
 
-    def refuse(self, status: int, *, times: int = 1, body: bytes | None = None, **problem: str) -> None:
-        """Answer the next requests with a problem document, or with a body that is none."""
-        self.refusals.extend([(status, json.dumps(problem).encode() if body is None else body)] * times)
+    def refuse(self, status: int, *, of: str = "", times: int = 1, body: bytes | None = None, **problem: str) -> None:
+        """Answer the next requests with a problem document, or a body that is none; ``of`` is the end of their path."""
+        self.refusals.extend([(of, status, json.dumps(problem).encode() if body is None else body)] * times)
 
     def update(self, job_id: str, **fields: Any) -> None:
         """Change a job, as the cluster would, and answer those who wait for it."""
@@ -55,6 +59,15 @@ class Coordinator:
             job = self.jobs[job_id]
             job.update(fields, revision=job["revision"] + 1)
             self.changed.notify_all()
+
+    def let_grace_pass(self) -> None:
+        """Let the cancels that no claim has revoked take effect."""
+        with self.changed:
+            for job_id, waiter in self.leaving:
+                del self.fences[job_id, waiter]
+                if all(job != job_id for job, _ in self.fences):
+                    self._stop(self.jobs[job_id], "Everyone who waited for it has left.")
+            self.leaving.clear()
 
     def close(self) -> None:
         """Send those home who wait."""
@@ -76,8 +89,8 @@ class Coordinator:
         with self.changed:
             self.received.append(request)
             self.changed.notify_all()
-            if self.refusals:
-                return self.refusals.popleft()
+            if self.refusals and request.path.endswith(self.refusals[0][0]):
+                return self.refusals.popleft()[1:]
             status, document = self._route(request)
             if self.closing:
                 status, document = 503, {"detail": "The coordinator shuts down."}
@@ -89,10 +102,8 @@ class Coordinator:
                 return self._submit(request)
             case ["GET", "v1", "jobs"]:
                 return 200, {"jobs": list(self.jobs.values())[::-1], "next": None}
-            case ["GET", "v1", "jobs", job_id] if job_id in self.jobs:
-                return 200, self._wait(self.jobs[job_id], request.query)
-            case ["POST", "v1", "jobs", job_id, "stop"] if job_id in self.jobs:
-                return 200, self._stop(self.jobs[job_id])
+            case ["GET" | "POST", "v1", "jobs", job_id, *action] if job_id in self.jobs:
+                return 200, self._act(self.jobs[job_id], action, request)
             case ["GET", "v1", "workers"]:
                 return 200, {
                     "epoch": 1,
@@ -100,10 +111,21 @@ class Coordinator:
                 }
         return 404, {"code": "job_not_found", "detail": f"There is no job at {request.path}.", "remedy": "List them."}
 
+    def _act(self, job: dict[str, Any], action: list[str], request: Received) -> dict[str, Any]:
+        match action:
+            case ["stop"]:
+                return self._stop(job, "Somebody stopped it.")
+            case ["claim"]:
+                return self._claim(job, **request.body)
+            case ["cancel"]:
+                return self._cancel(job, **request.body)
+        return self._wait(job, request.query)
+
     def _submit(self, request: Received) -> tuple[int, dict[str, Any]]:
         key = request.headers.get("idempotency-key")
         for job in self.jobs.values():
-            if key is not None and job["key"] == key:
+            is_repeated = key is not None and job["key"] == key
+            if is_repeated or (job["state"] not in ENDED and job["paths"] == request.body["paths"]):
                 return 200, {**job, "attached": True}
         job_id = f"job-{len(self.jobs) + 1}"
         job = deepcopy(CONTRACT_JOB) | {
@@ -122,10 +144,21 @@ class Coordinator:
         self.changed.wait_for(lambda: self.closing or job["state"] in ENDED or job["revision"] > after, timeout=wait)
         return job
 
-    def _stop(self, job: dict[str, Any]) -> dict[str, Any]:
+    def _stop(self, job: dict[str, Any], reason: str) -> dict[str, Any]:
         if job["state"] not in ENDED:
-            job.update(state="STOPPED", reason="Somebody stopped it.", revision=job["revision"] + 1)
+            job.update(state="STOPPED", reason=reason, revision=job["revision"] + 1)
             self.changed.notify_all()
+        return job
+
+    def _claim(self, job: dict[str, Any], *, waiter: str, fence: str) -> dict[str, Any]:
+        if job["state"] not in ENDED:
+            self.fences[job["id"], waiter] = fence
+            self.leaving.discard((job["id"], waiter))
+        return job
+
+    def _cancel(self, job: dict[str, Any], *, waiter: str, fence: str) -> dict[str, Any]:
+        if job["state"] not in ENDED and self.fences.get((job["id"], waiter)) == fence:
+            self.leaving.add((job["id"], waiter))
         return job
 
 

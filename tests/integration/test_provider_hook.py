@@ -15,7 +15,7 @@ from airflow_preheat.exceptions import (
     PreheatUnreachableError,
 )
 from airflow_preheat.hooks import PreheatHook
-from airflow_preheat.jobs import JobSpec
+from airflow_preheat.jobs import Claim, JobSpec
 from tests.integration.provider_coordinator import Coordinator, running
 
 TOKEN = "s3cret-token"
@@ -63,8 +63,23 @@ def test_a_job_is_submitted_read_listed_and_stopped(hook, coordinator):
 
 
 def test_the_same_key_makes_one_job(hook, coordinator):
-    assert hook.submit(SPEC, "key-1")["id"] == hook.submit(SPEC, "key-1")["id"]
+    assert hook.submit(SPEC, "key-1")["id"] == "job-1"
+    coordinator.update("job-1", state="SUCCEEDED")
+
+    assert hook.submit(SPEC, "key-1")["id"] == "job-1"
     assert hook.submit(SPEC, "key-2")["id"] == "job-2"
+
+
+def test_a_job_is_claimed_and_cancelled(hook, coordinator):
+    hook.submit(SPEC)
+    claim, other = Claim(job_id="job-1", waiter="me"), Claim(job_id="job-1", waiter="me")
+
+    assert hook.claim(claim)["state"] == "RUNNING"
+    assert hook.cancel(other)["state"] == "RUNNING"
+    assert coordinator.leaving == set()
+    assert hook.cancel(claim)["state"] == "RUNNING"
+    coordinator.let_grace_pass()
+    assert hook.claim(claim)["state"] == "STOPPED"
 
 
 def test_every_request_carries_the_token(hook, coordinator):

@@ -1,5 +1,6 @@
 """The operators against a coordinator over real HTTP; ``tests/e2e`` runs them inside Airflow."""
 
+import asyncio
 import json
 import logging
 import socket
@@ -38,6 +39,9 @@ class TaskInstance:
     """The part of Airflow's task instance that the operators use."""
 
     id: str = "0198-ti"
+    dag_id: str = "nightly"
+    run_id: str = "manual__1"
+    task_id: str = "warm"
     try_number: int = 1
     map_index: int = -1
     xcoms: dict[str, Any] = field(default_factory=dict)
@@ -50,13 +54,6 @@ class TaskInstance:
         return self.xcoms.get(key)
 
 
-class StateStore(dict[str, Any]):
-    """Airflow 3.3's task state store, in memory."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
-
-
 @pytest.fixture
 def coordinator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Coordinator]:
     monkeypatch.setattr(_client, "_RETRY_DELAYS", (0.0,))
@@ -67,7 +64,7 @@ def coordinator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Coordinator]:
 
 @pytest.fixture
 def context() -> dict[str, Any]:
-    return {"ti": TaskInstance(), "outlet_events": OutletEventAccessors(), "task_state_store": StateStore()}
+    return {"ti": TaskInstance(), "outlet_events": OutletEventAccessors()}
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
@@ -107,22 +104,81 @@ def test_it_submits_what_it_was_told_and_defers(coordinator, context):
     assert (deferral.trigger.job_id, deferral.method_name, deferral.timeout) == ("job-1", "execute_complete", None)
     assert operator.job_id == "job-1"
     assert context["ti"].xcoms == {"job_id": "job-1", "job_url": f"{coordinator.url}/jobs/job-1"}
-    assert context["task_state_store"] == {"job_id": "job-1"}
 
 
-def test_it_works_without_the_task_state_store_of_airflow_3_3(coordinator, context):
-    del context["task_state_store"]
+def test_a_submit_that_is_repeated_has_the_key_of_its_try(coordinator, context):
+    for context["ti"].try_number in (1, 1, 2):
+        submit(preload(), context)
+
+    keys = [request.headers["idempotency-key"] for request in coordinator.sent("POST", "/jobs")]
+    assert keys == ["airflow-0198-ti-1", "airflow-0198-ti-1", "airflow-0198-ti-2"]
+
+
+def test_the_next_try_attaches_to_a_job_that_runs_and_starts_one_that_was_stopped_anew(coordinator, context):
+    assert submit(preload(), context).trigger.job_id == "job-1"
+
+    context["ti"].try_number = 2
+    assert submit(preload(), context).trigger.job_id == "job-1"
+
+    coordinator.update("job-1", state="STOPPED")
+    context["ti"].try_number = 3
+    assert submit(preload(), context).trigger.job_id == "job-2"
+
+
+def test_it_claims_the_job_in_the_name_of_the_task_instance(coordinator, context):
+    deferral = submit(preload(), context)
+
+    claim = coordinator.received[1]
+    assert (claim.method, claim.path) == ("POST", "/v1/jobs/job-1/claim")
+    assert claim.body["waiter"] == deferral.trigger.waiter == "nightly/manual__1/warm/-1"
+
+
+def test_the_next_try_takes_the_place_of_the_one_before(coordinator, context):
+    operator, next_operator = preload(), preload()
+    submit(operator, context)
+    context["ti"].try_number = 2
+    submit(next_operator, context)
+
+    operator.on_kill()
+    assert coordinator.leaving == set()
+
+    next_operator.on_kill()
+    assert coordinator.leaving == {("job-1", "nightly/manual__1/warm/-1")}
+
+
+async def test_the_trigger_takes_the_place_of_the_process_that_deferred(coordinator, context):
+    operator = preload()
+    trigger = (await asyncio.to_thread(submit, operator, context)).trigger
+    trigger.not_before = 0.0
+
+    async with asyncio.timeout(PATIENCE):
+        running = asyncio.create_task(anext(trigger.run()))
+        await asyncio.to_thread(coordinator.wait_until, lambda: bool(coordinator.sent("GET")))
+        await asyncio.to_thread(operator.on_kill)
+        assert coordinator.leaving == set()
+        coordinator.update("job-1", state="SUCCEEDED")
+        assert (await running).payload["status"] == "succeeded"
+
+
+def test_a_claim_that_fails_is_left_to_the_trigger(coordinator, context, capfd):
+    coordinator.refuse(503, of="/claim", times=2, detail="Not now.")
 
     assert submit(preload(), context).trigger.job_id == "job-1"
 
+    assert coordinator.fences == {}
+    assert "job-1 could not be claimed" in capfd.readouterr().out
 
-def test_one_try_makes_one_job_and_the_next_try_another(coordinator, context):
-    assert submit(preload(), context).trigger.job_id == submit(preload(), context).trigger.job_id == "job-1"
 
-    context["ti"].try_number = 2
-    assert submit(preload(), context).trigger.job_id == "job-2"
-    keys = [request.headers["idempotency-key"] for request in coordinator.received]
-    assert keys == ["airflow-0198-ti-1", "airflow-0198-ti-1", "airflow-0198-ti-2"]
+def test_without_deferral_a_claim_that_fails_is_tried_again(coordinator, context):
+    coordinator.refuse(503, of="/claim", times=4, detail="Not now.")
+    operator = preload(deferrable=False)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(operator.execute, context)
+        coordinator.wait_until(lambda: bool(coordinator.sent("GET")))
+        operator.on_kill()
+        assert coordinator.leaving == {("job-1", "nightly/manual__1/warm/-1")}
+        coordinator.let_grace_pass()
+        assert type(waiting.exception(PATIENCE)) is PreheatJobStoppedError
 
 
 def test_a_job_that_has_ended_already_needs_no_deferral(coordinator, context):
@@ -182,11 +238,12 @@ def test_a_job_without_success_fails_the_task_with_its_reason(coordinator, conte
     assert coordinator.received == []
 
 
-def test_a_passed_deadline_stops_the_job_and_fails_the_task(coordinator, context):
+def test_a_passed_deadline_cancels_the_job_and_fails_the_task(coordinator, context):
     submit(preload(), context)
 
     with pytest.raises(PreheatDeadlineError, match=r"The reason."):
         preload().execute_complete(context, event("deadline"))
+    coordinator.let_grace_pass()
     assert coordinator.jobs["job-1"]["state"] == "STOPPED"
 
 
@@ -204,15 +261,18 @@ def test_a_broken_trigger_leaves_no_job_without_a_waiter(coordinator, context, r
 
     with pytest.raises(error):
         preload().resume_execution("__fail__", {"error": reason}, context)
+    coordinator.let_grace_pass()
     assert coordinator.jobs["job-1"]["state"] == "STOPPED"
 
 
-def test_a_kill_stops_the_job(coordinator, context):
+def test_a_kill_stops_the_job_after_the_grace(coordinator, context):
     operator = preload()
     submit(operator, context)
 
     operator.on_kill()
 
+    assert coordinator.jobs["job-1"]["state"] == "RUNNING"
+    coordinator.let_grace_pass()
     assert coordinator.jobs["job-1"]["state"] == "STOPPED"
 
 
@@ -222,6 +282,27 @@ def test_a_kill_leaves_the_job_alone_if_told_so_and_before_there_is_one(coordina
     submit(operator, context)
     operator.on_kill()
 
+    assert not coordinator.sent("POST", "/cancel")
+
+
+@pytest.mark.parametrize("give_up", ["kill", "deadline", "broken trigger"])
+def test_a_job_that_another_task_waits_for_goes_on(coordinator, context, give_up):
+    operator = preload()
+    submit(operator, context)
+    submit(preload(), {**context, "ti": TaskInstance(dag_id="other")})
+
+    if give_up == "kill":
+        operator.on_kill()
+    elif give_up == "deadline":
+        with pytest.raises(PreheatDeadlineError):
+            operator.execute_complete(context, event("deadline"))
+    else:
+        with pytest.raises(TaskDeferralError):
+            operator.resume_execution("__fail__", {"error": "Boom"}, context)
+
+    coordinator.let_grace_pass()
+    assert coordinator.fences.keys() == {("job-1", "other/manual__1/warm/-1")}
+    assert coordinator.jobs["job-1"]["state"] == "RUNNING"
     assert not coordinator.sent("POST", "/stop")
 
 
@@ -248,10 +329,11 @@ def test_without_deferral_a_failure_is_explained_with_the_first_files(coordinato
     assert "s3://datasets/digits/1.png: Denied. (access_denied)" in str(error)
 
 
-def test_without_deferral_a_passed_deadline_stops_the_job(coordinator, context):
-    with pytest.raises(PreheatDeadlineError, match="job-1"):
+def test_without_deferral_a_passed_deadline_cancels_the_job(coordinator, context):
+    with pytest.raises(PreheatDeadlineError, match=r"job-1 .* goes on if others wait for it"):
         preload(deferrable=False, deadline=timedelta(seconds=0.5)).execute(context)
 
+    coordinator.let_grace_pass()
     assert coordinator.jobs["job-1"]["state"] == "STOPPED"
 
 

@@ -5,7 +5,8 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -13,10 +14,12 @@ from airflow.sdk.module_loading import import_string
 from airflow.sdk.serde import deserialize, serialize
 
 from airflow_preheat import _client
+from airflow_preheat.exceptions import PreheatUnreachableError
 from airflow_preheat.triggers import PreloadTrigger
 from tests.integration.provider_coordinator import CONTRACT_JOB, Coordinator, running
 
 TOKEN = "s3cret-token"
+WAITER = "dag/run/warm/-1"
 PATIENCE = 30.0
 
 
@@ -40,6 +43,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def trigger(**changes: Any) -> PreloadTrigger:
     arguments = {
         "job_id": "job-1",
+        "waiter": WAITER,
         "preheat_conn_id": "preheat_default",
         "deadline": time.time() + PATIENCE,
         "poll_interval": 20.0,
@@ -57,12 +61,31 @@ async def fire(trigger: PreloadTrigger) -> dict[str, Any]:
     return events[0]
 
 
+async def polls(coordinator: Coordinator, *, times: int = 1) -> None:
+    """Wait until the coordinator has been polled."""
+    await asyncio.to_thread(coordinator.wait_until, lambda: len(coordinator.sent("GET", "/job-1")) >= times)
+
+
 async def while_waiting(coordinator: Coordinator, waiter: PreloadTrigger, change: Callable[[], None]) -> dict[str, Any]:
     """Fire a trigger, and change the coordinator once the trigger polls it."""
     task = asyncio.create_task(fire(waiter))
-    await asyncio.to_thread(coordinator.wait_until, lambda: bool(coordinator.sent("GET", "/job-1")))
+    await polls(coordinator)
     change()
     return await task
+
+
+@asynccontextmanager
+async def waiting(coordinator: Coordinator, waiter: PreloadTrigger) -> AsyncIterator[PreloadTrigger]:
+    """Run a trigger as the triggerer does, until it is cancelled."""
+    polled = len(coordinator.sent("GET", "/job-1"))
+    task = asyncio.create_task(fire(waiter))
+    try:
+        await polls(coordinator, times=polled + 1)
+        yield waiter
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 def test_it_survives_airflows_serialisation_without_secrets():
@@ -103,8 +126,8 @@ async def test_progress_of_the_job_does_not_make_it_poll_faster(coordinator, con
 
     await while_waiting(coordinator, trigger(), progress_then_end)
 
-    assert len(coordinator.received) == 1
-    assert coordinator.received[0].query["wait"] == "20"
+    assert len(coordinator.sent("GET")) == 1
+    assert coordinator.sent("GET")[0].query["wait"] == "20"
 
 
 async def test_it_sends_the_token_and_never_logs_it(coordinator, connect, caplog, capfd):
@@ -163,13 +186,14 @@ async def test_an_outage_is_waited_out(coordinator, connect):
 
     assert (await fire(trigger()))["status"] == "succeeded"
     assert len(coordinator.received) == 4
+    assert coordinator.sent("POST", "/job-1/claim") == coordinator.received
 
 
 async def test_a_coordinator_that_restarts_is_found_again(connect):
     with running(Coordinator(jobs={"job-1": CONTRACT_JOB | {"id": "job-1", "state": "RUNNING"}})) as first:
         connect(first.url)
         waiter = asyncio.create_task(fire(trigger()))
-        await asyncio.to_thread(first.wait_until, lambda: bool(first.received))
+        await polls(first)
     assert not waiter.done()
 
     port = int(first.url.rpartition(":")[2])
@@ -198,39 +222,118 @@ async def test_a_job_that_the_coordinator_has_lost_is_reported(coordinator, conn
     assert (event["status"], event["job_id"]) == ("lost", "job-9")
 
 
-async def test_a_kill_stops_the_job(coordinator, connect):
+async def test_it_claims_the_job_in_the_name_of_the_task_before_it_polls(coordinator, connect):
     connect(coordinator.url)
 
-    await trigger().on_kill()
+    async with waiting(coordinator, trigger()):
+        pass
+
+    claim, poll = coordinator.received
+    assert (claim.method, claim.path, claim.body["waiter"]) == ("POST", "/v1/jobs/job-1/claim", WAITER)
+    assert coordinator.fences == {("job-1", WAITER): claim.body["fence"]}
+    assert (poll.method, poll.path) == ("GET", "/v1/jobs/job-1")
+
+
+async def test_every_run_has_a_fence_of_its_own(coordinator, connect):
+    connect(coordinator.url)
+    coordinator.update("job-1", state="SUCCEEDED")
+    waiter = trigger()
+
+    await fire(waiter)
+    await fire(waiter)
+    await fire(trigger())
+
+    fences = [claim.body["fence"] for claim in coordinator.sent("POST", "/claim")]
+    assert len(set(fences)) == len(fences) == 3
+
+
+async def test_a_job_that_has_ended_when_it_is_claimed_needs_no_poll(coordinator, connect):
+    connect(coordinator.url)
+    coordinator.update("job-1", state="SUCCEEDED")
+
+    assert (await fire(trigger()))["status"] == "succeeded"
+
+    assert coordinator.sent("GET") == []
+
+
+async def test_a_kill_stops_the_job_after_the_grace(coordinator, connect):
+    connect(coordinator.url)
+    async with waiting(coordinator, trigger()) as killed:
+        await killed.on_kill()
+    assert coordinator.jobs["job-1"]["state"] == "RUNNING"
+
+    coordinator.let_grace_pass()
 
     assert coordinator.jobs["job-1"]["state"] == "STOPPED"
-    assert coordinator.received[0].headers["authorization"] == f"Bearer {TOKEN}"
+    assert {request.headers["authorization"] for request in coordinator.received} == {f"Bearer {TOKEN}"}
+
+
+async def test_a_trigger_that_was_replaced_cannot_cancel_the_job_of_its_successor(coordinator, connect):
+    connect(coordinator.url)
+    async with waiting(coordinator, trigger()) as old, waiting(coordinator, trigger()):
+        await old.on_kill()
+
+        assert coordinator.sent("POST", "/cancel")
+        assert coordinator.leaving == set()
+
+
+async def test_a_trigger_that_comes_within_the_grace_takes_back_the_cancel_of_the_one_before(coordinator, connect):
+    connect(coordinator.url)
+    async with waiting(coordinator, trigger()) as old:
+        await old.on_kill()
+    assert coordinator.leaving == {("job-1", WAITER)}
+
+    async with waiting(coordinator, trigger()):
+        coordinator.let_grace_pass()
+
+        assert coordinator.jobs["job-1"]["state"] == "RUNNING"
+
+
+async def test_a_job_of_two_tasks_is_stopped_when_both_are_killed(coordinator, connect):
+    connect(coordinator.url)
+    async with waiting(coordinator, trigger()) as one, waiting(coordinator, trigger(waiter="other/run/t/0")) as other:
+        await one.on_kill()
+        coordinator.let_grace_pass()
+        assert coordinator.jobs["job-1"]["state"] == "RUNNING"
+
+        await other.on_kill()
+        coordinator.let_grace_pass()
+        assert coordinator.jobs["job-1"]["state"] == "STOPPED"
 
 
 async def test_a_kill_leaves_the_job_alone_if_told_so(coordinator, connect):
     connect(coordinator.url)
 
-    await trigger(cancel_on_kill=False).on_kill()
+    async with waiting(coordinator, trigger(cancel_on_kill=False)) as killed:
+        await killed.on_kill()
+
+    assert coordinator.sent("POST", "/cancel") == []
+
+
+async def test_a_kill_before_it_ran_leaves_the_job_to_those_who_claimed_it(coordinator, connect):
+    connect(coordinator.url)
+
+    await trigger().on_kill()
 
     assert coordinator.received == []
 
 
-async def test_a_kill_that_does_not_get_through_is_logged(connect, capfd):
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        connect(f"http://127.0.0.1:{holder.getsockname()[1]}")
+async def test_a_kill_that_does_not_get_through_is_logged(coordinator, connect, capfd):
+    connect(coordinator.url)
+    async with waiting(coordinator, trigger()) as killed:
+        coordinator.refuse(503, times=9, detail="Not now.")
+        await killed.on_kill()
 
-        await trigger().on_kill()
-
-    assert "job-1 could not be stopped" in capfd.readouterr().out
+    assert "job-1 could not be cancelled: Not now." in capfd.readouterr().out
 
 
-async def test_a_ca_certificate_that_cannot_be_read_is_named(coordinator, connect, capfd, tmp_path):
+async def test_a_ca_certificate_that_cannot_be_read_is_named(connect, tmp_path):
     connect("https://127.0.0.1:1", ca_cert=str(tmp_path / "missing.pem"))
 
-    await trigger().on_kill()
+    with pytest.raises(PreheatUnreachableError) as caught:
+        await fire(trigger())
 
-    logged = capfd.readouterr().out
+    logged = str(caught.value)
     assert "missing.pem" in logged
     assert "CA certificate" in logged
 

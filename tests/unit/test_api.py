@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -166,6 +167,29 @@ async def test_pages_and_metrics_show_the_job_and_escape_it(client: httpx.AsyncC
     metrics = (await client.get("/metrics")).text
     assert 'preheat_jobs{state="SUCCEEDED"} 1.0' in metrics
     assert "preheat_workers_live 2.0" in metrics
+
+
+async def test_failures_are_lines_and_can_be_retried(client: httpx.AsyncClient, cluster: Cluster):
+    cluster.fill(3)
+    await cluster.pause_workers()
+    job = await submit(client)
+    await client.get(f"/v1/jobs/{job['id']}", params={"wait": 20, "after": job["revision"]})
+    early = await client.post(f"/v1/jobs/{job['id']}/retry")
+    assert (early.status_code, early.json()["code"]) == (409, "conflict")
+    async with asyncio.timeout(5):
+        while not (await client.get(f"/v1/jobs/{job['id']}")).json()["listingDone"]:
+            await asyncio.sleep(0.01)
+    cluster.origin.delete(PATH + "0001")
+    cluster.resume_workers()
+    await cluster.ended(str(job["id"]))
+    lines = (await client.get(f"/v1/jobs/{job['id']}/failures")).text.splitlines()
+    assert [json.loads(line)["path"] for line in lines] == [PATH + "0001"]
+    cluster.origin.put(PATH + "0001", b"back")
+    again = await client.post(f"/v1/jobs/{job['id']}/retry")
+    assert again.status_code == 201
+    ended = (await client.get(f"/v1/jobs/{again.json()['id']}", params={"wait": 20, "after": 1 << 50})).json()
+    assert (ended["state"], ended["listed"]["files"], ended["datasetVersion"]) == ("SUCCEEDED", 1, None)
+    assert (await client.get("/v1/jobs/none/failures")).status_code == 404
 
 
 class TestDialectB:

@@ -277,3 +277,52 @@ async def test_jobs_beyond_the_limit_wait_in_order(cluster: Cluster):
     assert [known.queue_position for known in waiting] == [1, 2, 3]
     cluster.resume_workers()
     assert {await cluster.ended(job_id) for job_id in ids} == {JobState.SUCCEEDED}
+
+
+async def test_a_retry_does_only_what_failed(cluster: Cluster):
+    cluster.fill(30)
+    for name in ("gone", "back"):
+        cluster.origin.put(f"s3://b/data/{name}", b"x")
+    await cluster.pause_workers()
+    service = cluster.coordinator.service
+    known = await service.submit(load(verify=True))
+    await service.wait(known.job.id, after=known.revision + 1, seconds=5)
+    for name in ("gone", "back"):
+        cluster.origin.delete(f"s3://b/data/{name}")
+    cluster.resume_workers()
+    assert await cluster.ended(known.job.id) is JobState.FAILED
+    failed = [item.path async for chunk in service.failures(known.job.id) for item in chunk]
+    assert sorted(failed) == ["s3://b/data/back", "s3://b/data/gone"]
+
+    cluster.origin.put("s3://b/data/back", b"again")
+    first = await service.retry(known.job.id)
+    assert await cluster.ended(first.job.id) is JobState.FAILED
+    job = (await service.get(first.job.id)).job
+    assert (job.load.listed.objects, job.load.done.objects, job.load.failed.objects) == (2, 1, 1)
+    assert [item.path for item in job.failures] == ["s3://b/data/gone"]
+    assert cluster.cached("s3://b/data/back") == [b"again"]
+
+    cluster.origin.put("s3://b/data/gone", b"too")
+    second = await service.retry(first.job.id)
+    assert await cluster.ended(second.job.id) is JobState.SUCCEEDED
+    job = (await service.get(second.job.id)).job
+    assert job.verification is not None
+    assert (job.load.done.objects, job.verification.done.objects) == (1, 1)
+    with pytest.raises(Conflict, match="No file"):
+        await service.retry(second.job.id)
+
+
+async def test_the_failure_log_names_more_than_the_record(cluster: Cluster):
+    data = cluster.fill(250)
+    await cluster.pause_workers()
+    known = await cluster.coordinator.service.submit(load())
+    async with asyncio.timeout(5):
+        while not (await cluster.coordinator.service.get(known.job.id)).job.load.listing_done:
+            await asyncio.sleep(0.01)
+    for uri in data:
+        cluster.origin.delete(uri)
+    cluster.resume_workers()
+    assert await cluster.ended(known.job.id) is JobState.FAILED
+    job = (await cluster.coordinator.service.get(known.job.id)).job
+    failed = [item.path async for chunk in cluster.coordinator.service.failures(known.job.id) for item in chunk]
+    assert (len(job.failures), sorted(failed)) == (100, sorted(data))

@@ -14,7 +14,7 @@ from airflow_preheat.exceptions import (
     PreheatRequestError,
     PreheatUnavailableError,
 )
-from airflow_preheat.jobs import JobSpec
+from airflow_preheat.jobs import Claim, JobSpec
 
 ENDPOINT = Endpoint(conn_id="cache", url="http://cache:19999", token="s3cret")
 CALL = Call(method="GET", path="/v1/workers")
@@ -38,6 +38,16 @@ def test_a_poll_waits_whole_seconds_and_no_longer_than_the_coordinator_allows():
     assert _client.get_job("a/b", wait=0, after=3) == Call(method="GET", path="/v1/jobs/a%2Fb")
     assert _client.get_job("j", wait=0.2, after=3).query == {"wait": "1", "after": "3"}
     assert _client.get_job("j", wait=3600, after=None).wait == 60
+
+
+def test_a_claim_and_its_cancel_have_one_fence_and_may_be_repeated():
+    claim = Claim(job_id="a/b", waiter="dag/run/warm/-1")
+    calls = [_client.claim_job(claim), _client.cancel_job(claim)]
+
+    assert [call.path for call in calls] == ["/v1/jobs/a%2Fb/claim", "/v1/jobs/a%2Fb/cancel"]
+    assert [call.body for call in calls] == [{"waiter": "dag/run/warm/-1", "fence": claim.fence}] * 2
+    assert all(_client.retry_delay(call, 0) is not None for call in calls)
+    assert claim.fence != Claim(job_id="a/b", waiter="dag/run/warm/-1").fence
 
 
 def test_the_token_is_sent_as_a_bearer_token():

@@ -2,28 +2,58 @@
 
 import pytest
 
+from airflow_preheat import _client
 from airflow_preheat._watch import JobWatch
 from airflow_preheat.exceptions import PreheatError, PreheatJobNotFoundError, PreheatUnreachableError
+from airflow_preheat.jobs import Claim
 from tests.integration.provider_coordinator import CONTRACT_JOB
+
+CLAIM = Claim(job_id="j", waiter="dag/run/warm/-1")
 
 
 @pytest.fixture
 def watch() -> JobWatch:
-    return JobWatch(job_id="j", deadline=1000.0, poll_interval=20.0, outage_tolerance=60.0)
+    return JobWatch(claim=CLAIM, deadline=1000.0, poll_interval=20.0, outage_tolerance=60.0)
 
 
 def job(state: str, **fields: object) -> dict:
     return CONTRACT_JOB | {"state": state} | fields
 
 
+def test_the_job_is_claimed_before_it_is_polled(watch):
+    assert watch.next_call(0.0) == _client.claim_job(CLAIM)
+
+    watch.seen(job("RUNNING"))
+    assert watch.next_call(0.0) == _client.get_job("j", wait=20.0, after=_client.UNTIL_ENDED)
+
+
+def test_a_claim_that_did_not_get_through_is_sent_again(watch):
+    watch.missed(PreheatUnreachableError("Nobody answers."), 0.0)
+
+    assert watch.next_call(1.0) == _client.claim_job(CLAIM)
+    assert watch.pause(0.0, 0.0) == 1.0
+
+
 def test_a_poll_is_as_long_as_the_interval_and_ends_at_the_deadline(watch):
-    assert watch.next_wait(0.0) == 20.0
-    assert watch.next_wait(995.0) == 5.0
-    assert watch.next_wait(1000.0) == 0.0
+    watch.seen(job("RUNNING"))
+
+    assert watch.next_call(0.0).wait == 20.0
+    assert watch.next_call(995.0).wait == 5.0
+    assert watch.next_call(1000.0) is None
     assert watch.expired()["status"] == "deadline"
+    assert "goes on if others wait for it" in watch.expired()["message"]
+
+
+def test_the_first_poll_follows_the_claim_at_once(watch):
+    watch.seen(job("RUNNING"))
+
+    assert watch.pause(100.0, 100.0) == 0.0
 
 
 def test_polls_that_are_answered_at_once_are_a_second_apart(watch):
+    watch.seen(job("RUNNING"))
+    watch.seen(job("RUNNING"))
+
     assert watch.pause(100.0, 100.0) == 1.0
     assert watch.pause(100.0, 120.0) == 0.0
     assert watch.pause(999.9, 999.9) == pytest.approx(0.1)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import StreamingResponse
 
-from preheat.api._schemas import Change, Claim, JobList, JobView, PlacementView, Submit, WorkerList, WorkerView
+from preheat.api._schemas import Change, Claim, Failure, JobList, JobView, PlacementView, Submit, WorkerList, WorkerView
 from preheat.coordinator import Coordinator
 from preheat.errors import NoLiveWorker
 from preheat.jobs import JobState
@@ -68,6 +69,22 @@ def _job_routes(coordinator: Coordinator, base_url: str) -> APIRouter:
     async def change_job(job_id: str, body: Change) -> JobView:
         """Change the bandwidth of a job while it runs."""
         return JobView.of(await service.set_bandwidth(job_id, body.bandwidth), base_url=base_url)
+
+    @router.get("/{job_id}/failures", response_class=StreamingResponse)
+    async def failures(job_id: str) -> StreamingResponse:
+        """Stream every failed file as one JSON object per line."""
+        await service.get(job_id)
+        lines = (
+            Failure.of(failed).model_dump_json(by_alias=True) + "\n"
+            async for chunk in service.failures(job_id)
+            for failed in chunk
+        )
+        return StreamingResponse(lines, media_type="application/x-ndjson")
+
+    @router.post("/{job_id}/retry", status_code=201)
+    async def retry_job(job_id: str) -> JobView:
+        """Submit a job of only the files that failed in this one."""
+        return JobView.of(await service.retry(job_id), base_url=base_url)
 
     @router.post("/{job_id}/claim")
     async def claim_job(job_id: str, body: Claim) -> JobView:

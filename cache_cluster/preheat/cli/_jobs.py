@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
     jobs.command("ls")(list_jobs)
     jobs.command("stat")(stat)
     jobs.command("cancel")(cancel)
+    jobs.command("retry")(retry)
     app.add_typer(jobs, name="job")
 
 
@@ -69,12 +70,7 @@ def load(
     )
     with Client.from_environment(coordinator) as client:
         job = follow(client, client.submit(JobSpec(paths=(path,), options=options)))
-    if as_json:
-        print_json(job)
-    else:
-        typer.echo(summary(job))
-    if job.state is not JobState.SUCCEEDED:
-        raise typer.Exit(1)
+    _conclude(job, as_json=as_json)
 
 
 def list_jobs(
@@ -140,6 +136,13 @@ def cancel(job_id: JobId, *, coordinator: Coordinator = DEFAULT_COORDINATOR, as_
         typer.echo(f"Job {job.id} is being stopped; it is {job.state} now.")
 
 
+def retry(job_id: JobId, *, coordinator: Coordinator = DEFAULT_COORDINATOR, as_json: JsonFlag = False) -> None:
+    """Load only the files that failed in a job, and wait. Exit code 0 only if the new job SUCCEEDED."""
+    with Client.from_environment(coordinator) as client:
+        job = follow(client, client.retry(job_id))
+    _conclude(job, as_json=as_json)
+
+
 def describe(job: JobReport, *, verbose: bool) -> list[tuple[str, str]]:
     """Return what ``preheat job stat`` tells of a job, as names and values."""
     pairs = [
@@ -172,6 +175,15 @@ def describe(job: JobReport, *, verbose: bool) -> list[tuple[str, str]]:
             ("file filter", job.options.file_filter_regex or ""),
         ]
     return [(name, value) for name, value in pairs if value]
+
+
+def _conclude(job: JobReport, *, as_json: bool) -> None:
+    if as_json:
+        print_json(job)
+    else:
+        typer.echo(summary(job))
+    if job.state is not JobState.SUCCEEDED:
+        raise typer.Exit(1)
 
 
 def summary(job: JobReport) -> str:

@@ -8,25 +8,25 @@ plans again, and whose results it ignores. All steps run one after the other in 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
 
 from preheat import accounting, claims
 from preheat.coordinator._cluster import ClusterView
+from preheat.coordinator._failures import FailureLog
+from preheat.coordinator._source import JobSource, Page
 from preheat.engine import Bucket, Consumer, Engine, Entry, Queue
 from preheat.errors import DeadlineExceeded, NoLiveWorker, OriginUnavailable
-from preheat.jobs import Action, Batch, BatchResult, Job, JobControl, JobState, Progress
+from preheat.jobs import Action, Batch, BatchResult, FailedObject, Job, JobControl, JobState, Progress
 from preheat.logs import get_logger
-from preheat.paths import UfsPath
 from preheat.placement import PlacementMap
 from preheat.planning import PlannedBatch, Planner
 from preheat.settings import SchedulerSettings
 from preheat.ufs import UnderStore
-from preheat.versions import DatasetVersion, ObjectInfo
+from preheat.versions import DatasetVersion
 from preheat.views import BucketView
 
 log = get_logger("coordinator")
@@ -52,7 +52,8 @@ class JobRunner:
         settings: SchedulerSettings,
     ) -> None:
         self._engine = engine
-        self._ufs = ufs
+        self._source = JobSource(engine=engine, ufs=ufs, listing_attempts=settings.listing_attempts)
+        self._failures = FailureLog(engine)
         self._cluster = cluster
         self._jobs = jobs
         self._controls = controls
@@ -113,13 +114,13 @@ class JobRunner:
 
     async def _run_pass(self, action: Action) -> None:
         """List everything once and account for a result of every object."""
-        windows = self._windows(action)
+        pages = self._source.pages(self._job.spec, self._progress(action))
         while not self._progress(action).complete:
             self._check_stop()
             placement = await self._placement()
             await self._replan_lost(action, placement)
             if not self._progress(action).listing_done and self._has_room(action, placement):
-                await self._plan(action, await anext(windows), placement)
+                await self._plan(action, await anext(pages), placement)
             else:
                 await self._collect(action)
 
@@ -158,46 +159,27 @@ class JobRunner:
         self._no_worker_since = None
         return placement
 
-    async def _windows(self, action: Action) -> AsyncIterator[Sequence[ObjectInfo] | None]:
-        """Yield the pages of all paths from the cursor on; None at the end of each path."""
-        paths = self._job.spec.paths
-        for index in range(self._progress(action).path_index, len(paths)):
-            path = UfsPath.parse(paths[index])
-            attempts = 0
-            while True:
-                try:
-                    async for page in self._ufs.list(path, after=self._progress(action).cursor):
-                        attempts = 0
-                        yield page
-                    break
-                except OriginUnavailable:
-                    attempts += 1
-                    if attempts >= self._settings.listing_attempts:
-                        raise
-                    await asyncio.sleep(2.0 ** (attempts - 1))
-            yield None
-
-    async def _plan(self, action: Action, page: Sequence[ObjectInfo] | None, placement: PlacementMap) -> None:
+    async def _plan(self, action: Action, page: Page | None, placement: PlacementMap) -> None:
         progress = self._progress(action)
         if page is None:
             last = progress.path_index + 1 == len(self._job.spec.paths)
             await self._save(self._with_progress(action, accounting.record_listed_path(progress, last=last)))
             return
-        objects = self._filtered(page)
         version = DatasetVersion(progress.version)
-        version.update(objects)
-        root = str(UfsPath.parse(self._job.spec.paths[progress.path_index]).with_key(""))
-        planned = self._planner(action).plan(objects, root=root, placement=placement, first=progress.batches)
+        version.update(page.objects)
+        planned = self._planner(action).plan(page.objects, root=page.root, placement=placement, first=progress.batches)
         await self._publish(planned)
-        progress = accounting.record_window(progress, planned, cursor=page[-1].key, version=version.state)
+        progress = accounting.record_window(
+            progress, planned, cursor=page.cursor, version=version.state, missing=len(page.missing)
+        )
+        await self._note_failures(page.missing)
         await self._save(self._with_progress(action, progress))
 
-    def _filtered(self, page: Sequence[ObjectInfo]) -> Sequence[ObjectInfo]:
-        pattern = self._job.spec.options.file_filter_regex
-        if pattern is None:
-            return page
-        matches = re.compile(pattern).fullmatch
-        return [item for item in page if matches(item.key)]
+    async def _note_failures(self, failed: Sequence[FailedObject]) -> None:
+        """Write what failed to the log, and the first few into the record, which the caller saves."""
+        if failed:
+            chunks = await self._failures.append(self._job, failed)
+            self._job = replace(accounting.record_failures(self._job, failed), failure_chunks=chunks)
 
     def _planner(self, action: Action) -> Planner:
         return Planner(
@@ -250,12 +232,12 @@ class JobRunner:
         leases = await self._results.pull(_RESULTS_AT_ONCE, _RESULT_WAIT_SECONDS)
         if not leases:
             return
-        progress, job = self._progress(action), self._job
+        progress, all_failed = self._progress(action), list[FailedObject]()
         for lease in leases:
             result = msgspec.json.decode(lease.data, type=BatchResult)
             progress, failed = accounting.record_result(progress, result)
-            job = accounting.record_failures(job, failed)
-        self._job = job
+            all_failed += failed
+        await self._note_failures(all_failed)
         await self._save(self._with_progress(action, progress))
         for lease in leases:
             await lease.ack()

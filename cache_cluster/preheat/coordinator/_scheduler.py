@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from preheat.coordinator._failures import FailureLog
 from preheat.coordinator._runner import JobRunner
 from preheat.engine import Bucket, Engine, Lease, Queue
 from preheat.errors import Conflict, EngineUnavailable
@@ -109,6 +110,7 @@ class JobScheduler:
                 if now - job.submitted_at > _LOST_SUBMIT_SECONDS:
                     await self._engine.publish(Queue.JOBS, job.id, b"")
             elif now - (job.finished_at or now) > self._settings.retention_seconds:
+                await FailureLog(self._engine).forget(job)
                 await self._engine.delete(Bucket.JOBS, job.id)
                 await self._engine.delete(Bucket.CONTROLS, job.id)
         except EngineUnavailable as error:

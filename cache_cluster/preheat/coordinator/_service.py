@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 import msgspec
 
 from preheat import claims
 from preheat.coordinator._cluster import ClusterView
+from preheat.coordinator._failures import FailureLog
+from preheat.coordinator._validation import validate, validate_bandwidth
 from preheat.engine import Bucket, Engine, Entry, Queue, is_token
-from preheat.errors import Conflict, InvalidRequest, JobNotFound, NoLiveWorker, ObjectNotFound, OriginUnavailable
-from preheat.jobs import Job, JobControl, JobSpec, JobState, LoadOptions
+from preheat.errors import Conflict, JobNotFound, ObjectNotFound, OriginUnavailable
+from preheat.jobs import FailedObject, Job, JobControl, JobSpec, JobState
 from preheat.paths import UfsPath
 from preheat.settings import SchedulerSettings
 from preheat.ufs import UnderStore
@@ -26,7 +26,6 @@ from preheat.views import BucketView
 
 _STOP_SECONDS = 20.0
 _CONTROL_ATTEMPTS = 20
-_MAX_BATCH = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,13 +71,33 @@ class JobService:
         """
         if idempotency_key and (known := await self._by_key(idempotency_key, spec)):
             return known
-        self._validate(spec)
+        validate(spec, live_workers=len(self._cluster.live()))
         if known := await self._running_twin(spec):
             return await self._remember_key(idempotency_key, spec, known)
         for path in spec.paths:
             await self._probe(UfsPath.parse(path))
         known = await self._create(spec)
         return await self._remember_key(idempotency_key, spec, known)
+
+    async def retry(self, job_id: str) -> KnownJob:
+        """Submit a job of an ended job's failed objects only, with its options.
+
+        Raises:
+            Conflict: the job goes on, or nothing failed. Otherwise as :meth:`submit`.
+        """
+        job = (await self.get(job_id)).job
+        if not job.state.ended:
+            raise Conflict(f"The job {job_id} is {job.state}.", remedy="Retry it when it has ended.")
+        if not job.failure_chunks:
+            raise Conflict(f"No file of the job {job_id} failed.", remedy="Submit its paths again for a new look.")
+        spec = replace(job.spec, paths=job.spec.paths[:1], retry_of=job_id)
+        validate(spec, live_workers=len(self._cluster.live()))
+        return await self._running_twin(spec) or await self._create(spec)
+
+    async def failures(self, job_id: str) -> AsyncIterator[tuple[FailedObject, ...]]:
+        """Yield all of a job's failed objects, in chunks."""
+        async for chunk in FailureLog(self._engine).read((await self.get(job_id)).job):
+            yield chunk
 
     async def get(self, job_id: str) -> KnownJob:
         """Return a job.
@@ -145,7 +164,7 @@ class JobService:
         known = await self.get(job_id)
         if known.job.state.ended:
             raise Conflict(f"The job {job_id} has ended: its bandwidth cannot change.")
-        _validate_bandwidth(bandwidth)
+        validate_bandwidth(bandwidth)
         await self._change_control(job_id, lambda control: replace(control, bandwidth=bandwidth or 0))
         return known
 
@@ -174,33 +193,6 @@ class JobService:
             self._controls.apply(Entry(key=job_id, value=value, revision=revision))
             return
         raise Conflict(f"Too many requests change the job {job_id} at once.", remedy="Try again.")
-
-    def _validate(self, spec: JobSpec) -> None:
-        options = spec.options
-        if not spec.paths:
-            raise InvalidRequest("paths is empty.", remedy="Name at least one path.")
-        for path in spec.paths:
-            UfsPath.parse(path)
-        if not 1 <= options.batch_size <= _MAX_BATCH:
-            raise InvalidRequest(f"batchSize={options.batch_size} is not between 1 and {_MAX_BATCH}.")
-        _validate_bandwidth(options.bandwidth)
-        _validate_criterion(options)
-        try:
-            re.compile(options.file_filter_regex or "")
-        except re.error as error:
-            raise InvalidRequest(f"fileFilterRegex={options.file_filter_regex!r}: {error}.") from error
-        self._validate_replicas(options.replicas)
-
-    def _validate_replicas(self, replicas: int) -> None:
-        live = len(self._cluster.live())
-        if live == 0:
-            raise NoLiveWorker("No worker is live.")
-        if replicas < 1:
-            raise InvalidRequest(f"replicas={replicas}: numReplica should be at least 1.")
-        if replicas > live:
-            raise InvalidRequest(
-                f"replicas={replicas} but only {live} workers are live.", remedy="Lower it, or add workers."
-            )
 
     async def _probe(self, path: UfsPath) -> None:
         """Look at the first object, so that what cannot work is refused and not accepted."""
@@ -284,23 +276,6 @@ class JobService:
         except Conflict:  # a concurrent submit with the same key won
             return await self._by_key(key, spec) or known
         return known
-
-
-def _validate_bandwidth(bandwidth: int | None) -> None:
-    if bandwidth is not None and bandwidth <= 0:
-        raise InvalidRequest(
-            f"bandwidth should be greater than 0 if provided, get {bandwidth}.", remedy="Leave it out for no limit."
-        )
-
-
-def _validate_criterion(options: LoadOptions) -> None:
-    if options.min_hot_fraction is not None and not 0 <= options.min_hot_fraction <= 1:
-        raise InvalidRequest(f"minHotFraction={options.min_hot_fraction} is not between 0 and 1.")
-    if options.max_failed_files is not None and options.max_failed_files < 0:
-        raise InvalidRequest(f"maxFailedFiles={options.max_failed_files} is negative.")
-    if options.deadline is not None and options.deadline <= time.time():
-        passed = datetime.fromtimestamp(options.deadline, tz=UTC).isoformat()
-        raise InvalidRequest(f"deadline={passed} has passed.", remedy="Give a time to come.")
 
 
 def _digest(text: str) -> str:

@@ -36,6 +36,7 @@ class Bucket(StrEnum):
     CONTROLS = "controls"  #: job id → JobControl, written by any coordinator
     IDENTITIES = "identities"  #: hash of an identity → id of its latest job
     KEYS = "keys"  #: hash of an idempotency key → job id; expires
+    FAILURES = "failures"  #: job id and number → a chunk of the job's failed objects
     WORKERS = "workers"  #: worker id → heartbeat; expires
     CLUSTER = "cluster"  #: "placement" → PlacementMap
 

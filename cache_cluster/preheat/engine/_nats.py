@@ -105,14 +105,18 @@ class NatsEngine:
 
     async def publish(self, queue: Queue, subject: str, data: bytes) -> bool:
         """Store a message; see :class:`~preheat.engine.Engine`."""
+        attempts = 0
 
         async def attempt() -> bool:
+            nonlocal attempts
+            attempts += 1
             try:
                 await self._js.publish(f"{_PREFIX}.{queue}.{subject}", data, stream=_stream(queue))
             except nats.js.errors.APIError as error:
                 if error.err_code != _SUBJECT_OCCUPIED:
                     raise
-                return False
+                # An earlier try may have been stored, and its answer lost.
+                return attempts > 1 and await self.peek(queue, subject) == data
             return True
 
         return await self._insist(attempt)
