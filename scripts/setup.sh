@@ -28,7 +28,8 @@ find_uv() {
 }
 
 UV=$(find_uv)
-"$UV" venv --quiet --clear --python "$PYTHON" .venv
+# Kept if it is there: a rebuild would pull it from under whatever runs in it.
+[ -x .venv/bin/python ] || "$UV" venv --quiet --clear --python "$PYTHON" .venv
 "$UV" pip install --quiet --python .venv/bin/python -c constraints.txt \
   -e . -e './cache_cluster[server]' --group dev
 echo "ready: .venv ($(.venv/bin/python --version), $(du -sh .venv | cut -f1))"

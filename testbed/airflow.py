@@ -18,6 +18,7 @@ import requests
 
 from testbed.airflow_client import AirflowClient, AirflowError, poll
 from testbed.ports import free_ports
+from testbed.processes import ChildProcess
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 20.0
@@ -112,6 +113,15 @@ class AirflowStandalone:
     def client(self) -> AirflowClient:
         """Return a client that is logged in."""
         return AirflowClient(url=self.url, username=USERNAME, password=self.password)
+
+    def another_triggerer(self) -> ChildProcess:
+        """Start one more triggerer, which shares the triggers with the first; end it before Airflow."""
+        return ChildProcess(
+            ["airflow", "triggerer", "--skip-serve-logs"],
+            log=self.home / "triggerer.log",
+            env=self._environment,
+            cwd=self.home,
+        )
 
     def stop(self) -> None:
         """End every process of Airflow's session.

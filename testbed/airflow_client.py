@@ -101,6 +101,16 @@ class AirflowClient:
         ]
         return tasks
 
+    def mark(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        """Set the state of a task, as a user does who marks it ``failed`` or ``success``."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}"
+        self._send("PATCH", path, {"new_state": state})
+
+    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Clear a task, whatever its state: it runs again, in a new try."""
+        body = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_ids": [task_id]}
+        self._send("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", body)
+
     def xcom(self, dag_id: str, run_id: str, task_id: str, *, key: str = "return_value") -> Any:
         """Return a value that a task left for others."""
         path = f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/xcomEntries/{key}"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from math import inf
 
 import msgspec
 
 from preheat.engine import Bucket, Engine, Entry
 from preheat.errors import Conflict, EngineUnavailable
 from preheat.logs import get_logger
-from preheat.placement import PlacementMap
+from preheat.placement import Member, PlacementMap
 from preheat.registry import Heartbeat, Registry, next_placement
 
 log = get_logger("coordinator")
@@ -26,6 +27,8 @@ class ClusterView:
         self._engine = engine
         self._registry = Registry(timeout_seconds=worker_timeout_seconds)
         self._revision = 0
+        self._heard: dict[str, int] = {}
+        """The revision of each worker's last heartbeat: a watch that starts over repeats it."""
         self.placement = PlacementMap()
         self.loaded = asyncio.Event()
 
@@ -69,6 +72,9 @@ class ClusterView:
             await self._keep_placement()
 
     def _record(self, entry: Entry) -> None:
+        if entry.revision <= self._heard.get(entry.key, 0):
+            return
+        self._heard[entry.key] = entry.revision
         if entry.value is None:
             self._registry.forget(entry.key)
         else:
@@ -80,9 +86,23 @@ class ClusterView:
         await self._keep_placement()
 
     def _apply_placement(self, entry: Entry) -> None:
-        if entry.value is not None and entry.revision > self._revision:
-            self.placement = msgspec.json.decode(entry.value, type=PlacementMap)
-            self._revision = entry.revision
+        if entry.value is None or entry.revision <= self._revision:
+            return
+        before = _ids(self.placement.members if self._revision else self.workers())
+        self.placement = msgspec.json.decode(entry.value, type=PlacementMap)
+        self._revision = entry.revision
+        self._believe(joined=_ids(self.placement.members) - before, left=before - _ids(self.placement.members))
+
+    def _believe(self, *, joined: set[str], left: set[str]) -> None:
+        """Take over what another coordinator noticed first: else each would undo the other's change of the map.
+
+        One that starts finds the last heartbeats of dead workers too; who is not in the map has to send another.
+        """
+        for worker in self.workers():
+            if worker.id in joined:
+                self._registry.record(worker, time.monotonic())
+            elif worker.id in left:
+                self._registry.record(worker, -inf)
 
     async def _keep_placement(self) -> None:
         changed = next_placement(self.placement, self.live())
@@ -99,3 +119,7 @@ class ClusterView:
         self._apply_placement(Entry(key=_PLACEMENT, value=value, revision=revision))
         names = [member.id for member in changed.members]
         log.info("The live workers changed.", action="placement_changed", epoch=changed.epoch, workers=names)
+
+
+def _ids(workers: Iterable[Member | Heartbeat]) -> set[str]:
+    return {worker.id for worker in workers}
