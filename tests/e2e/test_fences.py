@@ -57,7 +57,7 @@ class Run:
     def wait_for_trigger(self, *, try_number: int = 1, triggers: int = 1) -> None:
         """Wait until so many triggers have claimed the job for a try."""
         poll(
-            lambda: self.trigger_logs(try_number).count("is RUNNING") >= triggers,
+            lambda: sum("is RUNNING" in log for log in self.trigger_logs(try_number)) >= triggers,
             seconds=SECONDS,
             what=f"the trigger of {self.dag_id}, try {try_number}",
         )
@@ -65,14 +65,15 @@ class Run:
     def wait_for_cancel(self) -> None:
         """Wait until the trigger of the first try has cancelled the job."""
         poll(
-            lambda: f"{self.job_id} was cancelled" in self.trigger_logs(1),
+            lambda: any(f"{self.job_id} was cancelled" in log for log in self.trigger_logs(1)),
             seconds=SECONDS,
             what=f"the cancel of {self.dag_id}'s first trigger",
         )
 
-    def trigger_logs(self, try_number: int) -> str:
+    def trigger_logs(self, try_number: int) -> list[str]:
+        """Return what a try has logged in each triggerer."""
         folder = self.airflow.home / "logs" / f"dag_id={self.dag_id}" / f"run_id={self.run_id}" / f"task_id={TASK}"
-        return "".join(log.read_text() for log in folder.glob(f"attempt={try_number}.log.trigger.*"))
+        return [log.read_text() for log in folder.glob(f"attempt={try_number}.log.trigger.*")]
 
     def current_job_id(self) -> str:
         return str(self.client.xcom(self.dag_id, self.run_id, TASK, key="job_id"))

@@ -1,0 +1,167 @@
+"""The invariants I1 to I8 of the design, checked on a history. Pure: history in, violations out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+
+from preheat.jobs import Job, JobState, Progress, Tally
+from preheat.versions import DatasetVersion
+from tests.faults.history import History, Record, Success
+
+_RANK = {JobState.WAITING: 0, JobState.RUNNING: 1, JobState.VERIFYING: 2}
+_ENDED = 3
+
+
+def violations(history: History) -> list[str]:
+    """Return what the history violates, each with the invariant's number."""
+    return [
+        *history.mishaps,
+        *_hot(history),
+        *_one_record(history),
+        *_one_running(history),
+        *_progress(history),
+        *_acknowledged(history),
+        *_accounts(history),
+        *_answers(history),
+    ]
+
+
+def _hot(history: History) -> Iterator[str]:
+    """I1: a success means that all that is listed was counted, and with ``verify`` that all of it was hot."""
+    for success in history.successes:
+        job = success.job
+        if _origin_changed(history, success):
+            continue
+        if job.load.listed != _tally(success):
+            yield f"I1 {job.id} succeeded with {job.load.listed} of {_tally(success)}"
+        if job.load.version != _version(success):
+            yield f"I1 {job.id} succeeded as another version than the origin's"
+        if success.cold and job.spec.options.verify and not _hotness_lost(history, success):
+            yield f"I1 {job.id} succeeded without {len(success.cold)} objects: {success.cold[:3]}"
+
+
+def _one_record(history: History) -> Iterator[str]:
+    """I2: a terminal state never changes."""
+    for records in _by_job(history.records).values():
+        for before, after in pairwise(records):
+            if before.job.state.ended and after.job != before.job:
+                yield f"I2 {before.job.id} was {before.job.state} and became {after.job.state} at {after.at:.1f}"
+
+
+def _one_running(history: History) -> Iterator[str]:
+    """I3: one running job per identity."""
+    running: dict[str, str] = {}
+    for record in history.records:
+        job, identity = record.job, record.job.spec.identity
+        if job.state.ended:
+            if running.get(identity) == job.id:
+                del running[identity]
+        elif job.state is not JobState.WAITING and running.setdefault(identity, job.id) != job.id:
+            yield f"I3 {job.id} runs beside {running[identity]} at {record.at:.1f}"
+
+
+def _progress(history: History) -> Iterator[str]:
+    """I4: progress never goes back."""
+    for records in _by_job(history.records).values():
+        for before, after in pairwise(records):
+            for backward in _went_back(before.job, after.job):
+                yield f"I4 {before.job.id} {backward} went back at {after.at:.1f}"
+
+
+def _acknowledged(history: History) -> Iterator[str]:
+    """I5: an acknowledged submit survives; I8: and comes to an end."""
+    last = {record.job.id: record.job for record in history.records}
+    keys: dict[str, str] = {}
+    for submit in history.submits:
+        if submit.job_id not in last:
+            yield f"I5 {submit.job_id}, acknowledged at {submit.at:.1f}, is unknown"
+        elif not last[submit.job_id].state.ended:
+            yield f"I8 {submit.job_id} is still {last[submit.job_id].state} at {history.ended_at:.0f}"
+        if keys.setdefault(submit.key, submit.job_id) != submit.job_id:
+            yield f"I5 the key {submit.key} was answered with two jobs"
+
+
+def _accounts(history: History) -> Iterator[str]:
+    """I7: listed = loaded + skipped + failed + remaining; and what failed is named."""
+    for record in history.records:
+        for progress in filter(None, (record.job.load, record.job.verification)):
+            if not _adds_up(progress):
+                yield f"I7 {record.job.id} does not add up at {record.at:.1f}"
+    for job in {record.job.id: record.job for record in history.records}.values():
+        failed = job.load.failed.objects + (job.verification.failed.objects if job.verification else 0)
+        if job.state.ended and history.failures[job.id] != failed:
+            yield f"I7 {job.id} counts {failed} failed objects and names {history.failures[job.id]}"
+        if job.state is JobState.FAILED and not job.reason:
+            yield f"I7 {job.id} failed without a reason"
+
+
+def _answers(history: History) -> Iterator[str]:
+    """Whatever a coordinator answers was a state of the job, and each coordinator goes forward only."""
+    known = {(record.job.id, record.revision): record.job for record in history.records}
+    last: dict[tuple[str, str], int] = defaultdict(int)
+    for answer in history.answers:
+        if known.get((answer.job.id, answer.revision)) != answer.job:
+            yield f"I4 {answer.source} answered with a state that {answer.job.id} never had"
+        if answer.revision < last[answer.source, answer.job.id]:
+            yield f"I4 {answer.source} went back to revision {answer.revision} of {answer.job.id}"
+        last[answer.source, answer.job.id] = answer.revision
+
+
+def _by_job(records: list[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        found[record.job.id].append(record)
+    return found
+
+
+def _adds_up(progress: Progress) -> bool:
+    remaining = sum((batch.tally for batch in progress.open.values()), Tally())
+    total = progress.done + progress.skipped + progress.failed + remaining
+    return total == progress.listed and min(progress.done.objects, progress.skipped.objects) >= 0
+
+
+def _went_back(before: Job, after: Job) -> Iterator[str]:
+    if _rank(after) < _rank(before):
+        yield "its state"
+    if after.generation < before.generation:
+        yield "its generation"
+    if before.verification and not after.verification:
+        yield "its verification"
+    passes = [(before.load, after.load)]
+    if before.verification and after.verification:
+        passes.append((before.verification, after.verification))
+    for old, new in passes:
+        for name in ("listed", "done", "skipped", "failed"):
+            was, became = getattr(old, name), getattr(new, name)
+            if became.objects < was.objects or became.bytes < was.bytes:
+                yield name
+        if (new.path_index, new.cursor, new.batches) < (old.path_index, old.cursor, old.batches):
+            yield "its cursor"
+
+
+def _rank(job: Job) -> int:
+    return _RANK.get(job.state, _ENDED)
+
+
+def _tally(success: Success) -> Tally:
+    return Tally(objects=len(success.listing), bytes=sum(item.size for item in success.listing))
+
+
+def _version(success: Success) -> str:
+    version = DatasetVersion()
+    version.update(success.listing)
+    return version.state
+
+
+def _origin_changed(history: History, success: Success) -> bool:
+    """Whether the origin may have listed something else when the job looked."""
+    return any(
+        success.job.submitted_at - success.at_epoch <= at <= success.at and uri.startswith(success.job.spec.paths)
+        for at, uri in history.origin_changes
+    )
+
+
+def _hotness_lost(history: History, success: Success) -> bool:
+    raise NotImplementedError

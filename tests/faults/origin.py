@@ -1,0 +1,95 @@
+"""An origin in memory that fails as object stores do, and remembers every version that it ever held."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from preheat.errors import OriginUnavailable
+from preheat.paths import UfsPath
+from preheat.ufs import Download, MemoryUnderStore
+from preheat.versions import ObjectInfo
+
+
+@dataclass(kw_only=True)
+class OriginFaults:
+    """How often what goes wrong; probabilities per request, seconds at most."""
+
+    refused: float = 0.0
+    """500, or 429: slow down."""
+    reset: float = 0.0
+    """The connection breaks in the middle of a body."""
+    truncated: float = 0.0
+    """The body ends early, and the client library does not notice."""
+    stalled: float = 0.0
+    """Nothing more comes for longer than anybody waits."""
+    latency: float = 1.5
+
+
+class FaultyOrigin:
+    """An :class:`~preheat.ufs.UnderStore`."""
+
+    def __init__(self, faults: OriginFaults, random: Random) -> None:
+        self._store = MemoryUnderStore(page_size=10, chunk_bytes=64)
+        self._faults = faults
+        self._random = random
+        self.versions: dict[tuple[str, str], bytes] = {}
+        """(URI, etag) → body, of all that ever was."""
+        self.changes: list[tuple[float, str]] = []
+        """When which URI was written or deleted after it was filled."""
+
+    def put(self, uri: str, body: bytes) -> None:
+        info = self._store.put(uri, body)
+        self.versions[uri, info.etag] = body
+        self._note_change(uri)
+
+    def delete(self, uri: str) -> None:
+        self._store.delete(uri)
+        self._note_change(uri)
+
+    def _note_change(self, uri: str) -> None:
+        self.changes.append((asyncio.get_running_loop().time(), uri))
+
+    async def now_at(self, path: str) -> list[ObjectInfo]:
+        """Return what is there, without faults."""
+        return [info async for page in self._store.list(UfsPath.parse(path)) for info in page]
+
+    async def list(self, path: UfsPath, *, after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
+        await self._answer(path)
+        async for page in self._store.list(path, after=after):
+            yield page
+            await self._answer(path)
+
+    async def stat(self, path: UfsPath) -> ObjectInfo:
+        await self._answer(path)
+        return await self._store.stat(path)
+
+    async def get(self, path: UfsPath, *, etag: str | None = None, start: int = 0, end: int | None = None) -> Download:
+        await self._answer(path)
+        download = await self._store.get(path, etag=etag, start=start, end=end)
+        return replace(download, chunks=self._chunks(path, download.chunks))
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    async def _chunks(self, path: UfsPath, chunks: AsyncIterator[memoryview]) -> AsyncIterator[memoryview]:
+        reset, truncated = self._happens(self._faults.reset), self._happens(self._faults.truncated)
+        async for chunk in chunks:
+            await asyncio.sleep(self._random.uniform(0, self._faults.latency / 10))
+            if self._happens(self._faults.stalled):
+                await asyncio.sleep(1000)
+            yield chunk
+            if reset:
+                raise OriginUnavailable(f"path='{path}': the connection was reset.")
+            if truncated:
+                return
+
+    async def _answer(self, path: UfsPath) -> None:
+        await asyncio.sleep(self._random.uniform(0, self._faults.latency))
+        if self._happens(self._faults.refused):
+            raise OriginUnavailable(f"path='{path}': 503 SlowDown.")
+
+    def _happens(self, probability: float) -> bool:
+        return self._random.random() < probability
