@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
+from preheat.engine import Queue
 from preheat.jobs import Job, JobState, Progress, Tally
 from preheat.versions import DatasetVersion
 from tests.faults.history import History, Record, Success
@@ -25,6 +26,7 @@ def violations(history: History) -> list[str]:
         *_acknowledged(history),
         *_accounts(history),
         *_answers(history),
+        *_left_over(history),
     ]
 
 
@@ -32,7 +34,9 @@ def _hot(history: History) -> Iterator[str]:
     """I1: a success means that all that is listed was counted, and with ``verify`` that all of it was hot."""
     for success in history.successes:
         job = success.job
-        if _origin_changed(history, success):
+        if not all(progress.complete for progress in (job.load, job.verification) if progress):
+            yield f"I1 {job.id} succeeded before it was complete"
+        if _origin_changed(history, job, job.submitted_at, success.at):
             continue
         if job.load.listed != _tally(success):
             yield f"I1 {job.id} succeeded with {job.load.listed} of {_tally(success)}"
@@ -93,8 +97,8 @@ def _accounts(history: History) -> Iterator[str]:
         failed = job.load.failed.objects + (job.verification.failed.objects if job.verification else 0)
         if job.state.ended and history.failures[job.id] != failed:
             yield f"I7 {job.id} counts {failed} failed objects and names {history.failures[job.id]}"
-        if job.state is JobState.FAILED and not job.reason:
-            yield f"I7 {job.id} failed without a reason"
+        if job.state is JobState.FAILED and not _reason_holds(history, job):
+            yield f"I7 {job.id} failed because {job.reason or 'nothing'}"
 
 
 def _answers(history: History) -> Iterator[str]:
@@ -107,6 +111,13 @@ def _answers(history: History) -> Iterator[str]:
         if answer.revision < last[answer.source, answer.job.id]:
             yield f"I4 {answer.source} went back to revision {answer.revision} of {answer.job.id}"
         last[answer.source, answer.job.id] = answer.revision
+
+
+def _left_over(history: History) -> Iterator[str]:
+    """I8: no work waits for ever. Results of batches that ended after their job stay until it is forgotten."""
+    for message in history.left_in_queues:
+        if not message.startswith(f"{Queue.RESULTS}:"):
+            yield f"I8 nobody takes {message}"
 
 
 def _by_job(records: list[Record]) -> dict[str, list[Record]]:
@@ -155,13 +166,19 @@ def _version(success: Success) -> str:
     return version.state
 
 
-def _origin_changed(history: History, success: Success) -> bool:
-    """Whether the origin may have listed something else when the job looked."""
-    return any(
-        success.job.submitted_at - success.at_epoch <= at <= success.at and uri.startswith(success.job.spec.paths)
-        for at, uri in history.origin_changes
-    )
+def _reason_holds(history: History, job: Job) -> bool:
+    """Whether a failed job says why, and does not blame the origin for what the origin did not do."""
+    changed = _origin_changed(history, job, job.submitted_at, history.ended_at)
+    return bool(job.reason) and (changed or "changed at the origin" not in job.reason)
+
+
+def _origin_changed(history: History, job: Job, since: float, until: float) -> bool:
+    """Whether the origin may have listed one thing and then another."""
+    return any(since <= at <= until and uri.startswith(job.spec.paths) for at, uri in history.origin_changes)
 
 
 def _hotness_lost(history: History, success: Success) -> bool:
-    raise NotImplementedError
+    """Whether an owner lost its disk, or another worker became the owner, after the job may have verified it."""
+    states = (record for record in history.records if record.job.id == success.job.id)
+    since = next(record.at for record in states if record.job.state is JobState.VERIFYING)
+    return any(since <= at <= success.at for at in (*history.epochs, *(at for at, _ in history.losses)))

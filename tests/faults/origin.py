@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -50,7 +51,7 @@ class FaultyOrigin:
         self._note_change(uri)
 
     def _note_change(self, uri: str) -> None:
-        self.changes.append((asyncio.get_running_loop().time(), uri))
+        self.changes.append((time.time(), uri))
 
     async def now_at(self, path: str) -> list[ObjectInfo]:
         """Return what is there, without faults."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import msgspec
 
 from preheat.coordinator._failures import FailureLog
 from preheat.coordinator._runner import JobRunner
+from preheat.coordinator._service import _digest
 from preheat.engine import Bucket, Engine, Lease, Queue
 from preheat.errors import Conflict, EngineUnavailable
-from preheat.jobs import Job
+from preheat.jobs import Job, JobState
 from preheat.logs import get_logger
 from preheat.settings import SchedulerSettings
 from preheat.views import BucketView
@@ -83,9 +85,23 @@ class JobScheduler:
         job = msgspec.json.decode(entry.value, type=Job)
         if job.state.ended:
             return
+        if job.generation == 0 and not await self._holds_identity(job):
+            await self._withdraw(job, entry.revision)
+            return
         log.info("A job starts here.", action="job_owned", job=job_id, paths=job.spec.paths)
         job = await self._new_runner().run(job, entry.revision, owner=self._owner)
         log.info("A job ended.", action="job_ended", job=job_id, state=job.state, reason=job.reason)
+
+    async def _holds_identity(self, job: Job) -> bool:
+        entry = await self._engine.get(Bucket.IDENTITIES, _digest(job.spec.identity))
+        return entry is not None and entry.value == job.id.encode()
+
+    async def _withdraw(self, job: Job, revision: int) -> None:
+        """End a job whose submit broke off before anybody could hear of it: its twin may run."""
+        reason = "Its submit broke off and was never acknowledged."
+        ended = replace(job, state=JobState.STOPPED, reason=reason, finished_at=time.time())
+        await self._engine.put(Bucket.JOBS, job.id, msgspec.json.encode(ended), revision=revision)
+        log.info("A job that was never acknowledged is withdrawn.", action="job_withdrawn", job=job.id)
 
     async def _renew(self, lease: Lease) -> None:
         while True:
@@ -110,6 +126,7 @@ class JobScheduler:
                 if now - job.submitted_at > _LOST_SUBMIT_SECONDS:
                     await self._engine.publish(Queue.JOBS, job.id, b"")
             elif now - (job.finished_at or now) > self._settings.retention_seconds:
+                await self._engine.purge(Queue.RESULTS, f"{job.id}.>")  # of batches that ended after the job
                 await FailureLog(self._engine).forget(job)
                 await self._engine.delete(Bucket.JOBS, job.id)
                 await self._engine.delete(Bucket.CONTROLS, job.id)
