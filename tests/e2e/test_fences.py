@@ -83,7 +83,7 @@ class Run:
             return client.job(self.job_id).state
 
     def let_go(self) -> None:
-        """Lift the job's limit, so that it ends."""
+        """Lift the limit of a job, so that it ends; one that has ended refuses."""
         requests.patch(f"{self.cluster.url}/v1/jobs/{self.job_id}", json={"bandwidth": None}, timeout=SECONDS)
 
     def outcome(self) -> str:

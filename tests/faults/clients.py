@@ -6,18 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from preheat.errors import (
-    CoordinatorUnreachable,
-    InvalidRequest,
-    NoLiveWorker,
-    NotFound,
-    OriginUnavailable,
-    PreheatError,
-    Unavailable,
-)
+from preheat.errors import CoordinatorUnreachable, InvalidRequest, NotFound, PreheatError, Unavailable
 from preheat.jobs import JobSpec, LoadOptions
 from preheat.paths import UfsPath
 from tests.faults.history import Submit
+from tests.faults.origin import DATASETS
 
 if TYPE_CHECKING:
     from tests.faults.scenario import Scenario
@@ -32,14 +25,12 @@ async def submit_at_random(scenario: Scenario, number: int) -> None:
         await asyncio.sleep(scenario.random.uniform(0, scenario.size.seconds / scenario.size.submits))
         key = f"client-{number}-{count}"
         job_id = await _insist_on_submit(scenario, key, _random_spec(scenario))
-        if job_id and scenario.random.random() < 0.1:
+        if job_id and scenario.random.random() < 0.2:
             await asyncio.sleep(scenario.random.uniform(0, 20))
             await _stop(scenario, job_id)
 
 
 def _random_spec(scenario: Scenario) -> JobSpec:
-    from tests.faults.scenario import DATASETS
-
     random = scenario.random
     paths = random.sample(DATASETS, k=random.choice((1, 1, 2)))
     options = LoadOptions(
@@ -47,6 +38,7 @@ def _random_spec(scenario: Scenario) -> JobSpec:
         replicas=random.choice((1, 1, 2)),
         verify=random.random() < 0.7,
         skip_if_exists=random.random() < 0.8,
+        max_failed_files=random.choice((None, None, 3)),
     )
     return JobSpec(paths=tuple(paths), options=options)
 
@@ -105,6 +97,3 @@ async def read_at_random(scenario: Scenario) -> None:
             continue
         if (if_match and opened.info.etag != wanted) or body != scenario.origin.versions[uri, opened.info.etag]:
             scenario.history.mishaps.append(f"I6 {worker.name} gave {len(body)} other bytes of {uri}")
-
-
-__all__ = ["NoLiveWorker", "OriginUnavailable", "read_at_random", "submit_at_random"]

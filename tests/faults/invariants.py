@@ -42,7 +42,9 @@ def _hot(history: History) -> Iterator[str]:
             yield f"I1 {job.id} succeeded with {job.load.listed} of {_tally(success)}"
         if job.load.version != _version(success):
             yield f"I1 {job.id} succeeded as another version than the origin's"
-        if success.cold and job.spec.options.verify and not _hotness_lost(history, success):
+        if job.verification is None or _hotness_lost(history, success):
+            continue
+        if len(success.cold) > job.verification.failed.objects * job.spec.options.replicas:
             yield f"I1 {job.id} succeeded without {len(success.cold)} objects: {success.cold[:3]}"
 
 

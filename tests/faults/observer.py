@@ -11,7 +11,6 @@ import msgspec
 
 from preheat.coordinator._failures import FailureLog
 from preheat.engine import Bucket
-from preheat.errors import PreheatError
 from preheat.jobs import Job, JobState
 from preheat.placement import PlacementMap
 from preheat.versions import ObjectInfo
@@ -101,6 +100,3 @@ class Observer:
                         self._history.answers.append(
                             Record(at=time.time(), source=process.name, revision=known.revision, job=known.job)
                         )
-
-
-__all__ = ["Observer", "PreheatError"]

@@ -13,6 +13,8 @@ from preheat.paths import UfsPath
 from preheat.ufs import Download, MemoryUnderStore
 from preheat.versions import ObjectInfo
 
+DATASETS = ("s3://b/one/", "s3://b/two/", "s3://b/three/")
+
 
 @dataclass(kw_only=True)
 class OriginFaults:

@@ -20,6 +20,8 @@ from tests.faults.origin import FaultyOrigin
 
 T = TypeVar("T")
 CAPACITY = 1 << 30
+COORDINATORS = ("coordinator-a", "coordinator-b")
+WORKERS = ("worker-1", "worker-2", "worker-3")
 
 
 class Process:
@@ -77,9 +79,7 @@ class CoordinatorProcess(Process):
 
     def __init__(self, name: str, connection: Connection, origin: FaultyOrigin, settings: SchedulerSettings) -> None:
         super().__init__(name, connection)
-        self.coordinator = Coordinator(
-            CoordinatorSettings(id=name, scheduler=settings), engine=connection, ufs=origin
-        )
+        self.coordinator = Coordinator(CoordinatorSettings(id=name, scheduler=settings), engine=connection, ufs=origin)
         self.start(self.coordinator.run())
 
     @property

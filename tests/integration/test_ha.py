@@ -108,16 +108,18 @@ def lose_one_of_each(cluster: DistributedCluster, watchers: list[Watcher], job_i
     leader = cluster.nats.leader("KV_preheat_jobs")
     leader.kill()
     wait_for_progress(watchers)
-    owner = next(part for part in cluster.coordinators if owns(part, job_id))
+    first, second = cluster.coordinators
+    owner, successor = (first, second) if owned(first, job_id) else (second, first)
     owner.kill()
-    owner.start()
     cluster.workers[0].kill()
     leader.start()
+    wait_for(lambda: owned(successor, job_id))
+    owner.start()
     wait_for_progress(watchers)
     owner.wait_ready()
 
 
-def owns(coordinator: Part, job_id: str) -> bool:
+def owned(coordinator: Part, job_id: str) -> bool:
     return any(entry["job"] == job_id for entry in coordinator.logged("job_owned"))
 
 

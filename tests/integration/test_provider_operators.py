@@ -171,7 +171,7 @@ def test_a_claim_that_fails_is_left_to_the_trigger(coordinator, context, capfd):
 
 def test_without_deferral_a_claim_that_fails_is_tried_again(coordinator, context):
     coordinator.refuse(503, of="/claim", times=4, detail="Not now.")
-    operator = preload(deferrable=False)
+    operator = preload(deferrable=False, deadline=timedelta(seconds=PATIENCE))
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(operator.execute, context)
         coordinator.wait_until(lambda: bool(coordinator.sent("GET")))
@@ -308,7 +308,7 @@ def test_a_job_that_another_task_waits_for_goes_on(coordinator, context, give_up
 
 def test_without_deferral_it_waits_here(coordinator, context):
     with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(preload(deferrable=False).execute, context)
+        waiting = pool.submit(preload(deferrable=False, deadline=timedelta(seconds=PATIENCE)).execute, context)
         coordinator.wait_until(lambda: bool(coordinator.sent("GET")))
         coordinator.update("job-1", state="SUCCEEDED")
         result = waiting.result(PATIENCE)
@@ -319,7 +319,7 @@ def test_without_deferral_it_waits_here(coordinator, context):
 def test_without_deferral_a_failure_is_explained_with_the_first_files(coordinator, context):
     failures = [{"path": "s3://datasets/digits/1.png", "size": 1, "code": "access_denied", "message": "Denied."}]
     with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(preload(deferrable=False).execute, context)
+        waiting = pool.submit(preload(deferrable=False, deadline=timedelta(seconds=PATIENCE)).execute, context)
         coordinator.wait_until(lambda: bool(coordinator.sent("GET")))
         coordinator.update("job-1", state="FAILED", reason="1 file failed.", failures=failures)
         error = waiting.exception(PATIENCE)

@@ -85,7 +85,7 @@ class Submit(Schema):
 class Claim(Schema):
     """A waiter and its present fence."""
 
-    waiter: str = Field(min_length=1, max_length=512, description="A stable name, e.g. of a task instance.")
+    waiter: str = Field(min_length=1, max_length=1024, description="A stable name, e.g. of a task instance.")
     fence: str = Field(min_length=8, max_length=128, description="Made anew by each process that waits.")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -66,4 +66,5 @@ def believe_without_looking(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(BatchExecutor, "_verify", verify)
 
 
-PLANTED = (count_duplicates, skip_a_page, save_unfenced, believe_without_looking)
+Plant = Callable[[pytest.MonkeyPatch], None]
+PLANTED: tuple[Plant, ...] = (count_duplicates, skip_a_page, save_unfenced, believe_without_looking)

@@ -1,0 +1,51 @@
+"""Random histories of faults, each from a seed, and the invariants I1 to I8 on all that was seen.
+
+``make soak`` runs more and longer ones. One seed alone: ``FAULT_FIRST_SEED=123 FAULT_SEEDS=1 pytest tests/faults``.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from preheat.jobs import JobState
+from tests.faults.invariants import violations
+from tests.faults.planted import PLANTED, Plant
+from tests.faults.scenario import Size, simulate
+
+FIRST_SEED = int(os.environ.get("FAULT_FIRST_SEED", "0"))
+SEEDS = int(os.environ.get("FAULT_SEEDS", "60"))
+SIZE = Size(seconds=float(os.environ.get("FAULT_SECONDS", Size.seconds)))
+SEEDS_TO_FIND_A_DEFECT = 40
+
+
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + SEEDS))
+def test_no_fault_breaks_an_invariant(seed: int):
+    history = simulate(seed, SIZE)
+    found = violations(history)
+    assert not found, "\n".join([f"seed {seed}:", *found[:10], "what was done:", *history.events])
+
+
+def test_a_seed_gives_the_same_history_again():
+    first, again = simulate(3), simulate(3)
+    assert first.events == again.events
+    assert first.records == again.records
+
+
+def test_histories_are_worth_checking():
+    """Jobs end in each way, move between coordinators and lose workers; else nothing is proven above."""
+    histories = [simulate(seed) for seed in range(12)]
+    jobs = [job for history in histories for job in {r.job.id: r.job for r in history.records}.values()]
+    assert {job.state for job in jobs} >= {JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED}
+    assert sum(job.generation > 1 for job in jobs) >= 5
+    assert sum(len(history.losses) for history in histories) >= 3
+    assert sum(success.job.spec.options.verify for history in histories for success in history.successes) >= 5
+    assert sum(len(history.answers) for history in histories) >= 500
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
+def test_a_planted_defect_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch):
+    plant(monkeypatch)
+    found = (violations(simulate(seed)) for seed in range(SEEDS_TO_FIND_A_DEFECT))
+    assert any(found), f"{SEEDS_TO_FIND_A_DEFECT} histories did not show: {plant.__doc__}"
