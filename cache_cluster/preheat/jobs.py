@@ -201,8 +201,8 @@ class Job:
     verification: Progress | None = None
     failures: tuple[FailedObject, ...] = ()
     """The first few of what failed."""
-    failure_chunks: int = 0
-    """Chunks of the failure log that name all of what failed."""
+    failure_chunks: dict[int, int] = field(default_factory=dict)
+    """How many chunks of the failure log, by generation, name all of what failed."""
     reason: str = ""
     """Why it failed or was stopped."""
 

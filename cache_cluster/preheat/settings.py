@@ -20,7 +20,7 @@ class EngineSettings:
     """How to reach NATS JetStream."""
 
     url: str = field(default="nats://127.0.0.1:4222", repr=False)
-    """May hold credentials; kept out of ``repr`` and so out of logs."""
+    """One server, or several separated by commas. May hold credentials; kept out of ``repr`` and so out of logs."""
     replicas: int = 1
     """Copies of each stream and bucket: 1 on one node, 3 in a cluster."""
     connect_seconds: float = 30.0

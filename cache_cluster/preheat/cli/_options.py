@@ -48,7 +48,7 @@ NatsUrl = Annotated[
     str,
     typer.Option(
         envvar="PREHEAT_NATS_URL",
-        help="The engine. A URL with credentials belongs into the variable: command lines are public.",
+        help="The engine; several servers with commas. Credentials belong into the variable: command lines are public.",
     ),
 ]
 

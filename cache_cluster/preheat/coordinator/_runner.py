@@ -38,6 +38,13 @@ class StopRequested(Exception):
     """The job is to stop; the message says why."""
 
 
+async def clear_queues(engine: Engine, job_id: str) -> None:
+    """Drop what the queues hold of a job that has ended; it may be done again."""
+    await engine.purge(Queue.BATCHES, f"*.{job_id}.>")
+    await engine.forget_consumer(Queue.RESULTS, f"job-{job_id}")
+    await engine.purge(Queue.RESULTS, f"{job_id}.>")
+
+
 class JobRunner:
     """Runs one job as its owner."""
 
@@ -108,9 +115,7 @@ class JobRunner:
     async def _end(self, state: JobState, reason: str) -> None:
         job = self._job
         await self._save(replace(job, state=state, reason=reason, finished_at=time.time()))
-        await self._engine.purge(Queue.BATCHES, f"*.{job.id}.>")
-        await self._engine.forget_consumer(Queue.RESULTS, f"job-{job.id}")
-        await self._engine.purge(Queue.RESULTS, f"{job.id}.>")
+        await clear_queues(self._engine, job.id)
 
     async def _run_pass(self, action: Action) -> None:
         """List everything once and account for a result of every object."""

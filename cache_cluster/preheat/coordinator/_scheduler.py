@@ -10,8 +10,8 @@ from dataclasses import replace
 import msgspec
 
 from preheat.coordinator._failures import FailureLog
-from preheat.coordinator._runner import JobRunner
-from preheat.coordinator._service import _digest
+from preheat.coordinator._runner import JobRunner, clear_queues
+from preheat.coordinator._service import digest
 from preheat.engine import Bucket, Engine, Lease, Queue
 from preheat.errors import Conflict, EngineUnavailable
 from preheat.jobs import Job, JobState
@@ -83,7 +83,8 @@ class JobScheduler:
         if entry is None or entry.value is None:
             return
         job = msgspec.json.decode(entry.value, type=Job)
-        if job.state.ended:
+        if job.state.ended:  # and its owner died before it could say so
+            await clear_queues(self._engine, job_id)
             return
         if job.generation == 0 and not await self._holds_identity(job):
             await self._withdraw(job, entry.revision)
@@ -93,7 +94,7 @@ class JobScheduler:
         log.info("A job ended.", action="job_ended", job=job_id, state=job.state, reason=job.reason)
 
     async def _holds_identity(self, job: Job) -> bool:
-        entry = await self._engine.get(Bucket.IDENTITIES, _digest(job.spec.identity))
+        entry = await self._engine.get(Bucket.IDENTITIES, digest(job.spec.identity))
         return entry is not None and entry.value == job.id.encode()
 
     async def _withdraw(self, job: Job, revision: int) -> None:

@@ -221,7 +221,7 @@ class JobService:
         return KnownJob(job=job, revision=revision)
 
     async def _running_twin(self, spec: JobSpec) -> KnownJob | None:
-        entry = await self._engine.get(Bucket.IDENTITIES, _digest(spec.identity))
+        entry = await self._engine.get(Bucket.IDENTITIES, digest(spec.identity))
         if entry is None or entry.value is None:
             return None
         twin = await self._lookup(entry.value.decode())
@@ -234,7 +234,7 @@ class JobService:
 
     async def _claim_identity(self, spec: JobSpec, job_id: str) -> bool:
         """Make a job the one of its identity; false if another that has not ended holds it."""
-        key = _digest(spec.identity)
+        key = digest(spec.identity)
         entry = await self._engine.get(Bucket.IDENTITIES, key)
         if entry is not None and entry.value is not None:
             holder = await self._lookup(entry.value.decode())
@@ -255,7 +255,7 @@ class JobService:
         return KnownJob(job=msgspec.json.decode(entry.value, type=Job), revision=entry.revision)
 
     async def _by_key(self, idempotency_key: str, spec: JobSpec) -> KnownJob | None:
-        entry = await self._engine.get(Bucket.KEYS, _digest(idempotency_key))
+        entry = await self._engine.get(Bucket.KEYS, digest(idempotency_key))
         if entry is None or entry.value is None:
             return None
         job_id, _, fingerprint = entry.value.decode().partition(" ")
@@ -272,13 +272,14 @@ class JobService:
             return known
         value = f"{known.job.id} {_fingerprint(spec)}".encode()
         try:
-            await self._engine.put(Bucket.KEYS, _digest(key), value, revision=0)
+            await self._engine.put(Bucket.KEYS, digest(key), value, revision=0)
         except Conflict:  # a concurrent submit with the same key won
             return await self._by_key(key, spec) or known
         return known
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """Return a text as a key that the engine takes."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
