@@ -171,6 +171,8 @@ class Progress:
     """State of the dataset version's hash chain at the cursor."""
     batches: int = 0
     """Batches planned so far; the next one's number."""
+    epoch: int = 0
+    """The placement map's when a verification began: it proves nothing about owners of a later one."""
 
     @property
     def remaining(self) -> Tally:

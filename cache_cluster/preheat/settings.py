@@ -43,6 +43,8 @@ class SchedulerSettings:
     """A worker without a heartbeat this long has left: five heartbeats. A restarted one keeps its share."""
     listing_attempts: int = 5
     """Tries to go on with a listing that the under store broke off, with a pause that doubles from one second."""
+    verify_attempts: int = 10
+    """Verifications of one job; each is done again if workers joined or left meanwhile."""
     probe_seconds: float = 15.0
     """Deadline of the look at the first object with which a submit is checked."""
     no_worker_seconds: float = 120.0

@@ -159,9 +159,6 @@ def test_a_result_that_comes_after_the_end_is_forgotten_with_its_job():
     on_stage(play)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="I1 does not hold yet when the owners change while a job verifies"
-)
 def test_a_worker_that_joins_while_a_job_verifies_is_verified_too():
     async def play(stage: Stage) -> None:
         first, *_ = await stage.start("coordinator-a", "worker-1", "worker-2")

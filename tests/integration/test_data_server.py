@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 import uvloop
 
+from preheat.errors import VersionChanged
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject, MemoryStore
 from preheat.ufs import Download, FileUnderStore, MemoryUnderStore, UnderStore
@@ -484,6 +485,46 @@ async def test_what_does_not_fit_is_served_all_the_same(origin: CountingOrigin, 
             assert (response.headers["X-Preheat-Cache"], await response.read()) == ("miss", data)
         async with http.get(worker.url("s3://b/k"), headers={"Range": "bytes=100-2000"}) as response:
             assert await response.read() == data[100:2001]
+
+
+class UnsteadyOrigin(MemoryUnderStore):
+    """An under store whose bodies end early: the first one with an error, or each as if nothing were wrong."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__(chunk_bytes=100)
+        self.error = error
+        self.steady = False
+
+    async def get(self, path: UfsPath, *, etag: str | None = None, start: int = 0, end: int | None = None) -> Download:
+        download = await super().get(path, etag=etag, start=start, end=end)
+        return download if self.steady else replace(download, chunks=self._cut(download.chunks))
+
+    async def _cut(self, chunks: AsyncIterator[memoryview]) -> AsyncIterator[memoryview]:
+        yield await anext(chunks)
+        if self.error:
+            self.steady = True
+            raise self.error
+
+
+async def test_an_object_that_changes_while_it_is_fetched_is_fetched_again(http: aiohttp.ClientSession) -> None:
+    for headers, status in (({}, 200), ({"If-Match": '"{etag}"'}, 412)):
+        origin = UnsteadyOrigin(VersionChanged("It changed."))
+        info = origin.put("s3://b/k", b"x" * 1000)
+        asked = {name: value.format(etag=info.etag) for name, value in headers.items()}
+        async with serving(origin) as worker, http.get(worker.url("s3://b/k"), headers=asked) as response:
+            assert response.status == status
+            assert status != 200 or await response.read() == b"x" * 1000
+
+
+async def test_a_body_that_is_short_breaks_the_connection() -> None:
+    origin = UnsteadyOrigin()
+    origin.put("s3://b/k", b"x" * 1000)
+    async with serving(origin, capacity=10) as worker, connected(worker) as raw:
+        raw.get("/v1/data/s3/b/k", "Range: bytes=0-499")
+        received = b""
+        with suppress(ConnectionResetError):
+            received = await raw.rest()
+        assert len(received.partition(b"\r\n\r\n")[2]) < 500
 
 
 async def test_a_copy_that_went_bad_is_fetched_again(origin: CountingOrigin, http: aiohttp.ClientSession) -> None:

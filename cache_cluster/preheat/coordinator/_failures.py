@@ -2,7 +2,8 @@
 
 The owner writes what failed in numbered chunks before it counts it, so a crash in between writes a chunk again under
 the same number, and nothing that is counted is missing. Each generation numbers its own: an owner that was replaced
-without knowing it writes where its successor does not look.
+without knowing it writes where its successor does not look. What an earlier verification could not read back stays
+in the log, though a later one may have repaired it.
 """
 
 from __future__ import annotations

@@ -103,14 +103,32 @@ class JobRunner:
             await self._run_pass(Action.FETCH)
             options = self._job.spec.options
             if options.verify and not accounting.too_many_failed(options, self._job.load):
-                verification = self._job.verification or Progress()
-                await self._save(replace(self._job, state=JobState.VERIFYING, verification=verification))
-                await self._run_pass(Action.VERIFY)
+                await self._verify()
         except StopRequested as stop:
             return JobState.STOPPED, str(stop)
         except (FileNotFoundError, PermissionError, OriginUnavailable, NoLiveWorker, DeadlineExceeded) as error:
             return JobState.FAILED, str(error)
         return accounting.verdict(self._job)
+
+    async def _verify(self) -> None:
+        """Read everything back from its owners, and do it again if others own some of it by the end.
+
+        Raises:
+            NoLiveWorker: the workers changed during each of ``verify_attempts`` verifications.
+        """
+        for _ in range(self._settings.verify_attempts + 1):
+            epoch, last = (await self._placement()).epoch, self._job.verification
+            ended = last is not None and last.complete
+            if last and ended and (last.epoch == epoch or accounting.too_many_failed(self._job.spec.options, last)):
+                return
+            if last is None or ended:  # the numbers go on: results of the last one's batches may come twice
+                fresh = Progress(epoch=epoch, batches=last.batches if last else 0)
+                await self._save(replace(self._job, state=JobState.VERIFYING, verification=fresh))
+            await self._run_pass(Action.VERIFY)
+        raise NoLiveWorker(
+            f"Workers joined or left during each of {self._settings.verify_attempts} verifications.",
+            remedy="Submit again when the cluster is stable; what is cached stays.",
+        )
 
     async def _end(self, state: JobState, reason: str) -> None:
         job = self._job
