@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -21,6 +23,7 @@ from testbed.local_cluster import LocalCluster, local_cluster
 from testbed.ports import free_port
 from tests.conftest import Bucket
 
+ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
 ENDED = 1 << 50
 """A revision that no job reaches: a wait for it ends with the job."""
@@ -202,3 +205,19 @@ def test_without_a_live_worker_a_submit_is_refused(s3_server, bucket: Bucket, tm
                     client.submit(load(bucket.uri("data/")))
         finally:
             os.kill(pid_of(cluster, "worker-0"), signal.SIGCONT)
+
+
+def test_the_readme_reads_what_was_warmed(
+    cluster: LocalCluster, client: Client, s3_client: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """The README's second example, as it stands there."""
+    s3_client.create_bucket(Bucket="datasets")
+    images = Bucket(name="datasets", client=s3_client)
+    images.put_many({f"images/{number}.png": b"%d" % number for number in range(5)})
+    settled(client, client.submit(load("s3://datasets/images/", verify=True)).id)
+    monkeypatch.setenv("PREHEAT_COORDINATOR_URL", cluster.url)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(blocks[1], names)
+    assert names["batch"] == {f"datasets/images/{number}.png": b"%d" % number for number in range(5)}
+    assert names["fs"].stats.misses == 0

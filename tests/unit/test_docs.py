@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from preheat.api._schemas import Submit
 from preheat.cli._app import app
 from preheat.versions import DatasetVersion
 
@@ -49,6 +51,12 @@ def test_the_readme_dag_imports_as_airflow_imports_it(tmp_path: Path):
     assert bag.import_errors == {}
     (task,) = bag.dags["warm_images"].tasks
     assert [outlet.uri for outlet in task.outlets] == ["preheat://datasets/images"]
+
+
+def test_the_submit_of_the_rest_page_is_one_that_the_api_takes():
+    page = (ROOT / "docs/reference/rest-api.md").read_text()
+    (example,) = [json.loads(block) for block in blocks(page, "json") if '"paths"' in block]
+    assert set(Submit.model_validate(example).model_dump(by_alias=True)["options"]) == set(example["options"])
 
 
 def commands() -> list[str]:
