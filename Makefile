@@ -18,8 +18,8 @@ setup: .venv/.ready ## make .venv with both distributions, editable, at the vers
 demo: setup ## warm a real dataset from Airflow, train on it, show the numbers (KEEP=1 leaves it running)
 	$(PY) -m demo $(if $(KEEP),--keep)
 
-test: setup lint ## every check that CI runs
-	$(PY) -m pytest
+test: setup lint ## every check that CI runs (SEED=n shuffles the tests in another order)
+	$(PY) -m pytest --randomly-seed=$(or $(SEED),20261121)
 
 lint: setup ## format, lint, types and layers
 	.venv/bin/ruff format --check $(SOURCES)

@@ -504,9 +504,12 @@ def test_a_forked_child_gets_connections_of_its_own(fs: PreheatFileSystem, origi
     here, there = context.Pipe()
     child = context.Process(target=_read_in_child, args=(fs, there))
     child.start()
-    assert here.poll(SECONDS)
-    assert here.recv() == (b"data", 1)
-    child.join(SECONDS)
+    try:
+        assert here.poll(SECONDS)
+        assert here.recv() == (b"data", 1)
+    finally:
+        child.kill()
+        child.join(SECONDS)
     assert fs.cat_file("b/k") == b"data"
 
 
