@@ -55,6 +55,7 @@ async def _serve(settings: WorkerSettings) -> None:
             await engine.close()
     finally:
         await server.stop()
+        await reads.close()
         await ufs.close()
         store.close()
 

@@ -1,7 +1,7 @@
 """The server on a worker's data port: HTTP/1.1 in this process's event loop, on ``httptools``.
 
-A loop of our own because readers of small objects come by the ten thousand a second: on two cores this way of serving
-was measured level with nginx, where web frameworks reach a tenth to a half (see the benchmarks).
+A loop of our own because readers of small objects come by the ten thousand a second: a bare loop of this kind was
+measured level with nginx on two cores, where web frameworks reach a tenth to a half of it.
 """
 
 from __future__ import annotations
