@@ -98,6 +98,12 @@ def hot_fraction(job: Job) -> float:
     return hot.objects / job.load.listed.objects if job.load.listed.objects else 0.0
 
 
+def dataset_version(job: Job) -> str | None:
+    """Return the version of what was listed, once the listing ended; a part of a dataset, as a retry is, has none."""
+    complete = job.load.listing_done and job.load.version and not job.spec.retry_of
+    return f"sha256:{job.load.version}" if complete else None
+
+
 def too_many_failed(options: LoadOptions, progress: Progress) -> bool:
     """Say whether the failed files of a complete pass are more than the job may succeed with."""
     failed, listed = progress.failed.objects, progress.listed.objects

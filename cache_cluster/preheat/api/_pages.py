@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from preheat.accounting import hot_fraction
+from preheat.accounting import dataset_version, hot_fraction
 from preheat.coordinator import Coordinator, KnownJob
 from preheat.jobs import Job
 from preheat.units import human_duration, human_size
@@ -45,7 +45,6 @@ def pages_router(coordinator: Coordinator) -> APIRouter:
 def _row(known: KnownJob) -> dict[str, object]:
     job = known.job
     load = job.load
-    verifying = job.verification is not None
     accounted = load.listed - load.remaining
     return {
         "job": job,
@@ -53,8 +52,8 @@ def _row(known: KnownJob) -> dict[str, object]:
         "accounted": accounted,
         "share": accounted.objects / load.listed.objects if load.listed.objects else 0.0,
         "hot": hot_fraction(job),
-        "verified": job.verification.done.objects if job.verification and verifying else None,
-        "version": f"sha256:{load.version}" if load.listing_done and load.version else "",
+        "verified": job.verification.done.objects if job.verification else None,
+        "version": dataset_version(job) or "",
     }
 
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Self
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from preheat.accounting import hot_fraction
+from preheat.accounting import dataset_version, hot_fraction
 from preheat.coordinator import KnownJob
-from preheat.jobs import FailedObject, Job, JobSpec, JobState, JobType, LoadOptions, Tally
+from preheat.jobs import FailedObject, JobSpec, JobState, JobType, LoadOptions, Tally
 from preheat.placement import PlacementMap
 from preheat.registry import Heartbeat
 from preheat.units import parse_size
@@ -167,7 +167,7 @@ class JobView(Schema):
             remaining=Count.of(load.remaining),
             verified=Count.of(job.verification.done) if job.verification else None,
             hot_fraction=hot_fraction(job),
-            dataset_version=_dataset_version(job),
+            dataset_version=dataset_version(job),
             listing_done=load.listing_done,
             failures=[Failure.of(failed) for failed in job.failures],
             reason=job.reason,
@@ -247,12 +247,6 @@ class PlacementView(Schema):
         """Show a placement map."""
         members = [MemberView(id=m.id, url=m.url, weight=m.weight) for m in placement.members]
         return cls(epoch=placement.epoch, members=members)
-
-
-def _dataset_version(job: Job) -> str | None:
-    """A part of a dataset, as a retry is, has no version."""
-    complete = job.load.listing_done and job.load.version and not job.spec.retry_of
-    return f"sha256:{job.load.version}" if complete else None
 
 
 def _time(seconds: float) -> datetime:
