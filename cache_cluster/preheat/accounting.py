@@ -13,16 +13,43 @@ from dataclasses import replace
 from preheat.errors import ObjectNotFound
 from preheat.jobs import (
     MAX_REPORTED_FAILURES,
+    Action,
     BatchResult,
     FailedObject,
     Job,
+    JobOptions,
     JobState,
-    LoadOptions,
+    JobType,
     OpenBatch,
     Progress,
     Tally,
+    WorkerShare,
 )
-from preheat.planning import PlannedBatch
+from preheat.planning import PlannedBatch, passes
+
+_VERBS = {
+    JobType.LOAD: "loaded",
+    JobType.FREE: "freed",
+    JobType.COPY: "copied",
+    JobType.MOVE: "moved",
+    JobType.REPLICATE: "replicated",
+}
+
+
+def progress_of(job: Job, action: Action) -> Progress:
+    """Return the accounts of one of a job's passes."""
+    if action is passes(job.spec)[0]:
+        return job.work
+    return (job.verification if action is Action.VERIFY else job.trimming) or Progress()
+
+
+def with_progress(job: Job, action: Action, progress: Progress) -> Job:
+    """Return a job with the accounts of one of its passes."""
+    if action is passes(job.spec)[0]:
+        return replace(job, work=progress)
+    if action is Action.VERIFY:
+        return replace(job, verification=progress)
+    return replace(job, trimming=progress)
 
 
 def record_window(
@@ -59,6 +86,8 @@ def record_result(progress: Progress, result: BatchResult) -> tuple[Progress, tu
     batch = progress.open.get(result.batch_id)
     if batch is None or result.worker not in batch.waiting:
         return progress, ()
+    share = _shared(progress.shares.get(result.worker, WorkerShare()), result)
+    progress = replace(progress, shares=progress.shares | {result.worker: share})
     batch = replace(
         batch,
         waiting=tuple(worker for worker in batch.waiting if worker != result.worker),
@@ -93,18 +122,22 @@ def record_failures(job: Job, failed: Sequence[FailedObject]) -> Job:
 
 
 def hot_fraction(job: Job) -> float:
-    """Return the share of the listed files that is hot: read back if the job verifies, acknowledged otherwise."""
-    hot = job.verification.done if job.verification else job.load.done + job.load.skipped
-    return hot.objects / job.load.listed.objects if job.load.listed.objects else 0.0
+    """Return the share of the listed files that is hot: read back if the job verifies, acknowledged otherwise.
+
+    For other types than load it is the share that is done.
+    """
+    hot = job.verification.done if job.verification else job.work.done + job.work.skipped
+    return hot.objects / job.work.listed.objects if job.work.listed.objects else 0.0
 
 
 def dataset_version(job: Job) -> str | None:
     """Return the version of what was listed, once the listing ended; a part of a dataset, as a retry is, has none."""
-    complete = job.load.listing_done and job.load.version and not job.spec.retry_of
-    return f"sha256:{job.load.version}" if complete else None
+    whole = job.spec.type is JobType.LOAD and not job.spec.retry_of
+    complete = whole and job.work.listing_done and job.work.version
+    return f"sha256:{job.work.version}" if complete else None
 
 
-def too_many_failed(options: LoadOptions, progress: Progress) -> bool:
+def too_many_failed(options: JobOptions, progress: Progress) -> bool:
     """Say whether the failed files of a complete pass are more than the job may succeed with."""
     failed, listed = progress.failed.objects, progress.listed.objects
     if options.min_hot_fraction is None and options.max_failed_files is None:
@@ -116,23 +149,30 @@ def too_many_failed(options: LoadOptions, progress: Progress) -> bool:
 
 def verdict(job: Job) -> tuple[JobState, str]:
     """Return how a job ends whose passes are complete, and why."""
-    if job.load.listed.objects == 0:
-        nothing = ObjectNotFound(f"Nothing is listed below {', '.join(job.spec.paths)}.")
-        return JobState.FAILED, str(nothing)
-    if job.verification and job.verification.version != job.load.version:
+    if job.work.listed.objects == 0:
+        return _verdict_on_nothing(job)
+    if job.verification and job.verification.version != job.work.version:
         return JobState.FAILED, (
             "The dataset changed at the origin between loading and verifying: what is cached is neither version. "
             "Submit the job again."
         )
-    last = job.verification or job.load
+    last = job.verification or job.trimming or job.work
     if not last.failed.objects:
         return JobState.SUCCEEDED, ""
     state = JobState.FAILED if too_many_failed(job.spec.options, last) else JobState.SUCCEEDED
     return state, _failure_reason(job, last)
 
 
+def _verdict_on_nothing(job: Job) -> tuple[JobState, str]:
+    if job.spec.type is JobType.FREE:  # there is nothing to drop, so it is done
+        return JobState.SUCCEEDED, ""
+    where = job.spec.index or ", ".join(job.spec.paths)
+    what = "cached" if job.spec.type.lists_cache else "listed"
+    return JobState.FAILED, str(ObjectNotFound(f"Nothing is {what} below {where}."))
+
+
 def _failure_reason(job: Job, progress: Progress) -> str:
-    what = "are not hot" if job.verification else "could not be loaded"
+    what = "are not hot" if job.verification else f"could not be {_VERBS[job.spec.type]}"
     first = f" The first: {job.failures[0].path}: {job.failures[0].message}" if job.failures else ""
     return f"{progress.failed.objects} of {progress.listed.objects} files {what}.{first}"
 
@@ -150,6 +190,16 @@ def _close(progress: Progress, batch_id: str, batch: OpenBatch) -> Progress:
         done=progress.done + batch.tally - failed - skipped,
         skipped=progress.skipped + skipped,
         failed=progress.failed + failed,
+    )
+
+
+def _shared(share: WorkerShare, result: BatchResult) -> WorkerShare:
+    return WorkerShare(
+        batches=share.batches + 1,
+        done=share.done + result.done,
+        skipped=share.skipped + result.skipped,
+        failed=share.failed + len(result.failed),
+        error=result.failed[-1].message if result.failed else share.error,
     )
 
 

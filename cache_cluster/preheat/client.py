@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
-from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -15,8 +15,8 @@ import msgspec
 import requests
 
 from preheat.errors import CoordinatorUnreachable, InvalidRequest, PreheatError, from_problem
-from preheat.jobs import JobSpec, JobState, JobType
-from preheat.settings import COORDINATOR_PORT
+from preheat.jobs import JobSpec, JobState, JobType, Priority
+from preheat.settings import COORDINATOR_PORT, is_loopback
 
 DEFAULT_URL = f"http://127.0.0.1:{COORDINATOR_PORT}"
 _CONNECT_SECONDS = 5.0
@@ -48,6 +48,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     min_hot_fraction: float | None = None
     max_failed_files: int | None = None
     deadline: datetime | None = None
+    priority: Priority = Priority.NORMAL
+    load_metadata_only: bool = False
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -65,6 +67,8 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     id: str
     type: JobType
     paths: tuple[str, ...]
+    index: str | None = None
+    destination: str | None = None
     options: Options = Options()
     state: JobState
     listed: Count = Count()
@@ -126,21 +130,25 @@ class WorkerPage(msgspec.Struct, frozen=True, kw_only=True):
 class Client:
     """Talks to one coordinator (or, for :meth:`check_health`, to one worker). Use as a context manager."""
 
-    def __init__(self, url: str, *, token: str = "", timeout: float = _ANSWER_SECONDS) -> None:
+    def __init__(self, url: str, *, token: str = "", ca_file: str = "", timeout: float = _ANSWER_SECONDS) -> None:
         if urlsplit(url).scheme not in ("http", "https"):
             raise InvalidRequest(f"coordinator={url!r} is not an http:// URL.", remedy=f"Write {DEFAULT_URL}, say.")
         self.url = url.rstrip("/")
         self._timeout = timeout
         self._session = requests.Session()
         # A proxy cannot reach this machine's loopback, and .netrc must not replace the token.
-        self._session.trust_env = not _is_loopback(urlsplit(url).hostname or "")
+        self._session.trust_env = not is_loopback(urlsplit(url).hostname or "")
+        if ca_file and not Path(ca_file).exists():
+            raise InvalidRequest(f"The CA file {ca_file} does not exist.", remedy="Correct --ca or PREHEAT_CA_FILE.")
+        self._ca_file = ca_file or None
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
 
     @classmethod
     def from_environment(cls, url: str, *, timeout: float = _ANSWER_SECONDS) -> Self:
-        """Return a client that authenticates with ``PREHEAT_TOKEN``, if that is set."""
-        return cls(url, token=os.environ.get("PREHEAT_TOKEN", ""), timeout=timeout)
+        """Return a client that shows ``PREHEAT_TOKEN`` and trusts ``PREHEAT_CA_FILE``, where these are set."""
+        ca_file = os.environ.get("PREHEAT_CA_FILE") or os.environ.get("REQUESTS_CA_BUNDLE", "")
+        return cls(url, token=os.environ.get("PREHEAT_TOKEN", ""), ca_file=ca_file, timeout=timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -151,7 +159,10 @@ class Client:
     def submit(self, spec: JobSpec, *, idempotency_key: str = "") -> JobReport:
         """Submit a job; ``attached`` in the answer tells that one of the same type and paths runs already."""
         options = {name: value for name, value in _camel(spec.options).items() if value is not None}
-        body = {"type": spec.type, "paths": list(spec.paths), "options": options}
+        body = {"type": spec.type, "options": options}
+        body |= {"index": spec.index} if spec.index else {"paths": list(spec.paths)}
+        if spec.destination:
+            body["destination"] = spec.destination
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return _decode(self._request("POST", "/v1/jobs", json=body, headers=headers), JobReport)
 
@@ -206,7 +217,9 @@ class Client:
     def _request(self, method: str, path: str, *, extra_seconds: float = 0, **request: Any) -> requests.Response:
         deadlines = (min(_CONNECT_SECONDS, self._timeout), self._timeout + extra_seconds)
         try:
-            response = self._session.request(method, self.url + path, timeout=deadlines, **request)
+            response = self._session.request(
+                method, self.url + path, timeout=deadlines, verify=self._ca_file, **request
+            )
         except requests.RequestException as error:
             raise CoordinatorUnreachable(f"No coordinator answers at {self.url} ({_cause(error)}).") from error
         if not response.ok:
@@ -248,13 +261,6 @@ def _camel_name(name: str) -> str:
 def _cause(error: requests.RequestException) -> str:
     if isinstance(error, requests.Timeout):
         return "timed out"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate is not trusted; name its authority with --ca or PREHEAT_CA_FILE"
     return "connection refused" if "refused" in str(error) else type(error).__name__
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

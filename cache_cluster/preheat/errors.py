@@ -3,9 +3,12 @@
 PreheatError                          500
 ├── InvalidRequest (ValueError)       400  a field, its value, and what to write instead
 │   └── InvalidPath                   400
+├── Unauthenticated (PermissionError) 401  no token, or none that is known
+├── Forbidden (PermissionError)       403  the token's role or path prefixes do not allow it
 ├── AccessDenied (PermissionError)    403  credentials that the store refused
 ├── NotFound (FileNotFoundError)      404
 │   ├── JobNotFound
+│   ├── WorkerNotFound
 │   ├── BucketNotFound
 │   └── ObjectNotFound
 ├── Conflict                          409  another writer won, or the state does not allow it
@@ -75,6 +78,22 @@ class InvalidPath(InvalidRequest):
     default_remedy = "Write s3://BUCKET/PREFIX or file:///ABSOLUTE/PATH."
 
 
+class Unauthenticated(PreheatError, PermissionError):
+    """The request carries no token, or none that is valid now."""
+
+    code = "unauthenticated"
+    status = 401
+    default_remedy = "Set PREHEAT_TOKEN to a valid token; an admin makes one with `preheat token create`."
+
+
+class Forbidden(PreheatError, PermissionError):
+    """The token is valid, and its role or its path prefixes do not allow this."""
+
+    code = "forbidden"
+    status = 403
+    default_remedy = "Ask an admin for a token that may: `preheat token create --role ROLE --path PREFIX`."
+
+
 class AccessDenied(PreheatError, PermissionError):
     """The under store refused the credentials."""
 
@@ -99,6 +118,13 @@ class JobNotFound(NotFound):
 
     code = "job_not_found"
     default_remedy = "List the known jobs with `preheat job ls`."
+
+
+class WorkerNotFound(NotFound):
+    """No worker has this id."""
+
+    code = "worker_not_found"
+    default_remedy = "List the workers with `preheat status`."
 
 
 class BucketNotFound(NotFound):

@@ -19,6 +19,28 @@ class JobType(StrEnum):
     """What a job does to each object below its paths."""
 
     LOAD = "load"  #: fetch into the cache
+    FREE = "free"  #: evict from the cache
+    COPY = "copy"  #: write to another place of an under store
+    MOVE = "move"  #: the same, then delete the source
+    REPLICATE = "replicate"  #: bring what is cached to a number of copies, each on one of its owners
+
+    @property
+    def lists_cache(self) -> bool:
+        """Whether the job's objects are those that the workers hold, rather than those of the under store."""
+        return self in (JobType.FREE, JobType.REPLICATE)
+
+    @property
+    def has_destination(self) -> bool:
+        """Whether the job writes to an under store."""
+        return self in (JobType.COPY, JobType.MOVE)
+
+
+class Priority(StrEnum):
+    """Which job goes first where several wait for a worker or a coordinator."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
 
 
 class JobState(StrEnum):
@@ -38,8 +60,8 @@ class JobState(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LoadOptions:
-    """How a job treats its objects."""
+class JobOptions:
+    """How a job treats its objects; :mod:`preheat.coordinator._validation` says which types take which."""
 
     replicas: int = 1
     """Workers that hold each object."""
@@ -59,6 +81,9 @@ class LoadOptions:
     """The job may succeed with up to this many failed files; without either limit, with none."""
     deadline: float | None = None
     """The job fails if it has not ended by then, in seconds since the epoch."""
+    priority: Priority = Priority.NORMAL
+    load_metadata_only: bool = False
+    """Let the workers know the objects' sizes and versions without fetching them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,14 +92,20 @@ class JobSpec:
 
     type: JobType = JobType.LOAD
     paths: tuple[str, ...] = ()
+    index: str = ""
+    """A file of the under store that names the paths, one a line, in their place."""
+    destination: str = ""
+    """Where a copy or a move writes to."""
+    alias: str = ""
+    """A name of the submitter's choosing, to find the job by; not part of the identity."""
     retry_of: str = ""
     """The job whose failed objects are to be done, instead of all below the paths."""
-    options: LoadOptions = LoadOptions()
+    options: JobOptions = JobOptions()
 
     @property
     def identity(self) -> str:
         """Two specs with one identity are the same job while one of them runs."""
-        return "\n".join((self.type, self.retry_of, *self.paths))
+        return "\n".join((self.type, self.retry_of, self.index, self.destination, *self.paths))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +127,10 @@ class Action(StrEnum):
 
     FETCH = "fetch"  #: have them in the cache
     VERIFY = "verify"  #: read every page back; what is missing or corrupt is fetched first
+    NOTE = "note"  #: know their sizes and versions
+    TRIM = "trim"  #: drop them, except on the batch's keepers
+    COPY = "copy"  #: write them to the destination
+    MOVE = "move"  #: the same, then delete them at the source
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +145,12 @@ class Batch:
     entries: tuple[ObjectInfo, ...]
     skip_if_exists: bool = True
     bandwidth: int | None = None
+    keepers: tuple[str, ...] = ()
+    """Workers that keep the entries of a TRIM."""
+    source: str = ""
+    """The job's path that the entries were listed below, for COPY and MOVE."""
+    destination: str = ""
+    """Where that path is written to; see :func:`preheat.destinations.target`."""
 
     @property
     def tally(self) -> Tally:
@@ -154,6 +195,18 @@ class OpenBatch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerShare:
+    """What one worker reported of a pass. An object with several owners is in the share of each."""
+
+    batches: int = 0
+    done: Tally = Tally()
+    skipped: Tally = Tally()
+    failed: int = 0
+    error: str = ""
+    """The last failure's message."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
     """The accounts of one pass over the listing. listed = done + skipped + failed + remaining, always (I7)."""
 
@@ -173,6 +226,8 @@ class Progress:
     """Batches planned so far; the next one's number."""
     epoch: int = 0
     """The placement map's when a verification began: it proves nothing about owners of a later one."""
+    shares: dict[str, WorkerShare] = field(default_factory=dict)
+    """By worker."""
 
     @property
     def remaining(self) -> Tally:
@@ -195,12 +250,18 @@ class Job:
     submitted_at: float
     started_at: float | None = None
     finished_at: float | None = None
+    trace: str = ""
+    """The W3C trace id of the request that submitted it."""
     owner: str = ""
     """The coordinator that works on it."""
     generation: int = 0
     """Raised by each owner that takes it over: part of a batch's id, so that an old owner's batches are told apart."""
-    load: Progress = field(default_factory=Progress)
+    work: Progress = field(default_factory=Progress)
+    """The pass that does what the job is for."""
     verification: Progress | None = None
+    """The pass that reads everything back."""
+    trimming: Progress | None = None
+    """The pass that drops: at the source what a move has copied, in caches what a replicate has elsewhere."""
     failures: tuple[FailedObject, ...] = ()
     """The first few of what failed."""
     failure_chunks: dict[int, int] = field(default_factory=dict)
@@ -224,6 +285,8 @@ class JobControl:
     """What was asked of a job after its submit. Any coordinator writes it; the owner and the workers obey."""
 
     stop: bool = False
+    priority: Priority | None = None
+    """In the place of the one that was submitted, for the batches to come."""
     bandwidth: int | None = None
     """Bytes per second and worker, in the place of the one that was submitted; 0 lifts the limit."""
     waiters: dict[str, Waiter] = field(default_factory=dict)

@@ -27,6 +27,10 @@ class Member:
     """Base URL of its data port."""
     weight: float = 1.0
     """Its share of the data relative to the others: the capacity in GiB."""
+    zone: str = ""
+    """What fails together; the copies of an object go to different zones where there are."""
+    started_at: float = 0.0
+    """A restart makes a new epoch: what was proven of a worker's disk before may not hold after."""
 
     @cached_property
     def seed(self) -> int:
@@ -50,8 +54,21 @@ class PlacementMap:
         encoded = path.encode()
         if replicas == 1 and self.members:
             return (max(self.members, key=lambda member: member.score(encoded)),)
-        return tuple(heapq.nlargest(replicas, self.members, key=lambda member: member.score(encoded)))
+        ranked = heapq.nlargest(len(self.members), self.members, key=lambda member: member.score(encoded))
+        return _spread(ranked, replicas)
 
     def member(self, worker_id: str) -> Member | None:
         """Return the member with this id, if it is live."""
         return next((member for member in self.members if member.id == worker_id), None)
+
+
+def _spread(ranked: list[Member], count: int) -> tuple[Member, ...]:
+    """Return the first member of each zone, then of what is left, in the order of their ranks."""
+    zones: set[str] = set()
+    first_of_zone: list[Member] = []
+    others: list[Member] = []
+    for member in ranked:
+        fresh = not member.zone or member.zone not in zones
+        (first_of_zone if fresh else others).append(member)
+        zones.add(member.zone)
+    return tuple((first_of_zone + others)[:count])

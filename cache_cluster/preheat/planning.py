@@ -6,16 +6,34 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from preheat.jobs import Action, Batch, JobSpec
+from preheat.jobs import Action, Batch, JobSpec, JobType
 from preheat.placement import PlacementMap
 from preheat.versions import ObjectInfo
 
 Owners = tuple[str, ...]
 
+_PASSES = {
+    JobType.LOAD: (Action.FETCH,),
+    JobType.FREE: (Action.TRIM,),
+    JobType.COPY: (Action.COPY,),
+    JobType.MOVE: (Action.COPY, Action.MOVE),
+    JobType.REPLICATE: (Action.FETCH, Action.TRIM),
+}
+
+
+def passes(spec: JobSpec) -> tuple[Action, ...]:
+    """Return what is done with all of a job's objects, one pass after the other; the first does what the job is for.
+
+    What destroys comes second: a move deletes when everything is copied, a replicate drops when it has its copies.
+    """
+    if spec.options.load_metadata_only:
+        return (Action.NOTE,)
+    return _PASSES[spec.type] + ((Action.VERIFY,) if spec.options.verify else ())
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedBatch:
-    """A batch and the workers that must all do it: the owners of each of its entries."""
+    """A batch and the workers that must all do it: the owners of each of its entries; for a TRIM, everybody."""
 
     batch: Batch
     workers: Owners
@@ -32,7 +50,12 @@ class Planner:
     batch_bytes: int
 
     def plan(
-        self, objects: Iterable[ObjectInfo], *, root: str, placement: PlacementMap, first: int
+        self,
+        objects: Iterable[ObjectInfo],
+        *,
+        root: str,
+        placement: PlacementMap,
+        first: int,
     ) -> list[PlannedBatch]:
         """Place every object on its owners and group what has the same ones.
 
@@ -43,8 +66,12 @@ class Planner:
             first: number of the first batch.
         """
         groups = self._groups(objects, root, placement)
+        everybody = tuple(member.id for member in placement.members)
         return [
-            PlannedBatch(workers=owners, batch=self._batch(number, root, entries))
+            PlannedBatch(
+                workers=everybody if self.action is Action.TRIM else owners,
+                batch=self._batch(number, root, owners, entries),
+            )
             for number, (owners, entries) in enumerate(groups, start=first)
         ]
 
@@ -53,10 +80,11 @@ class Planner:
     ) -> Iterator[tuple[Owners, list[ObjectInfo]]]:
         """Yield full groups as they fill up, then the rest."""
         options = self.spec.options
+        replicas = self._replicas
         entries: dict[Owners, list[ObjectInfo]] = defaultdict(list)
         sizes: dict[Owners, int] = defaultdict(int)
         for item in objects:
-            owners = tuple(member.id for member in placement.owners(root + item.key, options.replicas))
+            owners = tuple(member.id for member in placement.owners(root + item.key, replicas))
             entries[owners].append(item)
             sizes[owners] += item.size
             if len(entries[owners]) >= options.batch_size or sizes[owners] >= self.batch_bytes:
@@ -64,7 +92,13 @@ class Planner:
                 del sizes[owners]
         yield from entries.items()
 
-    def _batch(self, number: int, root: str, entries: list[ObjectInfo]) -> Batch:
+    @property
+    def _replicas(self) -> int:
+        if self.spec.type is JobType.FREE:
+            return 0
+        return 1 if self.spec.type.has_destination else self.spec.options.replicas
+
+    def _batch(self, number: int, root: str, owners: Owners, entries: list[ObjectInfo]) -> Batch:
         return Batch(
             id=f"{self.action}-{self.generation}-{number}",
             job_id=self.job_id,
@@ -73,4 +107,7 @@ class Planner:
             entries=tuple(entries),
             skip_if_exists=self.spec.options.skip_if_exists,
             bandwidth=self.spec.options.bandwidth,
+            keepers=owners if self.action is Action.TRIM else (),
+            source=self.spec.paths[0] if self.spec.destination else "",
+            destination=self.spec.destination,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from preheat.placement import Member, PlacementMap
 
@@ -29,7 +29,30 @@ class Heartbeat:
     started_at: float = 0.0
     """Seconds since the epoch; tells one process from the next with the same id."""
     leaving: bool = False
-    """The worker is stopping: it takes no more batches."""
+    """The worker is stopping or drained: it takes no more batches."""
+    zone: str = ""
+    """What fails together, such as a rack: copies go to different ones where there are."""
+    transfers: dict[str, int] = field(default_factory=dict)
+    """By job: bytes that its batches in work have fetched so far."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerControl:
+    """What was asked of a worker. Any coordinator writes it; the worker obeys."""
+
+    drained: bool = False
+    """It finishes the batches in work, hands the others over, and takes no more; it goes on serving reads."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Beacon:
+    """What a coordinator says of itself every few seconds, so that workers can forward requests to it."""
+
+    id: str
+    url: str
+    """Base URL of its REST API."""
+    started_at: float = 0.0
+    """Seconds since the epoch."""
 
 
 class Registry:
@@ -62,5 +85,14 @@ class Registry:
 
 def next_placement(current: PlacementMap, live: Iterable[Heartbeat]) -> PlacementMap | None:
     """Return the map at the next epoch if the live workers differ from the current map's; none if they do not."""
-    members = tuple(Member(id=worker.id, url=worker.url, weight=max(worker.capacity / _GIB, 1e-9)) for worker in live)
+    members = tuple(
+        Member(
+            id=worker.id,
+            url=worker.url,
+            weight=max(worker.capacity / _GIB, 1e-9),
+            zone=worker.zone,
+            started_at=worker.started_at,
+        )
+        for worker in live
+    )
     return None if members == current.members else PlacementMap(epoch=current.epoch + 1, members=members)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
+
+from preheat.errors import InvalidRequest
 
 COORDINATOR_PORT = 19999
 DATA_PORT = 28080
@@ -15,12 +18,71 @@ def _process_name(kind: str) -> str:
     return f"{kind}-{socket.gethostname()}-{os.getpid()}"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host can be reached from this machine alone; a name other than ``localhost`` counts as public."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsSettings:
+    """PEM files: who this side is, and whom it trusts."""
+
+    cert: Path | None = None
+    """Of a server, or of a client that shows one. It is read when the process starts."""
+    key: Path | None = None
+    ca: Path | None = None
+    """Authorities that a client trusts; by default the system's."""
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            raise InvalidRequest("A TLS certificate and its key belong together.", remedy="Give both, or neither.")
+
+    @property
+    def scheme(self) -> str:
+        """Of the URLs of a server with these settings."""
+        return "https" if self.cert else "http"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessSettings:
+    """Who is let in."""
+
+    auth: bool = False
+    """Ask every request for a token."""
+    allow_anonymous: bool = False
+    """Listen on an address that others reach without asking for a token."""
+    admin_token_file: Path | None = None
+    """Holds a token that is to be an admin's, so that there is a first one."""
+
+    def check_host(self, host: str) -> None:
+        """Refuse to serve the network without asking who is there.
+
+        Raises:
+            InvalidRequest: others reach the host, and neither ``auth`` nor ``allow_anonymous`` is set.
+        """
+        if not (self.auth or self.allow_anonymous or is_loopback(host)):
+            raise InvalidRequest(
+                f"host={host!r} can be reached from other machines, and no token would be asked for.",
+                remedy="Add --auth (PREHEAT_AUTH=true), or --allow-anonymous (PREHEAT_ALLOW_ANONYMOUS=true) where "
+                "everyone who reaches it may use and delete everything; else listen on 127.0.0.1.",
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
     """How to reach NATS JetStream."""
 
     url: str = field(default="nats://127.0.0.1:4222", repr=False)
     """One server, or several separated by commas. May hold credentials; kept out of ``repr`` and so out of logs."""
+    credentials_file: Path | None = None
+    """A NATS ``.creds`` file (a JWT and its key), instead of credentials in the URL."""
+    tls: TlsSettings = TlsSettings()
+    """For ``tls://`` URLs: whom to trust, and a client certificate if the servers ask for one."""
     replicas: int = 1
     """Copies of each stream and bucket: 1 on one node, 3 in a cluster."""
     connect_seconds: float = 30.0
@@ -68,14 +130,16 @@ class CoordinatorSettings:
     host: str = "127.0.0.1"
     port: int = COORDINATOR_PORT
     public_url: str = ""
-    """How others reach it, in links; by default ``http://host:port``."""
+    """How others reach it, in links; by default ``http(s)://host:port``."""
     engine: EngineSettings = EngineSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
+    access: AccessSettings = AccessSettings()
+    tls: TlsSettings = TlsSettings()
 
     @property
     def url(self) -> str:
         """The base URL of links to this coordinator."""
-        return self.public_url or f"http://{self.host}:{self.port}"
+        return self.public_url or f"{self.tls.scheme}://{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +152,15 @@ class WorkerSettings:
     """Where the page store lives; one worker's alone."""
     capacity: int = 50 << 30
     """Bytes of cached data."""
+    zone: str = ""
+    """What fails together with it, such as a rack."""
     host: str = "127.0.0.1"
     port: int = DATA_PORT
     public_url: str = ""
-    """How others reach its data port; by default ``http://host:port``."""
+    """How others reach its data port; by default ``http(s)://host:port``."""
     engine: EngineSettings = EngineSettings()
+    access: AccessSettings = AccessSettings()
+    tls: TlsSettings = TlsSettings()
     heartbeat_seconds: float = 2.0
     batch_lease_seconds: float = 10.0
     """A batch is delivered again when its worker was silent this long."""
@@ -104,3 +172,8 @@ class WorkerSettings:
     """Tries of one object whose error is retryable."""
     drain_seconds: float = 10.0
     """How long a stopping worker lets the batches in work end."""
+
+    @property
+    def url(self) -> str:
+        """The base URL under which others find this worker's data port."""
+        return self.public_url or f"{self.tls.scheme}://{self.host}:{self.port}"

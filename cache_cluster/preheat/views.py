@@ -13,16 +13,51 @@ from preheat.engine import Bucket, Engine, Entry
 
 T = TypeVar("T")
 
+Listener = Callable[[str], None]
+"""Is told the key that changed. Quick, and raises nothing: it runs in the midst of what changed it."""
+
+
+class Listeners:
+    """Who is told of changes, as they happen."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+
+    def add(self, listener: Listener) -> None:
+        """Tell it of every change from now on."""
+        self._listeners.append(listener)
+
+    def tell(self, key: str) -> None:
+        """Say that a key has changed."""
+        for listener in self._listeners:
+            listener(key)
+
+
+class _Waiter(Generic[T]):
+    """One call that waits for a value it accepts."""
+
+    def __init__(self, accept: Callable[[T, int], bool]) -> None:
+        self.accept = accept
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def look(self, known: tuple[T, int] | None) -> None:
+        """End the wait if the key is gone or its value is accepted."""
+        if not self.done.done() and (known is None or self.accept(*known)):
+            self.done.set_result(None)
+
 
 class BucketView(Generic[T]):
-    """One bucket as a dictionary of decoded values with their revisions, and a way to wait for a change."""
+    """One bucket as a dictionary of decoded values with their revisions, and ways to hear of a change."""
 
     def __init__(self, engine: Engine, bucket: Bucket, value_type: type[T]) -> None:
         self._engine = engine
         self._bucket = bucket
         self._decoder = msgspec.json.Decoder(value_type)
         self._entries: dict[str, tuple[T, int]] = {}
-        self._waiters: dict[str, set[asyncio.Future[None]]] = defaultdict(set)
+        self._waiters: dict[str, set[_Waiter[T]]] = defaultdict(set)
+        self.listeners = Listeners()
+        self.watched = 0
+        """Every change of the bucket up to this revision is known; a writer's own may be known before."""
         self.loaded = asyncio.Event()
         """Set once the state that was there at the start is known."""
 
@@ -32,6 +67,7 @@ class BucketView(Generic[T]):
             if entry is None:
                 self.loaded.set()
             else:
+                self.watched = max(self.watched, entry.revision)
                 self.apply(entry)
 
     def apply(self, entry: Entry) -> None:
@@ -43,9 +79,9 @@ class BucketView(Generic[T]):
             self._entries.pop(entry.key, None)
         else:
             self._entries[entry.key] = (self._decoder.decode(entry.value), entry.revision)
-        for waiter in self._waiters.pop(entry.key, ()):
-            if not waiter.done():
-                waiter.set_result(None)
+        for waiter in self._waiters.get(entry.key, ()):
+            waiter.look(self._entries.get(entry.key))
+        self.listeners.tell(entry.key)
 
     def get(self, key: str) -> tuple[T, int] | None:
         """Return a key's value and revision."""
@@ -56,16 +92,19 @@ class BucketView(Generic[T]):
         return list(self._entries.values())
 
     async def wait_until(self, key: str, accept: Callable[[T, int], bool], deadline: float) -> None:
-        """Return when the key is gone, its value is accepted, or the loop's clock reaches the deadline."""
-        loop = asyncio.get_running_loop()
-        while (known := self._entries.get(key)) and not accept(*known) and loop.time() < deadline:
-            waiter = loop.create_future()
-            self._waiters[key].add(waiter)
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await waiter
-            except TimeoutError:
-                return
-            finally:
-                if waiters := self._waiters.get(key):
-                    waiters.discard(waiter)
+        """Return when the key is gone, its value is accepted, or the loop's clock reaches the deadline.
+
+        A change costs the waiters of its own key one call of ``accept`` each, and those of other keys nothing.
+        """
+        waiter = _Waiter(accept)
+        waiter.look(self._entries.get(key))
+        self._waiters[key].add(waiter)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await waiter.done
+        except TimeoutError:
+            return
+        finally:
+            self._waiters[key].remove(waiter)
+            if not self._waiters[key]:
+                del self._waiters[key]

@@ -16,7 +16,7 @@ from fsspec import filesystem
 
 from preheat.client import Client
 from preheat.fs import PreheatFileSystem
-from preheat.jobs import JobSpec, LoadOptions
+from preheat.jobs import JobOptions, JobSpec
 from preheat.placement import Member, PlacementMap
 from testbed.local_cluster import LocalCluster, local_cluster
 from testbed.processes import ChildProcess
@@ -107,7 +107,7 @@ class Bench:
         Raises:
             WrongResultError: the job ended otherwise, or not within five minutes.
         """
-        options = LoadOptions(skip_if_exists=False)
+        options = JobOptions(skip_if_exists=False)
         with Client(self.cluster.url) as client:
             job = client.submit(JobSpec(paths=(objects.uri,), options=options))
             deadline = time.monotonic() + _LOAD_SECONDS

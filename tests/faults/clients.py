@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from preheat.errors import CoordinatorUnreachable, InvalidRequest, NotFound, PreheatError, Unavailable
-from preheat.jobs import JobSpec, LoadOptions
+from preheat.jobs import JobOptions, JobSpec
 from preheat.paths import UfsPath
 from tests.faults.history import Submit
 from tests.faults.origin import DATASETS
@@ -33,7 +33,7 @@ async def submit_at_random(scenario: Scenario, number: int) -> None:
 def _random_spec(scenario: Scenario) -> JobSpec:
     random = scenario.random
     paths = random.sample(DATASETS, k=random.choice((1, 1, 2)))
-    options = LoadOptions(
+    options = JobOptions(
         batch_size=random.choice((2, 5, 15)),
         replicas=random.choice((1, 1, 2)),
         verify=random.random() < 0.7,

@@ -36,13 +36,13 @@ def _hot(history: History) -> Iterator[str]:
     """I1: a success means that all that is listed was counted, and with ``verify`` that all of it was hot."""
     for success in history.successes:
         job = success.job
-        if not all(progress.complete for progress in (job.load, job.verification) if progress):
+        if not all(progress.complete for progress in (job.work, job.verification) if progress):
             yield f"I1 {job.id} succeeded before it was complete"
         if _origin_changed(history, job, job.submitted_at, success.at):
             continue
-        if job.load.listed != _tally(success):
-            yield f"I1 {job.id} succeeded with {job.load.listed} of {_tally(success)}"
-        if job.load.version != _version(success):
+        if job.work.listed != _tally(success):
+            yield f"I1 {job.id} succeeded with {job.work.listed} of {_tally(success)}"
+        if job.work.version != _version(success):
             yield f"I1 {job.id} succeeded as another version than the origin's"
         if job.verification is None or _hotness_lost(history, success):
             continue
@@ -94,13 +94,13 @@ def _acknowledged(history: History) -> Iterator[str]:
 def _accounts(history: History) -> Iterator[str]:
     """I7: listed = loaded + skipped + failed + remaining; and what failed is named."""
     for record in history.records:
-        for progress in filter(None, (record.job.load, record.job.verification)):
+        for progress in filter(None, (record.job.work, record.job.verification)):
             if not _adds_up(progress):
                 yield f"I7 {record.job.id} does not add up at {record.at:.1f}"
     for records in _by_job(history.records).values():
         job = records[-1].job
         named = history.failures.get(job.id, 0)
-        failed = job.load.failed.objects + (job.verification.failed.objects if job.verification else 0)
+        failed = job.work.failed.objects + (job.verification.failed.objects if job.verification else 0)
         verifications = {record.job.verification.epoch for record in records if record.job.verification}
         if job.state.ended and (named < failed or (named > failed and len(verifications) < 2)):
             yield f"I7 {job.id} counts {failed} failed objects and names {named}"
@@ -145,7 +145,7 @@ def _went_back(before: Job, after: Job) -> Iterator[str]:
         yield "its generation"
     if before.verification and not after.verification:
         yield "its verification"
-    yield from _pass_went_back(before.load, after.load)
+    yield from _pass_went_back(before.work, after.work)
     if before.verification and after.verification:
         yield from _pass_went_back(before.verification, after.verification)
 

@@ -43,13 +43,13 @@ class FaultyOrigin:
         self.changes: list[tuple[float, str]] = []
         """When which URI was written or deleted after it was filled."""
 
-    def put(self, uri: str, body: bytes) -> None:
-        info = self._store.put(uri, body)
+    def write(self, uri: str, body: bytes) -> None:
+        info = self._store.write(uri, body)
         self.versions[uri, info.etag] = body
         self._note_change(uri)
 
-    def delete(self, uri: str) -> None:
-        self._store.delete(uri)
+    def remove(self, uri: str) -> None:
+        self._store.remove(uri)
         self._note_change(uri)
 
     def _note_change(self, uri: str) -> None:
@@ -73,6 +73,30 @@ class FaultyOrigin:
         await self._answer(path)
         download = await self._store.get(path, etag=etag, start=start, end=end)
         return replace(download, chunks=self._chunks(path, download.chunks))
+
+    async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int) -> ObjectInfo:
+        await self._answer(path)
+        return await self._changed(path, await self._store.put(path, chunks, size=size))
+
+    async def copy(self, source: UfsPath, target: UfsPath, *, etag: str) -> ObjectInfo | None:
+        await self._answer(target)
+        info = await self._store.copy(source, target, etag=etag)
+        return await self._changed(target, info) if info else None
+
+    async def delete(self, path: UfsPath, *, etag: str | None = None) -> bool:
+        await self._answer(path)
+        was_there = await self._store.delete(path, etag=etag)
+        self._note_change(str(path))
+        await self._answer(path)
+        return was_there
+
+    async def _changed(self, path: UfsPath, info: ObjectInfo) -> ObjectInfo:
+        """Remember a version that was written; the answer that says so may get lost."""
+        download = await self._store.get(path, etag=info.etag)
+        self.versions[str(path), info.etag] = b"".join([bytes(chunk) async for chunk in download.chunks])
+        self._note_change(str(path))
+        await self._answer(path)
+        return info
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -15,7 +15,8 @@ from preheat.coordinator._source import JobSource, Page
 from preheat.engine import Bucket, Entry
 from preheat.jobs import Batch, BatchResult, FailedObject, Job, JobSpec, Progress
 from preheat.versions import ObjectInfo
-from preheat.worker._executor import BatchExecutor, Outcome
+from preheat.worker._actions import Actions, Outcome
+from preheat.worker._fills import Throttle
 
 
 def count_duplicates(patch: pytest.MonkeyPatch) -> None:
@@ -60,10 +61,10 @@ def save_unfenced(patch: pytest.MonkeyPatch) -> None:
 def believe_without_looking(patch: pytest.MonkeyPatch) -> None:
     """Verification: a worker says that an object is hot without reading it."""
 
-    async def verify(self: BatchExecutor, batch: Batch, entry: ObjectInfo) -> Outcome:
+    async def verify(self: Actions, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:
         return Outcome.DONE
 
-    patch.setattr(BatchExecutor, "_verify", verify)
+    patch.setattr(Actions, "_verify", verify)
 
 
 Plant = Callable[[pytest.MonkeyPatch], None]

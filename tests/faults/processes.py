@@ -9,11 +9,14 @@ from random import Random
 from typing import Any, TypeVar
 
 from preheat.coordinator import Coordinator
+from preheat.coordinator._cached import MemoryCachedListing
 from preheat.engine import MemoryEngine
 from preheat.errors import CoordinatorUnreachable, EngineUnavailable
 from preheat.settings import CoordinatorSettings, SchedulerSettings, WorkerSettings
-from preheat.store import MemoryStore
+from preheat.store import MemoryStore, PageStore
+from preheat.worker._actions import Actions
 from preheat.worker._app import _work
+from preheat.worker._copies import Copies
 from preheat.worker._reads import ReadService
 from tests.faults.connection import Connection, EngineFaults
 from tests.faults.origin import FaultyOrigin
@@ -77,9 +80,18 @@ class Process:
 class CoordinatorProcess(Process):
     """A coordinator; it keeps nothing."""
 
-    def __init__(self, name: str, connection: Connection, origin: FaultyOrigin, settings: SchedulerSettings) -> None:
+    def __init__(
+        self,
+        name: str,
+        connection: Connection,
+        origin: FaultyOrigin,
+        cached: MemoryCachedListing,
+        settings: SchedulerSettings,
+    ) -> None:
         super().__init__(name, connection)
-        self.coordinator = Coordinator(CoordinatorSettings(id=name, scheduler=settings), engine=connection, ufs=origin)
+        self.coordinator = Coordinator(
+            CoordinatorSettings(id=name, scheduler=settings), engine=connection, ufs=origin, cached=cached
+        )
         self.start(self.coordinator.run())
 
     @property
@@ -97,7 +109,8 @@ class WorkerProcess(Process):
         self.reads = ReadService(store, origin)
         self._stopping = asyncio.Event()
         settings = WorkerSettings(id=name, data_dir=Path(), capacity=CAPACITY, concurrent_fetches=4)
-        self.start(_work(settings, connection, store, self.reads, self._stopping))
+        actions = Actions(name, store=store, reads=self.reads, copies=Copies(ufs=origin, store=store))
+        self.start(_work(settings, connection, store, actions, self._stopping))
 
     def stop(self) -> None:
         """Ask it to stop, as SIGTERM does."""
@@ -116,6 +129,8 @@ class Machines:
         self.engine = MemoryEngine()
         self.origin = origin
         self.stores: dict[str, MemoryStore] = {}
+        self.caches: dict[str, PageStore] = {}
+        """The stores by the URLs of the workers that run."""
         self._random = random
         self._faults = engine_faults
         self._lives = 0
@@ -123,7 +138,8 @@ class Machines:
     def start_coordinator(self, name: str) -> CoordinatorProcess:
         """Start a coordinator; each life has a name of its own, as each process has a pid."""
         self._lives += 1
-        return CoordinatorProcess(f"{name}-{self._lives}", self._connect(), self.origin, SchedulerSettings())
+        cached = MemoryCachedListing(self.caches)
+        return CoordinatorProcess(f"{name}-{self._lives}", self._connect(), self.origin, cached, SchedulerSettings())
 
     def start_worker(self, name: str) -> WorkerProcess:
         """Start a worker on its disk, or on an empty one."""

@@ -91,7 +91,7 @@ class Scenario:
     def _fill_origin(self) -> None:
         for dataset in DATASETS:
             for number in range(self.random.randint(1, 2 * self.size.objects)):
-                self.origin.put(f"{dataset}{number:03d}", self._body())
+                self.origin.write(f"{dataset}{number:03d}", self._body())
         self.origin.changes.clear()
 
     def _body(self) -> bytes:
@@ -198,10 +198,10 @@ class Scenario:
         uri = f"{self.random.choice(DATASETS)}{self.random.randrange(2 * self.size.objects):03d}"
         if self.random.random() < 0.3:
             self.note(f"delete {uri}")
-            self.origin.delete(uri)
+            self.origin.remove(uri)
         else:
             self.note(f"write {uri}")
-            self.origin.put(uri, self._body())
+            self.origin.write(uri, self._body())
 
     def _heal(self) -> None:
         """End every fault; what was killed starts again."""

@@ -13,7 +13,7 @@ import pytest
 
 from preheat.coordinator import JobService
 from preheat.engine import Bucket, Entry, Queue
-from preheat.jobs import Action, BatchResult, Job, JobSpec, JobState, LoadOptions, Tally
+from preheat.jobs import Action, BatchResult, Job, JobOptions, JobSpec, JobState, Tally
 from preheat.settings import SchedulerSettings
 from tests.faults import virtual_time
 from tests.faults.connection import EngineFaults
@@ -35,7 +35,7 @@ class Stage:
         self.placements = 0
         self._processes: list[Process] = []
         for number in range(60):
-            self.origin.put(f"{PATH}{number:03d}", b"%d" % number)
+            self.origin.write(f"{PATH}{number:03d}", b"%d" % number)
 
     async def start(self, *names: str) -> list[Process]:
         """Start processes, and let them find each other."""
@@ -92,7 +92,7 @@ def service(process: Process) -> JobService:
 
 
 def load(**options: object) -> JobSpec:
-    return JobSpec(paths=(PATH,), options=LoadOptions(**options))  # type: ignore[arg-type]
+    return JobSpec(paths=(PATH,), options=JobOptions(**options))  # type: ignore[arg-type]
 
 
 def test_a_submit_that_broke_off_does_not_run_beside_its_twin():

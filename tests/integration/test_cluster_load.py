@@ -18,7 +18,7 @@ import pytest
 from preheat.client import Client, JobReport
 from preheat.errors import AccessDenied, BucketNotFound, NoLiveWorker, ObjectNotFound, OriginUnavailable, VersionChanged
 from preheat.fs import PreheatFileSystem
-from preheat.jobs import JobSpec, JobState, LoadOptions
+from preheat.jobs import JobOptions, JobSpec, JobState
 from testbed.local_cluster import LocalCluster, local_cluster
 from testbed.ports import free_port
 from tests.conftest import Bucket
@@ -54,7 +54,7 @@ def fill(bucket: Bucket, count: int, size: int) -> dict[str, bytes]:
 
 
 def load(*paths: str, **options: object) -> JobSpec:
-    return JobSpec(paths=paths, options=LoadOptions(**options))  # type: ignore[arg-type]
+    return JobSpec(paths=paths, options=JobOptions(**options))  # type: ignore[arg-type]
 
 
 def cached_bytes(cluster: LocalCluster, bucket: Bucket) -> dict[str, bytes]:

@@ -127,7 +127,7 @@ async def connected(worker: Worker) -> AsyncIterator[Raw]:
 
 
 async def test_a_miss_then_a_hit(worker: Worker, origin: CountingOrigin, http: aiohttp.ClientSession) -> None:
-    info = origin.put("s3://b/dir/ü x.bin", b"some data")
+    info = origin.write("s3://b/dir/ü x.bin", b"some data")
     url = worker.url("s3://b/dir/ü x.bin")
     for cache in ("miss", "hit"):
         async with http.get(url) as response:
@@ -143,7 +143,7 @@ async def test_a_miss_then_a_hit(worker: Worker, origin: CountingOrigin, http: a
 async def test_ranges_and_conditions(
     worker: Worker, origin: CountingOrigin, http: aiohttp.ClientSession, *, cached: bool
 ) -> None:
-    info = origin.put("s3://b/k", b"0123456789")
+    info = origin.write("s3://b/k", b"0123456789")
     if cached:
         await worker.reads.open(UfsPath.parse("s3://b/k"))
     url = worker.url("s3://b/k")
@@ -169,7 +169,7 @@ async def test_ranges_and_conditions(
 
 
 async def test_head_tells_without_filling(worker: Worker, origin: CountingOrigin, http: aiohttp.ClientSession) -> None:
-    info = origin.put("s3://b/k", b"0123456789")
+    info = origin.write("s3://b/k", b"0123456789")
     url = worker.url("s3://b/k")
     async with http.head(url) as response:
         assert (response.status, response.headers["Content-Length"]) == (200, "10")
@@ -184,7 +184,7 @@ async def test_head_tells_without_filling(worker: Worker, origin: CountingOrigin
 
 
 async def test_an_empty_object(worker: Worker, origin: CountingOrigin, http: aiohttp.ClientSession) -> None:
-    origin.put("s3://b/empty", b"")
+    origin.write("s3://b/empty", b"")
     for _ in range(2):
         async with http.get(worker.url("s3://b/empty")) as response:
             assert (response.status, await response.read()) == (200, b"")
@@ -195,7 +195,7 @@ async def test_a_large_object_whole_and_in_part(
     worker: Worker, origin: CountingOrigin, http: aiohttp.ClientSession
 ) -> None:
     data = bytes(range(256)) * (5 * PAGE_SIZE // 256) + b"tail"
-    origin.put("s3://b/large", data)
+    origin.write("s3://b/large", data)
     for headers, expected in (
         ({}, data),
         ({}, data),
@@ -227,7 +227,7 @@ async def test_a_large_object_whole_and_in_part(
 async def test_bad_requests_are_problems(
     worker: Worker, origin: CountingOrigin, target: str, status: int, code: str
 ) -> None:
-    origin.put("s3://b/k", b"x")
+    origin.write("s3://b/k", b"x")
     async with connected(worker) as raw:
         raw.get(target)
         answered, headers = await raw.head()
@@ -238,7 +238,7 @@ async def test_bad_requests_are_problems(
 
 
 async def test_list_stat_and_stats(worker: Worker, origin: CountingOrigin, http: aiohttp.ClientSession) -> None:
-    infos = [origin.put(f"s3://b/d/{number}", b"x" * number) for number in range(1, 6)]
+    infos = [origin.write(f"s3://b/d/{number}", b"x" * number) for number in range(1, 6)]
     listed, after = [], ""
     while after is not None:
         params = {"path": "s3://b/d/", "limit": "2", "after": after}
@@ -262,10 +262,33 @@ async def test_list_stat_and_stats(worker: Worker, origin: CountingOrigin, http:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("limit", [1, 2, 100])
+@pytest.mark.parametrize("path", ["s3://b", "s3://b/", "s3://b/d", "s3://b/d/", "s3://b/d/1", "s3://b/e", "s3://c/"])
+async def test_what_is_cached_is_listed_as_the_under_store_would(
+    worker: Worker, origin: CountingOrigin, http: aiohttp.ClientSession, path: str, limit: int
+) -> None:
+    held = ["s3://b/a", "s3://b/d", "s3://b/d/", "s3://b/d/1", "s3://b/d/1/x y%", "s3://b/d/\U0001f600", "s3://b/d0"]
+    for uri in [*held, "s3://c/other"]:
+        origin.write(uri, b"" if uri.endswith("/") else uri.encode())
+        await worker.reads.fetch(UfsPath.parse(uri), info=None)
+    listed, after = [], ""
+    while after is not None:
+        params = {"path": path, "limit": str(limit), "after": after}
+        async with http.get(f"{worker.server.url}/v1/cached", params=params) as response:
+            page = await response.json()
+        assert len(page["objects"]) <= limit
+        listed += page["objects"]
+        after = page["next"]
+    expected = [info async for infos in origin.list(UfsPath.parse(path)) for info in infos]
+    assert listed == [
+        {"key": info.key, "size": info.size, "etag": info.etag, "lastModified": info.last_modified} for info in expected
+    ]
+
+
 async def test_pipelined_requests_are_answered_in_order(worker: Worker, origin: CountingOrigin) -> None:
     """Hits that could be answered at once wait for the misses before them."""
     for number in range(20):
-        origin.put(f"s3://b/{number}", f"body {number}".encode() * 10)
+        origin.write(f"s3://b/{number}", f"body {number}".encode() * 10)
     for number in range(0, 20, 2):
         await worker.reads.open(UfsPath.parse(f"s3://b/{number}"))
     async with connected(worker) as raw:
@@ -281,7 +304,7 @@ async def test_pipelined_requests_are_answered_in_order(worker: Worker, origin: 
 
 async def test_a_slow_client_stops_the_server_from_reading_on(worker: Worker, origin: CountingOrigin) -> None:
     """A hundred pipelined pages are not piled up in memory for a client that reads none of them."""
-    origin.put("s3://b/page", b"p" * PAGE_SIZE)
+    origin.write("s3://b/page", b"p" * PAGE_SIZE)
     await worker.reads.open(UfsPath.parse("s3://b/page"))
     async with connected(worker) as raw:
         raw.writer.transport.pause_reading()
@@ -299,7 +322,7 @@ async def test_a_slow_client_stops_the_server_from_reading_on(worker: Worker, or
 
 
 async def test_a_request_may_arrive_byte_by_byte(worker: Worker, origin: CountingOrigin) -> None:
-    origin.put("s3://b/k", b"data")
+    origin.write("s3://b/k", b"data")
     async with connected(worker) as raw:
         for character in "GET /v1/data/s3/b/k HTTP/1.1\r\nHost: x\r\nRange: bytes=1-2\r\n\r\n":
             raw.send(character)
@@ -309,7 +332,7 @@ async def test_a_request_may_arrive_byte_by_byte(worker: Worker, origin: Countin
 
 
 async def test_http_1_0_and_close(worker: Worker, origin: CountingOrigin) -> None:
-    origin.put("s3://b/k", b"data")
+    origin.write("s3://b/k", b"data")
     for version, headers in (("1.0", ()), ("1.1", ("Connection: close",))):
         async with connected(worker) as raw:
             raw.get("/v1/data/s3/b/k", *headers, version=version)
@@ -321,7 +344,7 @@ async def test_http_1_0_and_close(worker: Worker, origin: CountingOrigin) -> Non
 
 
 async def test_a_client_that_shut_its_side_is_answered(worker: Worker, origin: CountingOrigin) -> None:
-    origin.put("s3://b/k", b"data")
+    origin.write("s3://b/k", b"data")
     origin.gate.clear()
     async with connected(worker) as raw:
         raw.get("/v1/data/s3/b/k")
@@ -386,7 +409,7 @@ async def test_a_head_that_trickles_in_is_closed(origin: CountingOrigin) -> None
 
 
 async def test_a_client_that_does_not_read_is_closed(origin: CountingOrigin) -> None:
-    origin.put("s3://b/large", b"x" * (32 << 20))
+    origin.write("s3://b/large", b"x" * (32 << 20))
     settings = replace(QUICK, idle_seconds=SECONDS)
     async with serving(origin, settings=settings) as worker, connected(worker) as raw:
         raw.writer.transport.pause_reading()
@@ -395,7 +418,7 @@ async def test_a_client_that_does_not_read_is_closed(origin: CountingOrigin) -> 
 
 
 async def test_a_miss_may_take_longer_than_a_connection_may_idle(origin: CountingOrigin) -> None:
-    origin.put("s3://b/k", b"data")
+    origin.write("s3://b/k", b"data")
     origin.gate.clear()
     async with serving(origin, settings=QUICK) as worker, connected(worker) as raw:
         raw.get("/v1/data/s3/b/k")
@@ -409,7 +432,7 @@ async def test_a_hundred_readers_of_a_cold_object_cause_one_origin_read(
     worker: Worker, origin: CountingOrigin, http: aiohttp.ClientSession
 ) -> None:
     data = b"cold" * (1 << 19)
-    origin.put("s3://b/cold", data)
+    origin.write("s3://b/cold", data)
     origin.gate.clear()
 
     async def read() -> bytes:
@@ -424,7 +447,7 @@ async def test_a_hundred_readers_of_a_cold_object_cause_one_origin_read(
 
 
 async def test_a_reader_who_hangs_up_does_not_waste_the_fill(worker: Worker, origin: CountingOrigin) -> None:
-    origin.put("s3://b/k", b"data")
+    origin.write("s3://b/k", b"data")
     origin.gate.clear()
     async with connected(worker) as raw:
         raw.get("/v1/data/s3/b/k")
@@ -441,7 +464,7 @@ async def test_an_object_replaced_at_the_origin(
 ) -> None:
     """The rules of the contract: the cached version, or exactly the one that is asked for, or 412."""
     url = worker.url("s3://b/k")
-    old = origin.put("s3://b/k", b"old")
+    old = origin.write("s3://b/k", b"old")
 
     async def get(**headers: str) -> tuple[int, bytes]:
         async with http.get(
@@ -450,13 +473,13 @@ async def test_an_object_replaced_at_the_origin(
             return response.status, await response.read()
 
     assert await get() == (200, b"old")
-    new = origin.put("s3://b/k", b"newer")
+    new = origin.write("s3://b/k", b"newer")
     assert await get() == (200, b"old")
     assert await get(If_Match=f'"{old.etag}"') == (200, b"old")
     assert await get(If_Match=f'"{new.etag}"', Range="bytes=1-") == (206, b"ewer")
     assert await get() == (200, b"newer")
     assert (await get(If_Match=f'"{old.etag}"'))[0] == 412
-    origin.delete("s3://b/k")
+    origin.remove("s3://b/k")
     assert await get() == (200, b"newer")
 
 
@@ -464,11 +487,11 @@ async def test_an_object_replaced_in_the_middle_of_a_body_breaks_the_connection(
     worker: Worker, origin: CountingOrigin
 ) -> None:
     size = 64 << 20
-    origin.put("s3://b/k", b"a" * (size // 4))
+    origin.write("s3://b/k", b"a" * (size // 4))
     async with connected(worker) as raw:
         raw.get("/v1/data/s3/b/k")
         _, headers = await raw.head()
-        new = origin.put("s3://b/k", b"b" * (size // 4))
+        new = origin.write("s3://b/k", b"b" * (size // 4))
         await worker.reads.fetch(UfsPath.parse("s3://b/k"), info=new)
         received = b""
         with suppress(ConnectionResetError):
@@ -479,7 +502,7 @@ async def test_an_object_replaced_in_the_middle_of_a_body_breaks_the_connection(
 
 async def test_what_does_not_fit_is_served_all_the_same(origin: CountingOrigin, http: aiohttp.ClientSession) -> None:
     data = bytes(range(256)) * 8192
-    origin.put("s3://b/k", data)
+    origin.write("s3://b/k", data)
     async with serving(origin, capacity=1000) as worker:
         async with http.get(worker.url("s3://b/k")) as response:
             assert (response.headers["X-Preheat-Cache"], await response.read()) == ("miss", data)
@@ -509,7 +532,7 @@ class UnsteadyOrigin(MemoryUnderStore):
 async def test_an_object_that_changes_while_it_is_fetched_is_fetched_again(http: aiohttp.ClientSession) -> None:
     for headers, status in (({}, 200), ({"If-Match": '"{etag}"'}, 412)):
         origin = UnsteadyOrigin(VersionChanged("It changed."))
-        info = origin.put("s3://b/k", b"x" * 1000)
+        info = origin.write("s3://b/k", b"x" * 1000)
         asked = {name: value.format(etag=info.etag) for name, value in headers.items()}
         async with serving(origin) as worker, http.get(worker.url("s3://b/k"), headers=asked) as response:
             assert response.status == status
@@ -518,7 +541,7 @@ async def test_an_object_that_changes_while_it_is_fetched_is_fetched_again(http:
 
 async def test_a_body_that_is_short_breaks_the_connection() -> None:
     origin = UnsteadyOrigin()
-    origin.put("s3://b/k", b"x" * 1000)
+    origin.write("s3://b/k", b"x" * 1000)
     async with serving(origin, capacity=10) as worker, connected(worker) as raw:
         raw.get("/v1/data/s3/b/k", "Range: bytes=0-499")
         received = b""
@@ -540,7 +563,7 @@ async def test_a_copy_that_went_bad_is_fetched_again(origin: CountingOrigin, htt
 
     store = BadOnce(capacity=1 << 20)
     reads = ReadService(store, origin)
-    origin.put("s3://b/k", b"data")
+    origin.write("s3://b/k", b"data")
     async with DataServer(reads) as server:
         for bad, cache in ((False, "miss"), (False, "hit"), (True, "miss"), (False, "hit")):
             store.bad = bad
@@ -574,7 +597,7 @@ async def test_files_are_served_below_the_roots_only(tmp_path: Path, http: aioht
 
 
 async def test_stop_lets_an_answer_end_and_takes_no_more(origin: CountingOrigin) -> None:
-    origin.put("s3://b/k", b"data")
+    origin.write("s3://b/k", b"data")
     origin.gate.clear()
     async with serving(origin) as worker, connected(worker) as raw, connected(worker) as idle:
         idle.get("/v1/healthz")
@@ -591,7 +614,7 @@ async def test_stop_lets_an_answer_end_and_takes_no_more(origin: CountingOrigin)
 
 
 async def test_stop_does_not_wait_for_ever(origin: CountingOrigin) -> None:
-    origin.put("s3://b/k", b"data")
+    origin.write("s3://b/k", b"data")
     origin.gate.clear()
     async with serving(origin, settings=replace(QUICK, drain_seconds=0.05)) as worker, connected(worker) as raw:
         raw.get("/v1/data/s3/b/k")

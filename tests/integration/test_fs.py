@@ -156,7 +156,7 @@ def owner_of(uri: str, workers: list[Worker]) -> Worker:
 
 
 def test_the_protocol_is_registered(workers: list[Worker], origin: MemoryUnderStore) -> None:
-    origin.put("s3://b/k.txt", b"line 1\nline 2\n")
+    origin.write("s3://b/k.txt", b"line 1\nline 2\n")
     with fsspec.open("preheat://b/k.txt", "rt", workers=[workers[0].url], skip_instance_cache=True) as file:
         assert file.readlines() == ["line 1\n", "line 2\n"]
         fs = file.buffer.fs
@@ -166,7 +166,7 @@ def test_the_protocol_is_registered(workers: list[Worker], origin: MemoryUnderSt
 
 
 def test_reads_count_hits_and_misses(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:
-    origin.put("s3://b/k", b"0123456789")
+    origin.write("s3://b/k", b"0123456789")
     assert fs.cat_file("preheat://b/k") == b"0123456789"
     assert fs.cat_file("b/k") == b"0123456789"
     assert (fs.stats.hits, fs.stats.misses, fs.stats.bytes) == (1, 1, 20)
@@ -191,13 +191,13 @@ def test_reads_count_hits_and_misses(fs: PreheatFileSystem, origin: MemoryUnderS
 )
 def test_ranges_are_slices(fs: PreheatFileSystem, origin: MemoryUnderStore, start: int | None, end: int | None) -> None:
     data = b"0123456789"
-    origin.put("s3://b/k", data)
+    origin.write("s3://b/k", data)
     assert fs.cat_file("b/k", start=start, end=end) == data[start:end]
 
 
 @pytest.mark.parametrize("key", ["ü €/x y.txt", "a//b", "50%25", "a?b#c&d", "a+b", "~tilde", "a/../b", "q=1;r"])
 def test_a_key_is_kept_as_it_is_spelled(fs: PreheatFileSystem, origin: MemoryUnderStore, key: str) -> None:
-    origin.put(f"s3://b/{key}", key.encode())
+    origin.write(f"s3://b/{key}", key.encode())
     assert fs.cat_file(f"b/{key}") == key.encode()
     assert fs.info(f"b/{key}")["size"] == len(key.encode())
     assert fs.find("b") == [f"b/{key}"]
@@ -206,7 +206,7 @@ def test_a_key_is_kept_as_it_is_spelled(fs: PreheatFileSystem, origin: MemoryUnd
 def test_many_at_once(fs: PreheatFileSystem, origin: MemoryUnderStore, workers: list[Worker]) -> None:
     expected = {f"b/d/{number:03}": f"body {number}".encode() for number in range(200)}
     for name, body in expected.items():
-        origin.put(f"s3://{name}", body)
+        origin.write(f"s3://{name}", body)
     assert fs.cat(list(expected)) == expected
     assert fs.cat("b/d", recursive=True) == expected
     assert (fs.stats.misses, fs.stats.hits) == (200, 200)
@@ -222,7 +222,7 @@ TREE = ("a.txt", "d/1", "d/2", "d/e/3", "d/e/f/4", "d/e/f/5", "d/e/f/6", "d/e/f/
 @pytest.fixture
 def tree(origin: MemoryUnderStore) -> None:
     for key in TREE:
-        origin.put(f"s3://b/{key}", key.encode())
+        origin.write(f"s3://b/{key}", key.encode())
 
 
 @pytest.mark.usefixtures("tree")
@@ -258,8 +258,8 @@ def test_a_large_folder_beside_is_not_listed_through(
     fs: PreheatFileSystem, origin: MemoryUnderStore, workers: list[Worker]
 ) -> None:
     for number in range(5000):
-        origin.put(f"s3://b/d/big/{number:05}", b"x")
-    origin.put("s3://b/d/small", b"x")
+        origin.write(f"s3://b/d/big/{number:05}", b"x")
+    origin.write("s3://b/d/small", b"x")
     assert fs.ls("b/d", detail=False) == ["b/d/big", "b/d/small"]
     assert sum(worker.reads.counters.origin_lists for worker in workers) == 2
 
@@ -280,14 +280,14 @@ def test_info_and_existence(fs: PreheatFileSystem, origin: MemoryUnderStore) -> 
     assert fs.created("b/d/1") == fs.modified("b/d/1")
     before = fs.ukey("b/d/1"), fs.checksum("b/d/1")
     assert before == (fs.ukey("b/d/1"), fs.checksum("b/d/1"))
-    origin.put("s3://b/d/1", b"new")
+    origin.write("s3://b/d/1", b"new")
     assert fs.ukey("b/d/1") != before[0]
     assert fs.checksum("b/d/1") != before[1]
 
 
 def test_an_open_file_reads_ahead(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:
     data = bytes(range(256)) * 4096
-    origin.put("s3://b/k", data)
+    origin.write("s3://b/k", data)
     with fs.open("b/k", block_size=1 << 16) as file:
         assert file.read(10) == data[:10]
         assert file.read(1000) == data[10:1010]
@@ -304,10 +304,10 @@ def test_an_open_file_stays_with_its_version(
     fs: PreheatFileSystem, origin: MemoryUnderStore, workers: list[Worker], loop: Loop
 ) -> None:
     """Replaced at the origin, it is read on from the cache; replaced in the cache too, the read fails."""
-    origin.put("s3://b/k", b"a" * 100_000)
+    origin.write("s3://b/k", b"a" * 100_000)
     with fs.open("b/k", block_size=1000, cache_type="none") as file:
         assert file.read(10) == b"a" * 10
-        new = origin.put("s3://b/k", b"b" * 100_000)
+        new = origin.write("s3://b/k", b"b" * 100_000)
         assert file.read(10) == b"a" * 10
         for worker in workers:
             loop.run(fetch, worker.reads, "s3://b/k", new)
@@ -321,7 +321,7 @@ async def fetch(reads: ReadService, uri: str, info: Any) -> None:
 
 
 def test_a_read_of_another_version_than_asked_for_fails(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:
-    info = origin.put("s3://b/k", b"data")
+    info = origin.write("s3://b/k", b"data")
     assert fs.cat_file("b/k", etag=info.etag) == b"data"
     with pytest.raises(VersionChanged):
         fs.cat_file("b/k", etag="other")
@@ -329,9 +329,9 @@ def test_a_read_of_another_version_than_asked_for_fails(fs: PreheatFileSystem, o
 
 def test_get(fs: PreheatFileSystem, origin: MemoryUnderStore, tmp_path: Path) -> None:
     data = os.urandom(3 << 20)
-    origin.put("s3://b/d/large", data)
-    origin.put("s3://b/d/e/small", b"small")
-    origin.put("s3://b/d/empty", b"")
+    origin.write("s3://b/d/large", data)
+    origin.write("s3://b/d/e/small", b"small")
+    origin.write("s3://b/d/empty", b"")
     fs.get_file("b/d/large", str(tmp_path / "copy"))
     assert (tmp_path / "copy").read_bytes() == data
     fs.get("b/d", str(tmp_path / "tree"), recursive=True)
@@ -345,14 +345,14 @@ def test_get(fs: PreheatFileSystem, origin: MemoryUnderStore, tmp_path: Path) ->
 
 
 def test_a_failed_get_leaves_nothing(fs: PreheatFileSystem, origin: MemoryUnderStore, tmp_path: Path) -> None:
-    origin.put("s3://b/other", b"")
+    origin.write("s3://b/other", b"")
     with pytest.raises(FileNotFoundError):
         fs.get_file("b/missing", str(tmp_path / "copy"))
     assert not list(tmp_path.iterdir())
 
 
 def test_errors_are_those_of_a_filesystem(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:
-    origin.put("s3://b/d/k", b"x")
+    origin.write("s3://b/d/k", b"x")
     with pytest.raises(ObjectNotFound):
         fs.cat_file("b/missing")
     with pytest.raises(FileNotFoundError):
@@ -367,7 +367,7 @@ def test_errors_are_those_of_a_filesystem(fs: PreheatFileSystem, origin: MemoryU
 
 
 def test_it_is_read_only(fs: PreheatFileSystem, origin: MemoryUnderStore, tmp_path: Path) -> None:
-    origin.put("s3://b/k", b"x")
+    origin.write("s3://b/k", b"x")
     (tmp_path / "f").write_bytes(b"x")
     for write in (
         lambda: fs.open("b/k", "wb"),
@@ -403,7 +403,7 @@ def test_the_owner_is_asked_without_asking_the_coordinator_again(
 ) -> None:
     uris = [f"s3://b/{number}" for number in range(60)]
     for uri in uris:
-        origin.put(uri, uri.encode())
+        origin.write(uri, uri.encode())
     for fs in opened(coordinator=coordinator.url, token="secret"):
         for uri in uris:
             before = owner_of(uri, workers).reads.counters.misses
@@ -416,7 +416,7 @@ def test_the_owner_is_asked_without_asking_the_coordinator_again(
 def test_reads_go_on_without_the_coordinator(
     coordinator: Coordinator, workers: list[Worker], origin: MemoryUnderStore
 ) -> None:
-    origin.put("s3://b/k", b"data")
+    origin.write("s3://b/k", b"data")
     for fs in opened(coordinator=coordinator.url):
         assert fs.cat_file("b/k") == b"data"
         coordinator.stop()
@@ -428,7 +428,7 @@ def test_reads_go_on_without_the_coordinator(
 def test_a_dead_worker_is_passed_over(fs: PreheatFileSystem, origin: MemoryUnderStore, workers: list[Worker]) -> None:
     names = [f"b/{number}" for number in range(30)]
     for name in names:
-        origin.put(f"s3://{name}", name.encode())
+        origin.write(f"s3://{name}", name.encode())
     workers[0].stop()
     assert fs.cat(names) == {name: name.encode() for name in names}
     workers[1].stop()
@@ -448,7 +448,7 @@ def test_a_coordinator_without_workers(
     coordinator: Coordinator, workers: list[Worker], origin: MemoryUnderStore
 ) -> None:
     coordinator.members.clear()
-    origin.put("s3://b/k", b"data")
+    origin.write("s3://b/k", b"data")
     for fs in opened(coordinator=coordinator.url):
         with pytest.raises(NoLiveWorker):
             fs.cat_file("b/k")
@@ -470,7 +470,7 @@ class BreakingOrigin(MemoryUnderStore):
 
 def test_an_origin_that_is_away_is_no_reason_to_ask_other_workers(loop: Loop) -> None:
     origin = BreakingOrigin(failures=1)
-    origin.put("s3://b/k", b"data")
+    origin.write("s3://b/k", b"data")
     workers = [Worker(loop, f"w{number}", origin) for number in range(2)]
     for fs in opened(workers=[worker.url for worker in workers]):
         with pytest.raises(OriginUnavailable):
@@ -482,7 +482,7 @@ def test_an_origin_that_is_away_is_no_reason_to_ask_other_workers(loop: Loop) ->
 
 
 def test_it_can_be_pickled(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:
-    origin.put("s3://b/k", b"data")
+    origin.write("s3://b/k", b"data")
     assert fs.cat_file("b/k") == b"data"
     copy = pickle.loads(pickle.dumps(fs))
     assert copy.cat_file("b/k") == b"data"
@@ -498,7 +498,7 @@ def _read_in_child(fs: PreheatFileSystem, pipe: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # that is the point
 def test_a_forked_child_gets_connections_of_its_own(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:
-    origin.put("s3://b/k", b"data")
+    origin.write("s3://b/k", b"data")
     fs.cat_file("b/k")
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe()
@@ -514,7 +514,7 @@ def test_a_forked_child_gets_connections_of_its_own(fs: PreheatFileSystem, origi
 
 
 async def test_it_can_be_used_asynchronously(workers: list[Worker], origin: MemoryUnderStore) -> None:
-    origin.put("s3://b/d/k", b"data")
+    origin.write("s3://b/d/k", b"data")
     fs = PreheatFileSystem(workers=[workers[0].url], asynchronous=True, skip_instance_cache=True)
     assert await fs._cat_file("b/d/k") == b"data"
     assert await fs._find("b") == ["b/d/k"]
@@ -526,7 +526,7 @@ def test_settings_come_from_the_environment(
 ) -> None:
     monkeypatch.setenv("PREHEAT_COORDINATOR_URL", coordinator.url)
     monkeypatch.setenv("PREHEAT_TOKEN", "from-env")
-    origin.put("s3://b/k", b"data")
+    origin.write("s3://b/k", b"data")
     for fs in opened():
         assert fs.cat_file("b/k") == b"data"
         assert "from-env" not in repr(fs._settings)

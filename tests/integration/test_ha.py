@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from preheat.client import Client, JobReport
 from preheat.errors import CoordinatorUnreachable
-from preheat.jobs import JobSpec, JobState, LoadOptions
+from preheat.jobs import JobOptions, JobSpec, JobState
 from testbed.distributed import DistributedCluster, Part, distributed_cluster
 from tests.conftest import Bucket
 
@@ -81,7 +81,7 @@ def test_a_load_survives_the_loss_of_a_leader_an_owner_and_a_worker(s3_server, b
 
 
 def load(bucket: Bucket) -> JobSpec:
-    options = LoadOptions(batch_size=5, bandwidth=BANDWIDTH, verify=True)
+    options = JobOptions(batch_size=5, bandwidth=BANDWIDTH, verify=True)
     return JobSpec(paths=(bucket.uri("data/"),), options=options)
 
 

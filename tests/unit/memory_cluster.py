@@ -9,13 +9,17 @@ from pathlib import Path
 import msgspec
 
 from preheat.coordinator import Coordinator
+from preheat.coordinator._cached import MemoryCachedListing
 from preheat.engine import Bucket, MemoryEngine
-from preheat.jobs import JobControl, JobSpec, JobState, LoadOptions
+from preheat.jobs import JobControl, JobOptions, JobSpec, JobState
+from preheat.paths import UfsPath
 from preheat.registry import Heartbeat
 from preheat.settings import CoordinatorSettings, SchedulerSettings, WorkerSettings
-from preheat.store import MemoryStore
+from preheat.store import MemoryStore, PageStore
 from preheat.ufs import MemoryUnderStore
 from preheat.views import BucketView
+from preheat.worker._actions import Actions
+from preheat.worker._copies import Copies
 from preheat.worker._executor import BatchExecutor
 from preheat.worker._reads import ReadService
 
@@ -33,9 +37,9 @@ class Worker:
         self.store = MemoryStore(capacity=1 << 30)
         self.reads = ReadService(self.store, origin)
         self.controls = BucketView(engine, Bucket.CONTROLS, JobControl)
-        self.executor = BatchExecutor(
-            engine=engine, store=self.store, reads=self.reads, controls=self.controls, settings=self.settings
-        )
+        copies = Copies(ufs=origin, store=self.store)
+        actions = Actions(self.settings.id, store=self.store, reads=self.reads, copies=copies)
+        self.executor = BatchExecutor(engine=engine, actions=actions, controls=self.controls, settings=self.settings)
 
     async def run(self, *, execute: bool = True) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -57,19 +61,25 @@ class Cluster:
     def __init__(self) -> None:
         self.engine = MemoryEngine()
         self.origin = MemoryUnderStore(page_size=40, chunk_bytes=1 << 16)
-        self.coordinator = self.new_coordinator("coordinator-0")
         self.workers = [Worker(number, self.engine, self.origin) for number in range(2)]
+        self.stores: dict[str, PageStore] = {f"http://{worker.settings.id}": worker.store for worker in self.workers}
+        self.coordinator = self.new_coordinator("coordinator-0")
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
-    def new_coordinator(self, name: str) -> Coordinator:
-        settings = CoordinatorSettings(id=name, scheduler=SETTINGS)
-        return Coordinator(settings, engine=self.engine, ufs=self.origin)
+    def new_coordinator(self, name: str, scheduler: SchedulerSettings = SETTINGS) -> Coordinator:
+        settings = CoordinatorSettings(id=name, scheduler=scheduler)
+        return Coordinator(settings, engine=self.engine, ufs=self.origin, cached=MemoryCachedListing(self.stores))
 
     def fill(self, count: int) -> dict[str, bytes]:
         data = {f"s3://b/data/{number:04d}": f"object {number}".encode() for number in range(count)}
         for uri, body in data.items():
-            self.origin.put(uri, body)
+            self.origin.write(uri, body)
         return data
+
+    async def content(self, uri: str) -> bytes:
+        """Return what the origin holds."""
+        download = await self.origin.get(UfsPath.parse(uri))
+        return b"".join([bytes(chunk) async for chunk in download.chunks])
 
     def start(self, name: str, work: asyncio.Task[None]) -> None:
         self.tasks[name] = work
@@ -115,4 +125,4 @@ class Cluster:
 
 
 def load(*paths: str, **options: object) -> JobSpec:
-    return JobSpec(paths=paths or ("s3://b/data/",), options=LoadOptions(**options))  # type: ignore[arg-type]
+    return JobSpec(paths=paths or ("s3://b/data/",), options=JobOptions(**options))  # type: ignore[arg-type]

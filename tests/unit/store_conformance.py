@@ -239,6 +239,25 @@ class StoreConformance(ABC):
         assert paths(store, "s3://x/b/") == [f"s3://x/b/{end}" for end in ["10", "2", "é", "\uffee", "\U0001f600"]]
         assert paths(store, "s3://y") == []
 
+    def test_scan_begins_after_a_path(self, store: PageStore) -> None:
+        names = ["a", "b", "b/1", "b/10", "b/2", "b/\U0001f600", "c"]
+        for name in names:
+            put(store, f"s3://x/{name}", b"1")
+        for position, name in enumerate(names):
+            later = [f"s3://x/{other}" for other in names[position + 1 :]]
+            assert [item.path for item in store.scan(after=f"s3://x/{name}")] == later
+        for after, expected in [("", 4), ("s3://x/a", 4), ("s3://x/b/", 4), ("s3://x/b/1", 3), ("s3://x/c", 0)]:
+            assert len([*store.scan("s3://x/b/", after=after)]) == expected
+
+    def test_a_long_scan_is_whole_and_in_order(self, store: PageStore) -> None:
+        for number in range(2500):
+            put(store, f"s3://x/{number:05d}", b"")
+        scan = store.scan("s3://x/", after="s3://x/00099")
+        first = [next(scan).path for _ in range(1500)]
+        store.delete("s3://x/02400")
+        rest = [item.path for item in scan]
+        assert first + rest == [f"s3://x/{number:05d}" for number in range(100, 2500) if number != 2400]
+
     def test_scan_goes_on_while_others_write(self, store: PageStore) -> None:
         for path in (A, B, C):
             put(store, path, b"1")

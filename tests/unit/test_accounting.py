@@ -15,9 +15,9 @@ from preheat.jobs import (
     BatchResult,
     FailedObject,
     Job,
+    JobOptions,
     JobSpec,
     JobState,
-    LoadOptions,
     Progress,
     Tally,
 )
@@ -123,7 +123,7 @@ def test_any_history_adds_up(data: st.DataObject):
 
 def test_planning_puts_every_object_into_exactly_one_batch_of_its_owners():
     placement = PlacementMap(members=tuple(Member(id=worker, url="") for worker in WORKERS))
-    spec = JobSpec(paths=("s3://b/",), options=LoadOptions(batch_size=7, replicas=2))
+    spec = JobSpec(paths=("s3://b/",), options=JobOptions(batch_size=7, replicas=2))
     planner = Planner(job_id="j", spec=spec, action=Action.FETCH, generation=3, batch_bytes=40)
     items = planner.plan(objects(500), root="s3://b/", placement=placement, first=12)
     assert sorted(entry.key for item in items for entry in item.batch.entries) == [item.key for item in objects(500)]
@@ -137,7 +137,7 @@ def test_planning_puts_every_object_into_exactly_one_batch_of_its_owners():
 
 def job(load: Progress, verification: Progress | None = None) -> Job:
     spec = JobSpec(paths=("s3://b/p/",))
-    return Job(id="j", spec=spec, submitted_at=0.0, load=load, verification=verification)
+    return Job(id="j", spec=spec, submitted_at=0.0, work=load, verification=verification)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def job(load: Progress, verification: Progress | None = None) -> Job:
 def test_a_job_may_succeed_with_few_enough_failures(options: dict[str, float], failed: int, succeeds: bool):
     hundred, lost = Tally(objects=100, bytes=100), Tally(objects=failed, bytes=failed)
     ended = job(Progress(listed=hundred, done=hundred - lost, failed=lost, listing_done=True))
-    ended = replace(ended, spec=replace(ended.spec, options=LoadOptions(**options)))  # type: ignore[arg-type]
+    ended = replace(ended, spec=replace(ended.spec, options=JobOptions(**options)))  # type: ignore[arg-type]
     state, reason = accounting.verdict(ended)
     assert state is (JobState.SUCCEEDED if succeeds else JobState.FAILED)
     assert (f"{failed} of 100 files" in reason) is (failed > 0)

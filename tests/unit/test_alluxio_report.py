@@ -15,7 +15,7 @@ def loading() -> Job:
     load = Progress(
         listed=Tally(objects=8, bytes=1600 * MIB), done=Tally(objects=3, bytes=640 * MIB), listing_done=True
     )
-    return Job(id="j", spec=JobSpec(paths=("s3://b/",)), state=JobState.RUNNING, submitted_at=0.0, load=load)
+    return Job(id="j", spec=JobSpec(paths=("s3://b/",)), state=JobState.RUNNING, submitted_at=0.0, work=load)
 
 
 def test_text_vector():
@@ -61,7 +61,7 @@ def test_a_failed_job_says_why():
         submitted_at=0.0,
         started_at=10.0,
         finished_at=12.0,
-        load=Progress(listed=Tally(objects=1, bytes=1), failed=Tally(objects=1, bytes=1)),
+        work=Progress(listed=Tally(objects=1, bytes=1), failed=Tally(objects=1, bytes=1)),
         failures=(failed,),
     )
     text = text_report(job, verbose=True)

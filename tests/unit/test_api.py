@@ -82,7 +82,7 @@ async def test_a_long_poll_returns_when_the_job_changes(client: httpx.AsyncClien
 
 async def test_lists_pages_newest_first(client: httpx.AsyncClient, cluster: Cluster):
     for number in range(3):
-        cluster.origin.put(f"s3://b/{number}/x", b"x")
+        cluster.origin.write(f"s3://b/{number}/x", b"x")
         await submit(client, path=f"s3://b/{number}/")
     first = (await client.get("/v1/jobs", params={"limit": 2})).json()
     rest = (await client.get("/v1/jobs", params={"limit": 2, "cursor": first["next"]})).json()
@@ -156,7 +156,7 @@ async def test_workers_and_placement(client: httpx.AsyncClient):
 
 
 async def test_pages_and_metrics_show_the_job_and_escape_it(client: httpx.AsyncClient, cluster: Cluster):
-    cluster.origin.put("s3://b/<i>/x", b"x")
+    cluster.origin.write("s3://b/<i>/x", b"x")
     job = await submit(client, path="s3://b/<i>/")
     await cluster.ended(str(job["id"]))
     for page in (await client.get("/"), await client.get(f"/jobs/{job['id']}")):
@@ -179,12 +179,12 @@ async def test_failures_are_lines_and_can_be_retried(client: httpx.AsyncClient, 
     async with asyncio.timeout(5):
         while not (await client.get(f"/v1/jobs/{job['id']}")).json()["listingDone"]:
             await asyncio.sleep(0.01)
-    cluster.origin.delete(PATH + "0001")
+    cluster.origin.remove(PATH + "0001")
     cluster.resume_workers()
     await cluster.ended(str(job["id"]))
     lines = (await client.get(f"/v1/jobs/{job['id']}/failures")).text.splitlines()
     assert [json.loads(line)["path"] for line in lines] == [PATH + "0001"]
-    cluster.origin.put(PATH + "0001", b"back")
+    cluster.origin.write(PATH + "0001", b"back")
     again = await client.post(f"/v1/jobs/{job['id']}/retry")
     assert again.status_code == 201
     ended = (await client.get(f"/v1/jobs/{again.json()['id']}", params={"wait": 20, "after": 1 << 50})).json()

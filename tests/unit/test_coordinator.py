@@ -30,9 +30,9 @@ async def test_a_load_ends_with_every_object_on_its_owner(cluster: Cluster):
     assert submitted.job.state is JobState.WAITING
     assert await cluster.ended(submitted.job.id) is JobState.SUCCEEDED
     job = (await cluster.coordinator.service.get(submitted.job.id)).job
-    assert (job.load.listed.objects, job.load.done.objects, job.load.remaining.objects) == (333, 333, 0)
+    assert (job.work.listed.objects, job.work.done.objects, job.work.remaining.objects) == (333, 333, 0)
     assert job.verification is not None
-    assert job.verification.done == job.load.listed
+    assert job.verification.done == job.work.listed
     for uri, body in data.items():
         (owner,) = cluster.coordinator.cluster.placement.owners(uri)
         held = next(worker for worker in cluster.workers if worker.settings.id == owner.id).store
@@ -41,21 +41,21 @@ async def test_a_load_ends_with_every_object_on_its_owner(cluster: Cluster):
         assert held.read(item) == body
     version = DatasetVersion()
     version.update([await cluster.origin.stat(path) for path in map(UfsPath.parse, sorted(data))])
-    assert f"sha256:{job.load.version}" == str(version)
+    assert f"sha256:{job.work.version}" == str(version)
 
 
 async def test_a_second_load_skips_what_is_hot_and_fetches_what_changed(cluster: Cluster):
     cluster.fill(50)
     first = await cluster.coordinator.service.submit(load())
     await cluster.ended(first.job.id)
-    cluster.origin.put("s3://b/data/0007", b"new")
+    cluster.origin.write("s3://b/data/0007", b"new")
     second = await cluster.coordinator.service.submit(load())
     assert second.job.id != first.job.id
     assert await cluster.ended(second.job.id) is JobState.SUCCEEDED
     job = (await cluster.coordinator.service.get(second.job.id)).job
-    assert (job.load.skipped.objects, job.load.done.objects) == (49, 1)
+    assert (job.work.skipped.objects, job.work.done.objects) == (49, 1)
     assert cluster.cached("s3://b/data/0007") == [b"new"]
-    assert job.load.version != (await cluster.coordinator.service.get(first.job.id)).job.load.version
+    assert job.work.version != (await cluster.coordinator.service.get(first.job.id)).job.work.version
 
 
 async def test_without_skip_everything_is_fetched_again(cluster: Cluster):
@@ -64,7 +64,7 @@ async def test_without_skip_everything_is_fetched_again(cluster: Cluster):
         known = await cluster.coordinator.service.submit(load(skip_if_exists=False))
         await cluster.ended(known.job.id)
     job = (await cluster.coordinator.service.get(known.job.id)).job
-    assert (job.load.skipped.objects, job.load.done.objects) == (0, 5)
+    assert (job.work.skipped.objects, job.work.done.objects) == (0, 5)
     assert sum(worker.reads.counters.load_reads for worker in cluster.workers) == 10
 
 
@@ -72,35 +72,35 @@ async def test_replicas_count_once_and_are_on_both_workers(cluster: Cluster):
     cluster.fill(20)
     known = await cluster.coordinator.service.submit(load(replicas=2, verify=True))
     assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
-    assert (await cluster.coordinator.service.get(known.job.id)).job.load.done.objects == 20
+    assert (await cluster.coordinator.service.get(known.job.id)).job.work.done.objects == 20
     assert cluster.cached("s3://b/data/0003") == [b"object 3", b"object 3"]
 
 
 async def test_several_paths_and_a_filter(cluster: Cluster):
     cluster.fill(30)
-    cluster.origin.put("s3://b/more/a.jpg", b"a")
-    cluster.origin.put("s3://b/more/a.txt", b"t")
+    cluster.origin.write("s3://b/more/a.jpg", b"a")
+    cluster.origin.write("s3://b/more/a.txt", b"t")
     spec = load("s3://b/data/0001", "s3://b/more/", file_filter_regex=r".*(\.jpg|1)")
     known = await cluster.coordinator.service.submit(spec)
     assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
-    assert (await cluster.coordinator.service.get(known.job.id)).job.load.done.objects == 2
+    assert (await cluster.coordinator.service.get(known.job.id)).job.work.done.objects == 2
     assert cluster.cached("s3://b/more/a.txt") == []
 
 
 async def test_an_object_that_vanishes_fails_the_job_by_name(cluster: Cluster):
     cluster.fill(10)
-    cluster.origin.put("s3://b/data/gone", b"x")
+    cluster.origin.write("s3://b/data/gone", b"x")
     await cluster.pause_workers()
     known = await cluster.coordinator.service.submit(load())
-    batches = [f"{worker.settings.id}.{known.job.id}.fetch-1-{n}" for n in range(2) for worker in cluster.workers]
+    batches = [f"{worker.settings.id}.normal.{known.job.id}.fetch-1-{n}" for n in range(2) for worker in cluster.workers]
     async with asyncio.timeout(5):
         while not any([await cluster.engine.peek(Queue.BATCHES, subject) for subject in batches]):
             await asyncio.sleep(0.01)
-    cluster.origin.delete("s3://b/data/gone")
+    cluster.origin.remove("s3://b/data/gone")
     cluster.resume_workers()
     assert await cluster.ended(known.job.id) is JobState.FAILED
     job = (await cluster.coordinator.service.get(known.job.id)).job
-    assert (job.load.done.objects, job.load.failed.objects) == (10, 1)
+    assert (job.work.done.objects, job.work.failed.objects) == (10, 1)
     assert job.failures[0].path == "s3://b/data/gone"
     assert job.failures[0].code == "object_not_found"
     assert "1 of 11 files could not be loaded" in job.reason
@@ -115,7 +115,7 @@ async def test_a_lost_workers_batches_go_to_the_others(cluster: Cluster):
     await cluster.kill("worker-1")
     assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
     job = (await cluster.coordinator.service.get(known.job.id)).job
-    assert job.load.done.objects == 100
+    assert job.work.done.objects == 100
     assert all(cluster.workers[0].store.lookup(uri) for uri in data)
 
 
@@ -133,7 +133,7 @@ async def test_another_coordinator_takes_a_job_over(cluster: Cluster):
     assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
     job = (await cluster.coordinator.service.get(known.job.id)).job
     assert (job.owner, job.generation) == ("coordinator-1", 2)
-    assert (job.load.listed.objects, job.load.done.objects + job.load.skipped.objects) == (200, 200)
+    assert (job.work.listed.objects, job.work.done.objects + job.work.skipped.objects) == (200, 200)
 
 
 async def test_the_same_job_is_submitted_once(cluster: Cluster):
@@ -206,7 +206,7 @@ async def test_verify_repairs_what_is_missing_and_fails_what_cannot_be_hot(clust
     worker = cluster.workers[0]
     entries = tuple([await cluster.origin.stat(UfsPath.parse(f"s3://b/data/{n:04d}")) for n in range(4)])
     batch = Batch(id="v", job_id="j", action=Action.VERIFY, root="s3://b/", entries=entries)
-    cluster.origin.put("s3://b/data/0002", b"changed since")
+    cluster.origin.write("s3://b/data/0002", b"changed since")
     result = await worker.executor.execute(batch)
     assert result.done.objects == 3
     assert [(item.path, item.code) for item in result.failed] == [("s3://b/data/0002", "version_changed")]
@@ -230,7 +230,7 @@ async def test_a_job_goes_on_as_long_as_somebody_waits_for_it(cluster: Cluster):
 
 
 async def test_the_bandwidth_changes_while_the_job_runs(cluster: Cluster):
-    cluster.origin.put("s3://b/data/x", bytes(1_000_000))
+    cluster.origin.write("s3://b/data/x", bytes(1_000_000))
     service = cluster.coordinator.service
     job_id = (await service.submit(load(bandwidth=10_000))).job.id
     assert not (await service.wait(job_id, after=1 << 60, seconds=1)).job.state.ended
@@ -250,22 +250,22 @@ async def test_a_deadline_ends_the_job_and_says_how_far_it_was(cluster: Cluster)
 
 async def test_partial_success_within_the_criterion(cluster: Cluster):
     cluster.fill(9)
-    cluster.origin.put("s3://b/data/gone", b"x")
+    cluster.origin.write("s3://b/data/gone", b"x")
     await cluster.pause_workers()
     known = await cluster.coordinator.service.submit(load(max_failed_files=1))
     await cluster.coordinator.service.wait(known.job.id, after=known.revision + 1, seconds=5)
-    cluster.origin.delete("s3://b/data/gone")
+    cluster.origin.remove("s3://b/data/gone")
     cluster.resume_workers()
     assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
     job = (await cluster.coordinator.service.get(known.job.id)).job
-    assert (job.load.done.objects, job.load.failed.objects, job.failures[0].path) == (9, 1, "s3://b/data/gone")
+    assert (job.work.done.objects, job.work.failed.objects, job.failures[0].path) == (9, 1, "s3://b/data/gone")
 
 
 async def test_jobs_beyond_the_limit_wait_in_order(cluster: Cluster):
     await cluster.pause_workers()
     ids = []
     for number in range(SETTINGS.max_running + 3):
-        cluster.origin.put(f"s3://b/{number:02d}/x", b"x")
+        cluster.origin.write(f"s3://b/{number:02d}/x", b"x")
         ids.append((await cluster.coordinator.service.submit(load(f"s3://b/{number:02d}/"))).job.id)
     running = ids[: SETTINGS.max_running]
     for job_id in running:
@@ -282,32 +282,32 @@ async def test_jobs_beyond_the_limit_wait_in_order(cluster: Cluster):
 async def test_a_retry_does_only_what_failed(cluster: Cluster):
     cluster.fill(30)
     for name in ("gone", "back"):
-        cluster.origin.put(f"s3://b/data/{name}", b"x")
+        cluster.origin.write(f"s3://b/data/{name}", b"x")
     await cluster.pause_workers()
     service = cluster.coordinator.service
     known = await service.submit(load(verify=True))
     await service.wait(known.job.id, after=known.revision + 1, seconds=5)
     for name in ("gone", "back"):
-        cluster.origin.delete(f"s3://b/data/{name}")
+        cluster.origin.remove(f"s3://b/data/{name}")
     cluster.resume_workers()
     assert await cluster.ended(known.job.id) is JobState.FAILED
     failed = [item.path async for chunk in service.failures(known.job.id) for item in chunk]
     assert sorted(failed) == ["s3://b/data/back", "s3://b/data/gone"]
 
-    cluster.origin.put("s3://b/data/back", b"again")
+    cluster.origin.write("s3://b/data/back", b"again")
     first = await service.retry(known.job.id)
     assert await cluster.ended(first.job.id) is JobState.FAILED
     job = (await service.get(first.job.id)).job
-    assert (job.load.listed.objects, job.load.done.objects, job.load.failed.objects) == (2, 1, 1)
+    assert (job.work.listed.objects, job.work.done.objects, job.work.failed.objects) == (2, 1, 1)
     assert [item.path for item in job.failures] == ["s3://b/data/gone"]
     assert cluster.cached("s3://b/data/back") == [b"again"]
 
-    cluster.origin.put("s3://b/data/gone", b"too")
+    cluster.origin.write("s3://b/data/gone", b"too")
     second = await service.retry(first.job.id)
     assert await cluster.ended(second.job.id) is JobState.SUCCEEDED
     job = (await service.get(second.job.id)).job
     assert job.verification is not None
-    assert (job.load.done.objects, job.verification.done.objects) == (1, 1)
+    assert (job.work.done.objects, job.verification.done.objects) == (1, 1)
     with pytest.raises(Conflict, match="No file"):
         await service.retry(second.job.id)
 
@@ -317,10 +317,10 @@ async def test_the_failure_log_names_more_than_the_record(cluster: Cluster):
     await cluster.pause_workers()
     known = await cluster.coordinator.service.submit(load())
     async with asyncio.timeout(5):
-        while not (await cluster.coordinator.service.get(known.job.id)).job.load.listing_done:
+        while not (await cluster.coordinator.service.get(known.job.id)).job.work.listing_done:
             await asyncio.sleep(0.01)
     for uri in data:
-        cluster.origin.delete(uri)
+        cluster.origin.remove(uri)
     cluster.resume_workers()
     assert await cluster.ended(known.job.id) is JobState.FAILED
     job = (await cluster.coordinator.service.get(known.job.id)).job

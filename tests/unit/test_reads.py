@@ -65,7 +65,7 @@ def flip_bit(store: MemoryStore, position: int) -> None:
 
 
 async def test_a_miss_is_filled_and_then_a_hit(reads: ReadService, origin: MemoryUnderStore) -> None:
-    info = origin.put(URI, b"hello")
+    info = origin.write(URI, b"hello")
     first = await reads.open(PATH)
     assert (first.hit, first.info, await body(first)) == (False, info, b"hello")
     second = await reads.open(PATH)
@@ -77,7 +77,7 @@ async def test_a_miss_is_filled_and_then_a_hit(reads: ReadService, origin: Memor
 
 async def test_a_large_object_comes_in_pages(reads: ReadService, origin: MemoryUnderStore) -> None:
     data = bytes(range(256)) * (3 * PAGE_SIZE // 256) + b"end"
-    origin.put(URI, data)
+    origin.write(URI, data)
     opened = await reads.open(PATH)
     pages = [bytes(page) async for page in opened.pages(100, len(data))]
     assert [len(page) for page in pages] == [PAGE_SIZE - 100, PAGE_SIZE, PAGE_SIZE, 3]
@@ -85,7 +85,7 @@ async def test_a_large_object_comes_in_pages(reads: ReadService, origin: MemoryU
 
 
 async def test_what_is_missing_at_the_origin_is_not_found(reads: ReadService, origin: MemoryUnderStore) -> None:
-    origin.put("s3://b/other", b"")
+    origin.write("s3://b/other", b"")
     with pytest.raises(ObjectNotFound):
         await reads.open(PATH)
     assert reads.counters.misses == 0
@@ -94,9 +94,9 @@ async def test_what_is_missing_at_the_origin_is_not_found(reads: ReadService, or
 async def test_a_cached_object_is_served_though_the_origin_changed(
     reads: ReadService, origin: MemoryUnderStore
 ) -> None:
-    old = origin.put(URI, b"old")
+    old = origin.write(URI, b"old")
     await reads.open(PATH)
-    origin.put(URI, b"newer")
+    origin.write(URI, b"newer")
     opened = await reads.open(PATH)
     assert (opened.hit, opened.info.etag, await body(opened)) == (True, old.etag, b"old")
 
@@ -104,9 +104,9 @@ async def test_a_cached_object_is_served_though_the_origin_changed(
 async def test_the_version_that_is_asked_for_replaces_the_cached_one(
     reads: ReadService, origin: MemoryUnderStore, store: MemoryStore
 ) -> None:
-    old = origin.put(URI, b"old")
+    old = origin.write(URI, b"old")
     await reads.open(PATH)
-    new = origin.put(URI, b"newer")
+    new = origin.write(URI, b"newer")
     opened = await reads.open(PATH, (new.etag,))
     assert (opened.hit, await body(opened)) == (False, b"newer")
     with pytest.raises(VersionChanged):
@@ -119,7 +119,7 @@ async def test_the_version_that_is_asked_for_replaces_the_cached_one(
 async def test_a_version_that_nobody_has_leaves_the_cached_one_alone(
     reads: ReadService, origin: MemoryUnderStore
 ) -> None:
-    origin.put(URI, b"old")
+    origin.write(URI, b"old")
     await reads.open(PATH)
     with pytest.raises(VersionChanged):
         await reads.open(PATH, ("no such etag",))
@@ -129,7 +129,7 @@ async def test_a_version_that_nobody_has_leaves_the_cached_one_alone(
 
 
 async def test_any_of_several_versions_will_do(reads: ReadService, origin: MemoryUnderStore) -> None:
-    info = origin.put(URI, b"data")
+    info = origin.write(URI, b"data")
     opened = await reads.open(PATH, ("x", info.etag))
     assert await body(opened) == b"data"
     with pytest.raises(VersionChanged):
@@ -139,11 +139,11 @@ async def test_any_of_several_versions_will_do(reads: ReadService, origin: Memor
 async def test_a_body_that_began_as_one_version_never_ends_as_another(
     reads: ReadService, origin: MemoryUnderStore
 ) -> None:
-    origin.put(URI, b"a" * (2 * PAGE_SIZE))
+    origin.write(URI, b"a" * (2 * PAGE_SIZE))
     opened = await reads.open(PATH)
     pages = opened.pages(0, opened.info.size)
     assert await anext(pages) == b"a" * PAGE_SIZE
-    new = origin.put(URI, b"b" * (2 * PAGE_SIZE))
+    new = origin.write(URI, b"b" * (2 * PAGE_SIZE))
     await reads.fetch(PATH, info=new)
     with pytest.raises(VersionChanged):
         await anext(pages)
@@ -153,7 +153,7 @@ async def test_a_corrupt_copy_is_fetched_again(
     reads: ReadService, origin: MemoryUnderStore, store: MemoryStore
 ) -> None:
     data = b"a" * (2 * PAGE_SIZE)
-    origin.put(URI, data)
+    origin.write(URI, data)
     opened = await reads.open(PATH)
     flip_bit(store, PAGE_SIZE + 7)
     assert await body(opened) == data
@@ -167,7 +167,7 @@ async def test_a_copy_that_stays_corrupt_is_not_fetched_forever(origin: MemoryUn
             return super().read(item, start, end)
 
     reads = ReadService(RottingStore(capacity=1 << 20), origin)
-    origin.put(URI, b"data")
+    origin.write(URI, b"data")
     opened = await reads.open(PATH)
     with pytest.raises(CorruptPage):
         await body(opened)
@@ -177,19 +177,19 @@ async def test_a_copy_that_stays_corrupt_is_not_fetched_forever(origin: MemoryUn
 async def test_a_copy_that_is_gone_at_the_origin_ends_the_read(
     reads: ReadService, origin: MemoryUnderStore, store: MemoryStore
 ) -> None:
-    origin.put(URI, b"a" * (2 * PAGE_SIZE))
+    origin.write(URI, b"a" * (2 * PAGE_SIZE))
     opened = await reads.open(PATH)
     pages = opened.pages(0, opened.info.size)
     await anext(pages)
     store.delete(URI)
-    origin.delete(URI)
+    origin.remove(URI)
     with pytest.raises(ObjectNotFound):
         await anext(pages)
 
 
 async def test_a_hundred_readers_of_a_cold_object_cause_one_read(store: MemoryStore) -> None:
     origin = GatedOrigin()
-    origin.put(URI, b"cold data")
+    origin.write(URI, b"cold data")
     reads = ReadService(store, origin)
     readers = [asyncio.create_task(reads.open(PATH)) for _ in range(100)]
     await origin.begun.wait()
@@ -200,7 +200,7 @@ async def test_a_hundred_readers_of_a_cold_object_cause_one_read(store: MemorySt
 
 async def test_a_reader_who_leaves_does_not_stop_the_fill(store: MemoryStore) -> None:
     origin = GatedOrigin()
-    origin.put(URI, b"cold data")
+    origin.write(URI, b"cold data")
     reads = ReadService(store, origin)
     leaver, stayer = (asyncio.create_task(reads.open(PATH)) for _ in range(2))
     await origin.begun.wait()
@@ -214,11 +214,11 @@ async def test_a_reader_who_leaves_does_not_stop_the_fill(store: MemoryStore) ->
 
 async def test_readers_of_two_versions_each_get_their_own_or_an_error(store: MemoryStore) -> None:
     origin = GatedOrigin()
-    old = origin.put(URI, b"old data")
+    old = origin.write(URI, b"old data")
     reads = ReadService(store, origin)
     first = asyncio.create_task(reads.open(PATH, (old.etag,)))
     await origin.begun.wait()
-    new = origin.put(URI, b"new data!")
+    new = origin.write(URI, b"new data!")
     second = asyncio.create_task(reads.open(PATH, (new.etag,)))
     anyone = asyncio.create_task(reads.open(PATH))
     origin.gate.set()
@@ -230,7 +230,7 @@ async def test_readers_of_two_versions_each_get_their_own_or_an_error(store: Mem
 
 async def test_a_failed_fill_of_another_version_is_not_my_failure(store: MemoryStore) -> None:
     origin = GatedOrigin()
-    info = origin.put(URI, b"data")
+    info = origin.write(URI, b"data")
     origin.gate.set()
     reads = ReadService(store, origin)
     wrong = asyncio.create_task(reads.open(PATH, ("wrong",)))
@@ -241,7 +241,7 @@ async def test_a_failed_fill_of_another_version_is_not_my_failure(store: MemoryS
 
 
 async def test_a_job_fetches_exactly_what_was_listed(reads: ReadService, origin: MemoryUnderStore) -> None:
-    info = origin.put(URI, b"data")
+    info = origin.write(URI, b"data")
     item = await reads.fetch(PATH, info=info, job_id="job-1")
     assert (item.etag, item.size, item.job_id) == (info.etag, 4, "job-1")
     assert (reads.counters.load_reads, reads.counters.origin_reads) == (1, 1)
@@ -255,7 +255,7 @@ async def test_a_job_fetches_exactly_what_was_listed(reads: ReadService, origin:
 
 async def test_a_throttle_is_paid_for_each_chunk(store: MemoryStore) -> None:
     origin = MemoryUnderStore(chunk_bytes=4)
-    info = origin.put(URI, b"0123456789")
+    info = origin.write(URI, b"0123456789")
     paid: list[int] = []
 
     async def throttle(size: int) -> None:
@@ -267,7 +267,7 @@ async def test_a_throttle_is_paid_for_each_chunk(store: MemoryStore) -> None:
 
 async def test_a_reader_who_waits_lifts_the_throttle(store: MemoryStore) -> None:
     origin = MemoryUnderStore(chunk_bytes=4)
-    info = origin.put(URI, b"0123456789")
+    info = origin.write(URI, b"0123456789")
     reads = ReadService(store, origin)
     throttled, go_on = asyncio.Event(), asyncio.Event()
     paid: list[int] = []
@@ -290,7 +290,7 @@ async def test_a_reader_who_waits_lifts_the_throttle(store: MemoryStore) -> None
 
 async def test_what_does_not_fit_is_read_through(origin: MemoryUnderStore) -> None:
     data = bytes(range(256)) * 64
-    info = origin.put(URI, data)
+    info = origin.write(URI, data)
     reads = ReadService(MemoryStore(capacity=1000), origin)
     with pytest.raises(StoreFull):
         await reads.fetch(PATH, info=info)
@@ -302,17 +302,17 @@ async def test_what_does_not_fit_is_read_through(origin: MemoryUnderStore) -> No
 
 
 async def test_a_read_through_is_pinned_too(origin: MemoryUnderStore) -> None:
-    origin.put(URI, b"a" * 2000)
+    origin.write(URI, b"a" * 2000)
     reads = ReadService(MemoryStore(capacity=1000), origin)
     opened = await reads.open(PATH)
-    origin.put(URI, b"b" * 2000)
+    origin.write(URI, b"b" * 2000)
     with pytest.raises(VersionChanged):
         await body(opened)
 
 
 async def test_a_silent_origin_fails_the_read(store: MemoryStore) -> None:
     origin = GatedOrigin()
-    origin.put(URI, b"data")
+    origin.write(URI, b"data")
     reads = ReadService(store, origin, stall_seconds=0.01)
     with pytest.raises(OriginUnavailable, match=r"0\.01 s"):
         await reads.open(PATH)
@@ -321,7 +321,7 @@ async def test_a_silent_origin_fails_the_read(store: MemoryStore) -> None:
 
 async def test_stop_breaks_off_what_is_under_way(store: MemoryStore) -> None:
     origin = GatedOrigin()
-    origin.put(URI, b"data")
+    origin.write(URI, b"data")
     reads = ReadService(store, origin)
     running = asyncio.create_task(reads.open(PATH))
     await origin.begun.wait()
@@ -336,7 +336,7 @@ async def test_stop_breaks_off_what_is_under_way(store: MemoryStore) -> None:
 
 
 async def test_stat_asks_the_cache_first_and_fills_nothing(reads: ReadService, origin: MemoryUnderStore) -> None:
-    info = origin.put(URI, b"data")
+    info = origin.write(URI, b"data")
     assert await reads.stat(PATH) == (info, False)
     with pytest.raises(VersionChanged):
         await reads.stat(PATH, ("other",))
@@ -347,7 +347,7 @@ async def test_stat_asks_the_cache_first_and_fills_nothing(reads: ReadService, o
 
 async def test_a_listing_is_cut_at_its_limit(reads: ReadService) -> None:
     origin = MemoryUnderStore(page_size=2)
-    infos = [origin.put(f"s3://b/d/{number}", b"x") for number in range(5)]
+    infos = [origin.write(f"s3://b/d/{number}", b"x") for number in range(5)]
     reads = ReadService(MemoryStore(capacity=1), origin)
     root = UfsPath.parse("s3://b/d/")
     assert await reads.list(root, after="", limit=3) == infos[:3]

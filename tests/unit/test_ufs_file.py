@@ -9,7 +9,7 @@ import pytest
 
 from preheat.errors import AccessDenied, InvalidPath, ObjectNotFound, OriginUnavailable, PreheatError, VersionChanged
 from preheat.ufs import FileUnderStore
-from preheat.ufs._file import _mapped
+from preheat.ufs._file_local import read_error
 from tests.unit.ufs_conformance import SETTINGS, UnderStoreConformance
 
 
@@ -25,6 +25,9 @@ class TestFileUnderStore(UnderStoreConformance):
         file = self.directory / key
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(body)
+
+    def leftovers(self) -> list[str]:
+        return [str(file) for file in self.directory.rglob(".*")]
 
     async def test_the_etag_is_the_modification_time_and_the_size(self) -> None:
         self.put("x", b"12345")
@@ -102,7 +105,7 @@ class TestFileUnderStore(UnderStoreConformance):
         [(errno.EACCES, AccessDenied), (errno.EIO, OriginUnavailable), (errno.ESTALE, OriginUnavailable)],
     )
     def test_what_the_operating_system_says_is_named(self, number: int, expected: type[PreheatError]) -> None:
-        error = _mapped(OSError(number, "ignored"), self.path("x"))
+        error = read_error(OSError(number, "ignored"), self.path("x"))
 
         assert type(error) is expected
         assert f"{self.root}x" in error.message

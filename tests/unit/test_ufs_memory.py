@@ -10,18 +10,20 @@ from tests.unit.ufs_conformance import UnderStoreConformance
 
 class TestMemoryUnderStore(UnderStoreConformance):
     root = "s3://bucket/root/"
+    odd_keys = ("a//b", "/c", "./d", "e/../f", "tab\t", "back\\slash", "g/")
 
     @pytest.fixture(autouse=True)
     def _store(self) -> None:
         self.memory = self.ufs = MemoryUnderStore(page_size=3, chunk_bytes=1000)
+        self.memory.write("s3://bucket/other")
 
     def put(self, key: str, body: bytes = b"x") -> None:
-        self.memory.put(self.root + key, body)
+        self.memory.write(self.root + key, body)
 
     async def test_the_bucket_stays_when_its_last_object_goes(self) -> None:
         self.put("x")
-        self.memory.delete(self.root + "x")
-        self.memory.delete(self.root + "x")
+        self.memory.remove(self.root + "x")
+        self.memory.remove(self.root + "x")
 
         assert await self.keys() == []
 

@@ -5,32 +5,57 @@ What the public documentation leaves open, and what we chose, stands in docs/ref
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Any
+import secrets
+import time
+from dataclasses import replace
+from typing import Annotated, Any, Literal, Self
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from preheat.api._alluxio import Boolean
+from preheat.api._alluxio import iso_time
+from preheat.api._alluxio_fields import AlluxioOptions, Boolean
+from preheat.api._problems import refuse_unknown_query
 from preheat.coordinator import JobService, KnownJob
 from preheat.errors import InvalidRequest, JobNotFound
-from preheat.jobs import Job, JobSpec, JobState, LoadOptions
+from preheat.jobs import Job, JobOptions, JobSpec, JobState, JobType
 
 _SYNC_SECONDS = 600.0
+_NEVER = 1 << 60
+_NOT_FOUND = {"status": "No job found..."}
+Alias = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class RestOptions(BaseModel):
+class RestOptions(AlluxioOptions):
     """Options of ``POST /api/v1/load``."""
+
+    sync: Boolean = Field(default=False, description="Answer when the job has ended, at most 10 minutes later.")
+    load_policy: Literal["IF_CHANGED"] | None = Field(
+        None, alias="loadPolicy", description="Fetch again only what changed: the same as skipIfExists."
+    )
+
+    def to_options(self) -> JobOptions:
+        """Return the options as the coordinator takes them."""
+        options = super().to_options()
+        return replace(options, skip_if_exists=True) if self.load_policy else options
+
+
+class RestRef(BaseModel):
+    """Body of ``DELETE /api/v1/load``: what identifies the job."""
 
     model_config = ConfigDict(extra="forbid")
 
-    batch_size: int = Field(200, alias="batchSize")
-    file_filter_regex: str | None = Field(None, alias="fileFilterRegex")
-    replicas: int = 1
-    skip_if_exists: Boolean = Field(default=False, alias="skipIfExists")
-    verify: Boolean = False
-    sync: Boolean = Field(default=False, description="Answer when the job has ended, at most 10 minutes later.")
+    id: str | None = None
+    alias: str | None = None
+    paths: list[str] = Field(default_factory=list, max_length=1000)
+    index: str | None = None
+
+    @model_validator(mode="after")
+    def _one_name(self) -> Self:
+        if [bool(name) for name in (self.id, self.alias, self.paths, self.index)].count(True) != 1:
+            raise ValueError("Give one of id, alias, paths and index")
+        return self
 
 
 class RestSubmit(BaseModel):
@@ -38,89 +63,117 @@ class RestSubmit(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    paths: list[str] = Field(default_factory=list)
+    paths: list[str] = Field(default_factory=list, max_length=1000)
     index: str | None = None
+    alias: Alias | None = None
     options: RestOptions = RestOptions.model_validate({})
 
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.paths) is bool(self.index):
+            raise ValueError("Give either paths or index")
+        return self
+
     def to_spec(self) -> JobSpec:
-        """Return the job as the coordinator takes it.
-
-        Raises:
-            InvalidRequest: there are no paths, or an index file.
-        """
-        if self.index is not None:
-            raise InvalidRequest("index is not available yet.", remedy="Send paths.")
-        if not self.paths:
-            raise InvalidRequest("paths is missing.", remedy='Send {"paths": ["s3://…"]}.')
-        options = self.options.model_dump(exclude={"sync"})
-        return JobSpec(paths=tuple(dict.fromkeys(self.paths)), options=LoadOptions(**options))
-
-
-class RestRef(BaseModel):
-    """Body of ``DELETE /api/v1/load``: the job's id, or its paths."""
-
-    id: str | None = None
-    paths: list[str] = Field(default_factory=list)
+        """Return the job as the coordinator takes it; without an alias it gets a random one."""
+        return JobSpec(
+            paths=tuple(dict.fromkeys(self.paths)),
+            index=self.index or "",
+            alias=self.alias or f"load-{secrets.token_hex(4)}",
+            options=self.options.to_options(),
+        )
 
 
 def alluxio_rest_router(service: JobService) -> APIRouter:
     """Return the routes of dialect C."""
-    router = APIRouter(prefix="/api/v1/load", tags=["alluxio"])
+    router = APIRouter(prefix="/api/v1/load", tags=["alluxio"], dependencies=[Depends(refuse_unknown_query)])
 
     @router.post("", response_model=None)
     async def submit(body: RestSubmit) -> JSONResponse:
-        known = await service.submit(body.to_spec())
+        spec = body.to_spec()
+        holder = _by_alias(service, spec.alias)
+        if holder and not holder.job.state.ended and holder.job.spec.identity != spec.identity:
+            status = f"The alias {spec.alias!r} is that of the running job {holder.job.id}."
+            return JSONResponse({"status": status}, status_code=409)
+        known = await service.submit(spec)
         if body.options.sync:
-            known = await service.wait(known.job.id, after=known.revision + (1 << 60), seconds=_SYNC_SECONDS)
-            return JSONResponse(_row(known.job))
-        return JSONResponse({"jobId": known.job.id}, status_code=409 if known.attached else 200)
+            known = await service.wait(known.job.id, after=_NEVER, seconds=_SYNC_SECONDS)
+            return JSONResponse(_row(service, known.job))
+        return _submitted(known)
 
     @router.get("", response_model=None)
-    async def get(job_id: Annotated[str | None, Query(alias="id")] = None) -> JSONResponse:
-        if job_id is None:
-            return JSONResponse({"results": [_row(known.job) for known in service.list()]})
-        try:
-            return JSONResponse(_row((await service.get(job_id)).job))
-        except JobNotFound:
-            return JSONResponse({"status": "No job found..."}, status_code=404)
+    async def get(
+        job_id: Annotated[str | None, Query(alias="id")] = None, alias: Annotated[str | None, Query()] = None
+    ) -> JSONResponse:
+        if job_id is None and alias is None:
+            loads = (known.job for known in service.list() if known.job.spec.type is JobType.LOAD)
+            return JSONResponse({"results": [_row(service, job) for job in loads]})
+        known = await _find(service, _ref(job_id, alias))
+        return JSONResponse(_row(service, known.job)) if known else JSONResponse(_NOT_FOUND, status_code=404)
 
     @router.delete("", response_model=None)
-    async def stop(body: RestRef) -> JSONResponse:
-        known = await _find(service, body)
+    async def stop(
+        body: RestRef | None = None,
+        job_id: Annotated[str | None, Query(alias="id")] = None,
+        alias: Annotated[str | None, Query()] = None,
+    ) -> JSONResponse:
+        known = await _find(service, body or _ref(job_id, alias))
         if known is None:
-            return JSONResponse({"status": "No job found..."}, status_code=404)
-        return JSONResponse(_row((await service.stop(known.job.id)).job))
+            return JSONResponse(_NOT_FOUND, status_code=404)
+        return JSONResponse(_row(service, (await service.stop(known.job.id)).job))
 
     return router
 
 
+def _ref(job_id: str | None, alias: str | None) -> RestRef:
+    if bool(job_id) is bool(alias):
+        raise InvalidRequest("Give either id or alias.")
+    return RestRef(id=job_id, alias=alias)
+
+
 async def _find(service: JobService, ref: RestRef) -> KnownJob | None:
-    if ref.id is None and not ref.paths:
-        raise InvalidRequest("id is missing.", remedy='Send {"id": "…"} or {"paths": ["s3://…"]}.')
-    if ref.id is None:
-        return service.find(JobSpec(paths=tuple(ref.paths)))
+    if ref.alias:
+        return _by_alias(service, ref.alias)
+    if not ref.id:
+        return service.find(JobSpec(paths=tuple(dict.fromkeys(ref.paths)), index=ref.index or ""))
     try:
         return await service.get(ref.id)
     except JobNotFound:
         return None
 
 
-def _row(job: Job) -> dict[str, Any]:
+def _by_alias(service: JobService, alias: str) -> KnownJob | None:
+    """Return the latest job of this alias."""
+    return next((known for known in service.list() if known.job.spec.alias == alias), None)
+
+
+def _submitted(known: KnownJob) -> JSONResponse:
+    answer = {"id": known.job.id, "jobId": known.job.id, "alias": known.job.spec.alias}
+    if known.attached:
+        answer["status"] = "An identical job is already scheduled."
+    return JSONResponse(answer, status_code=409 if known.attached else 200)
+
+
+def _row(service: JobService, job: Job) -> dict[str, Any]:
     """Return a job with Alluxio's field names; empty values are left out, as the documentation says."""
-    load, started = job.load, job.started_at or job.submitted_at
-    ended = job.finished_at or datetime.now(tz=UTC).timestamp()
+    load, options, started = job.work, job.spec.options, job.started_at or job.submitted_at
     row = {
         "id": job.id,
-        "startTime": datetime.fromtimestamp(started, tz=UTC).isoformat(timespec="milliseconds"),
+        "alias": job.spec.alias,
+        "startTime": iso_time(started),
         "state": job.state,
         "runningState": "LOADING" if job.state is JobState.RUNNING else "",
         "errorMessage": {item.path: item.message for item in job.failures},
+        "failedFileListPath": f"/v1/jobs/{job.id}/failures" if load.failed.objects else "",
+        "reason": job.reason,
         "paths": list(job.spec.paths),
-        "skipIfExists": job.spec.options.skip_if_exists,
-        "verify": job.spec.options.verify,
-        "bandwidth": job.spec.options.bandwidth,
-        "timeElapsedMilliseconds": round((ended - started) * 1000),
-        "loadedBytes": load.done.bytes,
+        "index": job.spec.index,
+        "skipIfExists": options.skip_if_exists,
+        "loadMetadataOnly": options.load_metadata_only,
+        "verify": options.verify,
+        "bandwidth": service.bandwidth(job),
+        "timeElapsedMilliseconds": round(((job.finished_at or time.time()) - started) * 1000),
+        "loadedBytes": 0 if options.load_metadata_only else load.done.bytes,
         "skippedBytes": load.skipped.bytes,
         "totalBytes": load.listed.bytes,
         "loadedNonEmptyFiles": load.done.objects,

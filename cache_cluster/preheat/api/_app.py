@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,23 +12,28 @@ import uvloop
 from fastapi import FastAPI
 
 from preheat import __version__
+from preheat.access import Role
+from preheat.api._access import AccessMiddleware, login_router
 from preheat.api._alluxio import alluxio_router
 from preheat.api._alluxio_rest import alluxio_rest_router
 from preheat.api._metrics import metrics_route
 from preheat.api._native import native_router
 from preheat.api._pages import pages_router
 from preheat.api._problems import install
-from preheat.coordinator import Coordinator
+from preheat.api._tokens import tokens_router
+from preheat.coordinator import Coordinator, HttpCachedListing
 from preheat.engine import connect
 from preheat.logs import configure_logging, get_logger
 from preheat.settings import CoordinatorSettings
+from preheat.tls import server_context
+from preheat.tokens import TokenStore, read_token_file
 from preheat.ufs import UnderStores
 
 log = get_logger("coordinator")
 
 
-def create_app(coordinator: Coordinator, settings: CoordinatorSettings) -> FastAPI:
-    """Return the API of a coordinator."""
+def create_app(coordinator: Coordinator, settings: CoordinatorSettings, *, tokens: TokenStore | None = None) -> FastAPI:
+    """Return the API of a coordinator; with ``tokens``, nobody is answered who does not show one of them."""
     app = FastAPI(
         title="Preheat coordinator",
         version=__version__,
@@ -39,41 +45,75 @@ def create_app(coordinator: Coordinator, settings: CoordinatorSettings) -> FastA
     app.include_router(alluxio_rest_router(coordinator.service))
     app.include_router(pages_router(coordinator))
     app.add_api_route("/metrics", metrics_route(coordinator), include_in_schema=False)
+    if tokens is not None:
+        app.include_router(tokens_router(tokens))
+        app.include_router(login_router(tokens, secure=settings.url.startswith("https:")))
+        app.add_middleware(AccessMiddleware, tokens=tokens)
     return app
 
 
 def run_coordinator(settings: CoordinatorSettings) -> None:
-    """Run a coordinator until SIGINT or SIGTERM."""
+    """Run a coordinator until SIGINT or SIGTERM.
+
+    Raises:
+        InvalidRequest: others reach its address without a token, or a file of the settings cannot be used.
+        EngineUnavailable: NATS does not answer.
+    """
+    settings.access.check_host(settings.host)
+    server_context(settings.tls)  # a wrong file is told now, and not after a wait for the engine
     configure_logging()
     uvloop.run(_serve(settings))
 
 
 async def _serve(settings: CoordinatorSettings) -> None:
+    admin_file = settings.access.admin_token_file
+    admin = read_token_file(admin_file) if settings.access.auth and admin_file else None
     engine = await connect(settings.engine, name=settings.id)
+    tokens = TokenStore(engine) if settings.access.auth else None
     ufs = UnderStores()
-    coordinator = Coordinator(settings, engine=engine, ufs=ufs)
+    cached = HttpCachedListing(token=os.environ.get("PREHEAT_TOKEN", ""))
+    coordinator = Coordinator(settings, engine=engine, ufs=ufs, cached=cached)
     config = uvicorn.Config(
-        create_app(coordinator, settings),
+        create_app(coordinator, settings, tokens=tokens),
         host=settings.host,
         port=settings.port,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=2,
+        ssl_certfile=settings.tls.cert,
+        ssl_keyfile=settings.tls.key,
     )
     try:
-        async with _running(coordinator):
+        if tokens and admin:
+            await tokens.adopt_admin(admin)
+        async with _running(coordinator, tokens):
             log.info("The coordinator serves.", action="serving", url=settings.url)
             await uvicorn.Server(config).serve()
     finally:
+        await cached.close()
         await ufs.close()
         await engine.close()
 
 
 @asynccontextmanager
-async def _running(coordinator: Coordinator) -> AsyncIterator[None]:
+async def _running(coordinator: Coordinator, tokens: TokenStore | None) -> AsyncIterator[None]:
     """Run the coordinator's tasks around the block; when they fail, so does the block."""
     async with asyncio.TaskGroup() as tasks:
-        work = tasks.create_task(coordinator.run())
+        work = [tasks.create_task(coordinator.run())]
+        if tokens:
+            work.append(tasks.create_task(tokens.follow()))
+            await tokens.loaded.wait()
+            _warn_if_nobody_may_administer(tokens)
         await coordinator.wait_loaded()
         yield
-        work.cancel()
+        for task in work:
+            task.cancel()
+
+
+def _warn_if_nobody_may_administer(tokens: TokenStore) -> None:
+    if not any(record.grant.role is Role.ADMIN for record in tokens.list()):
+        log.warning(
+            "No admin token is known. Write one with `preheat token generate > FILE`, and name the file in "
+            "PREHEAT_ADMIN_TOKEN_FILE.",
+            action="no_admin_token",
+        )

@@ -44,7 +44,7 @@ def pages_router(coordinator: Coordinator) -> APIRouter:
 
 def _row(known: KnownJob) -> dict[str, object]:
     job = known.job
-    load = job.load
+    load = job.work
     accounted = load.listed - load.remaining
     return {
         "job": job,

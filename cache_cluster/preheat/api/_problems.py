@@ -2,45 +2,135 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from reprlib import Repr
+
 from fastapi import FastAPI, Request
+from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from preheat.errors import InvalidRequest, NotFound, PreheatError
+from preheat.logs import get_logger
 
-_MEDIA_TYPE = "application/problem+json"
+log = get_logger("api")
+
+MEDIA_TYPE = "application/problem+json"
+_REMEDIES = {
+    405: "See /docs.",
+    408: "Send the body at once.",
+    413: "Name many paths in an index file instead.",
+    415: "Send the header Content-Type: application/json.",
+}
+_short = Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 80
+_short.maxlevel = 2
 
 
-def problem_response(error: PreheatError) -> JSONResponse:
+class ProblemResponse(JSONResponse):
+    """An error as it is sent; what UTF-8 cannot write is replaced."""
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: object) -> bytes:
+        """Return the problem as JSON."""
+        return json.dumps(content, ensure_ascii=False, default=str).encode("utf-8", "replace")
+
+
+def problem_response(error: PreheatError | HTTPException) -> ProblemResponse:
     """Return an error as its response."""
-    return JSONResponse(error.problem(), status_code=error.status, media_type=_MEDIA_TYPE)
+    if isinstance(error, HTTPException):
+        return _http_problem(error)
+    return ProblemResponse(error.problem(), status_code=error.status)
 
 
 def install(app: FastAPI) -> None:
     """Make every error of an app a problem."""
+    app.add_middleware(_UnexpectedErrors)
 
     @app.exception_handler(PreheatError)
-    async def on_preheat_error(_: Request, error: PreheatError) -> JSONResponse:
+    async def on_preheat_error(_: Request, error: PreheatError) -> ProblemResponse:
         return problem_response(error)
 
     @app.exception_handler(RequestValidationError)
-    async def on_validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
-        return problem_response(InvalidRequest("; ".join(_sentence(item) for item in error.errors())))
+    async def on_validation_error(request: Request, error: RequestValidationError) -> ProblemResponse:
+        if isinstance(error.body, bytes):  # it was not parsed
+            given = request.headers.get("content-type")
+            return problem_response(HTTPException(415, f"Content-Type={given!r} is not application/json"))
+        return problem_response(InvalidRequest("; ".join(map(_sentence, error.errors())), remedy="See /docs."))
 
     @app.exception_handler(HTTPException)
-    async def on_http_error(request: Request, error: HTTPException) -> JSONResponse:
+    async def on_http_error(request: Request, error: HTTPException) -> ProblemResponse:
         if error.status_code == NotFound.status:
             return problem_response(NotFound(f"There is nothing at {request.url.path}.", remedy="See /docs."))
-        problem = InvalidRequest(f"{request.method} {request.url.path}: {error.detail}.").problem()
-        problem |= {"status": error.status_code, "title": error.detail}
-        return JSONResponse(problem, error.status_code, media_type=_MEDIA_TYPE, headers=error.headers)
+        if error.__cause__ is not None and error.status_code == InvalidRequest.status:
+            return problem_response(InvalidRequest(f"The body cannot be read: {_cause(error.__cause__)}."))
+        error.detail = f"{request.method} {request.url.path}: {error.detail}"
+        return problem_response(error)
 
 
-def _sentence(item: dict[str, object]) -> str:
+async def refuse_unknown_query(request: Request) -> None:
+    """Refuse a query parameter that the route does not have: a typing error would go unnoticed.
+
+    Raises:
+        InvalidRequest: there is one.
+    """
+    known = [field.alias for field in get_flat_dependant(request.scope["route"].dependant).query_params]
+    for name, value in request.query_params.items():
+        if name not in known:
+            remedy = f"Known here: {', '.join(known)}." if known else "Leave it out."
+            raise InvalidRequest(f"{name}={_short.repr(value)} is not a parameter of this request.", remedy=remedy)
+
+
+class _UnexpectedErrors:
+    """Logs what nobody foresaw, and answers 500 if there is no answer yet."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting_send)
+        except Exception as error:
+            if started or scope["type"] != "http":
+                raise
+            log.exception("A request failed.", action="request_failed", method=scope["method"], path=scope["path"])
+            await problem_response(PreheatError(f"{type(error).__name__}: {error}"))(scope, receive, send)
+
+
+def _http_problem(error: HTTPException) -> ProblemResponse:
+    problem = InvalidRequest(f"{error.detail}.", remedy=_REMEDIES.get(error.status_code, "")).problem()
+    problem |= {"status": error.status_code, "title": HTTPStatus(error.status_code).phrase}
+    return ProblemResponse(problem, status_code=error.status_code, headers=error.headers)
+
+
+def _cause(error: BaseException) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _sentence(item: Mapping[str, object]) -> str:
+    """Return a finding of pydantic as a sentence with the field and its value."""
     location = item.get("loc", ())
     names = [str(part) for part in location] if isinstance(location, tuple) else []
-    field = ".".join(name for name in names if name not in ("body", "query"))
-    value = repr(item.get("input"))
-    shown = value if len(value) <= 80 else f"{value[:80]}…"
-    return f"{field or 'body'}={shown}: {item.get('msg')}"
+    field, kind, context = ".".join(names[1:]), item.get("type"), item.get("ctx")
+    reason = str(item.get("msg"))
+    if isinstance(context, dict) and "error" in context:
+        reason = str(context["error"])
+    if kind == "json_invalid":
+        return f"The body is not JSON: {reason} at character {names[-1]}"
+    if kind == "missing":
+        return f"{field or 'The body'} is missing"
+    if kind == "extra_forbidden":
+        return f"{field}={_short.repr(item.get('input'))} is not known here"
+    return f"{field}={_short.repr(item.get('input'))}: {reason}" if field else reason

@@ -1,253 +1,206 @@
-"""What the native API takes and gives, as pydantic models; the JSON is camelCase."""
+"""What the native API takes, as pydantic models; the JSON is camelCase. What it gives: :mod:`preheat.api._answers`."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
-from preheat.accounting import dataset_version, hot_fraction
-from preheat.coordinator import KnownJob
-from preheat.jobs import FailedObject, JobSpec, JobState, JobType, LoadOptions, Tally
-from preheat.placement import PlacementMap
-from preheat.registry import Heartbeat
+from preheat.coordinator import Claim as JobClaim
+from preheat.errors import InvalidRequest
+from preheat.jobs import JobOptions, JobSpec, JobType, Priority
 from preheat.units import parse_size
+
+MAX_INT = (1 << 53) - 1
+"""The largest integer that every JSON reader reads exactly."""
+_MAX_PATHS_BYTES = 256 << 10
+"""A job's record, paths included, is one value of the engine, which takes 1 MiB."""
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m)?", re.ASCII)
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
+_EXAMPLE = {"paths": ["s3://datasets/digits/"], "options": {"verify": True}}
 
 
 def _size(value: Any) -> Any:
-    if isinstance(value, str):
+    if not isinstance(value, str):
+        return value
+    try:
         return parse_size(value, field="bandwidth") if value else None
-    return value
+    except OverflowError as error:
+        raise InvalidRequest("bandwidth is larger than any number.") from error
+
+
+def _seconds(value: Any) -> Any:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("write a number of seconds, or for example 30s, 500ms or 1m")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        in_utc = moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("it is before the year 1 or after 9999") from error
+    if in_utc.year < 1970:
+        raise ValueError("it is before 1970")
+    return in_utc
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"it is not a regular expression: {error}") from error
+    return text
+
+
+Bandwidth = Annotated[
+    int | None,
+    BeforeValidator(_size),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": MAX_INT},
+                {"type": "string", "pattern": r"^[0-9]{1,6}([KMGT]i?)?B?$"},
+                {"type": "null"},
+            ]
+        },
+        mode="validation",
+    ),
+    Field(
+        ge=1,
+        le=MAX_INT,
+        description="Bytes per second and worker, a number or a size such as 100MiB; null is unlimited.",
+        examples=["100MiB"],
+    ),
+]
+Duration = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m)?$", "examples": ["30s"]}),
+]
+"""Seconds, in a query."""
 
 
 class Schema(BaseModel):
     """camelCase in JSON, either spelling accepted, unknown fields refused."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", allow_inf_nan=False)
 
 
 class Options(Schema):
     """How a job treats its objects."""
 
-    replicas: int = Field(1, ge=1, description="Workers that hold each object.")
+    replicas: int = Field(1, ge=1, le=10_000, description="Workers that hold each object.")
     batch_size: int = Field(200, ge=1, le=10_000, description="Objects in one request to a worker.")
     skip_if_exists: bool = Field(default=True, description="Leave a cached copy of the same version alone.")
     verify: bool = Field(default=False, description="Read every entry back from its owners before the job may succeed.")
-    bandwidth: Annotated[int | None, BeforeValidator(_size)] = Field(
-        None, ge=1, description="Bytes per second and worker, a number or a size such as 100MiB; null is unlimited."
+    bandwidth: Bandwidth = None
+    file_filter_regex: Annotated[str, AfterValidator(_pattern)] | None = Field(
+        None, max_length=1000, description="Only keys that this matches in full.", examples=[".*[.]parquet"]
     )
-    file_filter_regex: str | None = Field(None, max_length=1000, description="Only keys that this matches in full.")
     min_hot_fraction: float | None = Field(
         None, ge=0, le=1, description="Succeed with failed files if at least this share of the files is hot."
     )
-    max_failed_files: int | None = Field(None, ge=0, description="Succeed with up to this many failed files.")
-    deadline: AwareDatetime | None = Field(None, description="Fail if the job has not ended by then.")
+    max_failed_files: int | None = Field(None, ge=0, le=MAX_INT, description="Succeed with up to so many failed files.")
+    deadline: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = Field(
+        None, description="Fail if the job has not ended by then.", examples=["2030-01-31T06:00:00+01:00"]
+    )
+    priority: Priority = Field(Priority.NORMAL, description="Which job goes first where several wait.")
+    load_metadata_only: bool = Field(default=False, description="Make sizes and versions known; fetch nothing.")
 
-    def to_options(self) -> LoadOptions:
+    def to_options(self) -> JobOptions:
         """Return the options as the coordinator takes them."""
         deadline = self.deadline.timestamp() if self.deadline else None
-        return LoadOptions(**self.model_dump(exclude={"deadline"}), deadline=deadline)
-
-    @classmethod
-    def of(cls, options: LoadOptions) -> Options:
-        """Show options."""
-        values = {name: getattr(options, name) for name in cls.model_fields}
-        deadline = _time(options.deadline) if options.deadline else None
-        return cls.model_construct(**(values | {"deadline": deadline}))
+        return JobOptions(**self.model_dump(exclude={"deadline"}), deadline=deadline)
 
 
-class Submit(Schema):
-    """A job to be done."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"paths": ["s3://datasets/digits/"], "options": {"verify": True}}]}
-    )
+class JobBody(Schema):
+    """What a job is to do."""
 
     type: JobType = JobType.LOAD
     path: str | None = Field(None, description="Short for paths with one element.")
     paths: list[str] = Field(default_factory=list, max_length=1000)
+    index: str | None = Field(None, description="A file of the under store that names the paths, one a line.")
+    destination: str | None = Field(None, description="Where a copy or a move writes to.")
     options: Options = Options()
 
     @model_validator(mode="after")
     def _some_path(self) -> Self:
-        if (self.path is None) == (not self.paths):
-            raise ValueError("give either path or paths, and not an empty list")
+        if sum((self.path is not None, bool(self.paths), self.index is not None)) != 1:
+            raise ValueError("Give one of path, paths and index, and not an empty list")
+        if sum(len(path.encode()) for path in self.paths) > _MAX_PATHS_BYTES:
+            raise ValueError(f"paths has more than {_MAX_PATHS_BYTES >> 10} KiB: name them in an index file")
         return self
 
     def to_spec(self) -> JobSpec:
         """Return the job as the coordinator takes it."""
-        paths = self.paths or [self.path or ""]
-        return JobSpec(type=self.type, paths=tuple(dict.fromkeys(paths)), options=self.options.to_options())
+        paths = [self.path] if self.path is not None else self.paths
+        return JobSpec(
+            type=self.type,
+            paths=tuple(dict.fromkeys(paths)),
+            index=self.index or "",
+            destination=self.destination or "",
+            options=self.options.to_options(),
+        )
+
+
+Waiter = Annotated[str, Field(min_length=1, max_length=1024, description="A stable name, e.g. of a task instance.")]
+Fence = Annotated[str, Field(min_length=8, max_length=128, description="Made anew by each process that waits.")]
+
+
+class Submit(JobBody):
+    """A job to be done, and who waits for it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    waiter: Waiter | None = None
+    fence: Fence | None = None
+
+    @model_validator(mode="after")
+    def _whole_claim(self) -> Self:
+        if (self.waiter is None) is not (self.fence is None):
+            raise ValueError("Give both waiter and fence, or neither")
+        return self
+
+    def to_claim(self) -> JobClaim | None:
+        """Return who waits for the job from its first moment on."""
+        return JobClaim(waiter=self.waiter, fence=self.fence) if self.waiter and self.fence else None
 
 
 class Claim(Schema):
     """A waiter and its present fence."""
 
-    waiter: str = Field(min_length=1, max_length=1024, description="A stable name, e.g. of a task instance.")
-    fence: str = Field(min_length=8, max_length=128, description="Made anew by each process that waits.")
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"waiter": "my_dag/run-1/warm/-1", "fence": "5b1f09c277e14a5c"}]}
+    )
+
+    waiter: Waiter
+    fence: Fence
 
 
 class Change(Schema):
     """What can change while a job runs."""
 
-    bandwidth: Annotated[int | None, BeforeValidator(_size)] = Field(
-        ge=1, description="Bytes per second and worker, a number or a size; null lifts the limit."
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"bandwidth": "200MiB", "priority": "high"}]})
 
+    bandwidth: Bandwidth = None
+    priority: Priority | None = None
 
-class Count(Schema):
-    """A number of files and their bytes."""
-
-    files: int
-    bytes: int
-
-    @classmethod
-    def of(cls, tally: Tally) -> Count:
-        """Show a tally."""
-        return cls(files=tally.objects, bytes=tally.bytes)
-
-
-class Failure(Schema):
-    """One file that could not be done."""
-
-    path: str
-    size: int
-    code: str
-    message: str
-
-    @classmethod
-    def of(cls, failed: FailedObject) -> Failure:
-        """Show a failed object."""
-        return cls(path=failed.path, size=failed.size, code=failed.code, message=failed.message)
-
-
-class JobView(Schema):
-    """One job."""
-
-    id: str
-    type: JobType
-    paths: list[str]
-    options: Options
-    state: JobState
-    listed: Count
-    loaded: Count
-    skipped: Count
-    failed: Count
-    remaining: Count
-    verified: Count | None
-    hot_fraction: float
-    dataset_version: str | None
-    listing_done: bool
-    failures: list[Failure]
-    reason: str
-    submitted_at: datetime
-    queue_position: int | None = Field(description="Of a WAITING job: 1 is the next to run.")
-    started_at: datetime | None
-    finished_at: datetime | None
-    revision: int
-    url: str
-    attached: bool
-
-    @classmethod
-    def of(cls, known: KnownJob, *, base_url: str) -> JobView:
-        """Show a job."""
-        job, load = known.job, known.job.load
-        return cls(
-            id=job.id,
-            type=job.spec.type,
-            paths=list(job.spec.paths),
-            options=Options.of(job.spec.options),
-            state=job.state,
-            listed=Count.of(load.listed),
-            loaded=Count.of(load.done),
-            skipped=Count.of(load.skipped),
-            failed=Count.of(load.failed),
-            remaining=Count.of(load.remaining),
-            verified=Count.of(job.verification.done) if job.verification else None,
-            hot_fraction=hot_fraction(job),
-            dataset_version=dataset_version(job),
-            listing_done=load.listing_done,
-            failures=[Failure.of(failed) for failed in job.failures],
-            reason=job.reason,
-            submitted_at=_time(job.submitted_at),
-            queue_position=known.queue_position,
-            started_at=_time(job.started_at) if job.started_at else None,
-            finished_at=_time(job.finished_at) if job.finished_at else None,
-            revision=known.revision,
-            url=f"{base_url}/jobs/{job.id}",
-            attached=known.attached,
-        )
-
-
-class JobList(Schema):
-    """One page of jobs, newest first."""
-
-    jobs: list[JobView]
-    next: str | None = Field(description="Cursor of the next page.")
-
-
-class WorkerView(Schema):
-    """One worker."""
-
-    id: str
-    url: str
-    live: bool
-    capacity: int
-    used: int
-    objects: int
-    active_batches: int = Field(description="In work now.")
-    pool_size: int = Field(description="The most that it works on at once.")
-    unfinished_batches: int = Field(description="Of running jobs, given to it and without a result.")
-    load_average: list[float] = Field(description="Of its machine, over 1, 5 and 15 minutes.")
-    started_at: datetime
-
-    @classmethod
-    def of(cls, heartbeat: Heartbeat, *, live: bool, unfinished: int) -> WorkerView:
-        """Show a worker's last heartbeat."""
-        return cls(
-            id=heartbeat.id,
-            url=heartbeat.url,
-            live=live,
-            capacity=heartbeat.capacity,
-            used=heartbeat.used,
-            objects=heartbeat.objects,
-            active_batches=heartbeat.active_batches,
-            pool_size=heartbeat.pool_size,
-            unfinished_batches=unfinished,
-            load_average=list(heartbeat.load_average),
-            started_at=_time(heartbeat.started_at),
-        )
-
-
-class WorkerList(Schema):
-    """The workers at an epoch of the placement map."""
-
-    epoch: int
-    workers: list[WorkerView]
-
-
-class MemberView(Schema):
-    """One worker that owns objects."""
-
-    id: str
-    url: str
-    weight: float
-
-
-class PlacementView(Schema):
-    """The placement map."""
-
-    epoch: int
-    members: list[MemberView]
-
-    @classmethod
-    def of(cls, placement: PlacementMap) -> PlacementView:
-        """Show a placement map."""
-        members = [MemberView(id=m.id, url=m.url, weight=m.weight) for m in placement.members]
-        return cls(epoch=placement.epoch, members=members)
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, tz=UTC)
+    @model_validator(mode="after")
+    def _some_change(self) -> Self:
+        if "bandwidth" not in self.model_fields_set and self.priority is None:
+            raise ValueError("Give bandwidth, priority or both")
+        return self

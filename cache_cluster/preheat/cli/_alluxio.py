@@ -22,7 +22,7 @@ from preheat.cli._options import (
 from preheat.cli._progress import follow
 from preheat.client import Client, JobReport
 from preheat.errors import JobNotFound, PreheatError
-from preheat.jobs import JobSpec, JobState, LoadOptions
+from preheat.jobs import JobOptions, JobSpec, JobState
 
 _SUBMIT_FAILED = 255
 """Alluxio's -1."""
@@ -69,7 +69,7 @@ def job_load(
         elif stop:
             _stop(client, wanted)
         else:
-            options = LoadOptions(
+            options = JobOptions(
                 replicas=replicas,
                 batch_size=batch_size,
                 skip_if_exists=skip_if_exists,
@@ -91,7 +91,7 @@ def _one_path(positional: str | None, option: str | None) -> str:
     return given[0]
 
 
-def _submit(client: Client, path: str, options: LoadOptions) -> JobReport:
+def _submit(client: Client, path: str, options: JobOptions) -> JobReport:
     try:
         job = client.submit(JobSpec(paths=(path,), options=options))
     except PreheatError as error:

@@ -24,7 +24,7 @@ from preheat.cli._options import (
 from preheat.cli._output import print_json, print_pairs, print_table, shown_time
 from preheat.cli._progress import follow
 from preheat.client import Client, Count, JobReport
-from preheat.jobs import JobSpec, JobState, LoadOptions
+from preheat.jobs import JobOptions, JobSpec, JobState
 from preheat.units import human_duration, human_size
 
 _MAX_LISTED = 1000
@@ -58,7 +58,7 @@ def load(
     as_json: JsonFlag = False,
 ) -> None:
     """Load a path into the cache and wait until it is there. Exit code 0 only if the job SUCCEEDED."""
-    options = LoadOptions(
+    options = JobOptions(
         replicas=replicas,
         batch_size=batch_size,
         skip_if_exists=skip_if_exists,

@@ -9,7 +9,7 @@ import typer
 
 from preheat.cli._errors import parse_bandwidth, parse_capacity
 from preheat.client import DEFAULT_URL
-from preheat.jobs import LoadOptions
+from preheat.jobs import JobOptions
 
 Coordinator = Annotated[
     str, typer.Option("--coordinator", envvar="PREHEAT_COORDINATOR_URL", help="The coordinator's URL.")
@@ -52,7 +52,7 @@ NatsUrl = Annotated[
     ),
 ]
 
-DEFAULTS = LoadOptions()
+DEFAULTS = JobOptions()
 
 Replicas = Annotated[int, typer.Option(min=1, help="Workers that hold each file.")]
 Verify = Annotated[bool, typer.Option("--verify", help="Read every file back from its workers before success.")]

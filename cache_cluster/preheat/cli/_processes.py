@@ -6,14 +6,35 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from preheat.cli._access_options import (
+    AdminTokenFile,
+    AllowAnonymous,
+    Auth,
+    NatsCa,
+    NatsCert,
+    NatsCredentials,
+    NatsKey,
+    TlsCert,
+    TlsKey,
+)
+from preheat.cli._errors import usage_errors
 from preheat.cli._options import DEFAULT_CAPACITY, Capacity, DataDir, Host, NatsReplicas, NatsUrl, PublicUrl
 from preheat.cluster import ClusterFiles, default_data_dir
 from preheat.errors import PreheatError
-from preheat.settings import COORDINATOR_PORT, DATA_PORT, CoordinatorSettings, EngineSettings, WorkerSettings
+from preheat.settings import (
+    COORDINATOR_PORT,
+    DATA_PORT,
+    AccessSettings,
+    CoordinatorSettings,
+    EngineSettings,
+    TlsSettings,
+    WorkerSettings,
+)
 
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -31,12 +52,33 @@ def coordinator(
     public_url: PublicUrl = "",
     nats_url: NatsUrl = EngineSettings.url,
     nats_replicas: NatsReplicas = EngineSettings.replicas,
+    nats_ca: NatsCa = None,
+    nats_cert: NatsCert = None,
+    nats_key: NatsKey = None,
+    nats_credentials: NatsCredentials = None,
+    auth: Auth = False,
+    admin_token_file: AdminTokenFile = None,
+    allow_anonymous: AllowAnonymous = False,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> None:
     """Run one coordinator. It keeps no files: all state is in NATS, and there may be several."""
+    with usage_errors():
+        access = AccessSettings(auth=auth, allow_anonymous=allow_anonymous, admin_token_file=admin_token_file)
+        access.check_host(host)
+        settings = CoordinatorSettings(
+            host=host,
+            port=port,
+            public_url=public_url,
+            engine=_engine(
+                nats_url, nats_replicas, nats_credentials, TlsSettings(cert=nats_cert, key=nats_key, ca=nats_ca)
+            ),
+            access=access,
+            tls=TlsSettings(cert=tls_cert, key=tls_key),
+        )
     with _server_extra():
         from preheat.api import run_coordinator  # noqa: PLC0415 - only with preheat[server]
-    engine = EngineSettings(url=nats_url, replicas=nats_replicas)
-    run_coordinator(CoordinatorSettings(host=host, port=port, public_url=public_url, engine=engine))
+    run_coordinator(settings)
 
 
 def worker(
@@ -57,24 +99,42 @@ def worker(
     capacity: Capacity = DEFAULT_CAPACITY,  # type: ignore[assignment] # Typer parses the default as well
     nats_url: NatsUrl = EngineSettings.url,
     nats_replicas: NatsReplicas = EngineSettings.replicas,
+    nats_ca: NatsCa = None,
+    nats_cert: NatsCert = None,
+    nats_key: NatsKey = None,
+    nats_credentials: NatsCredentials = None,
+    auth: Auth = False,
+    allow_anonymous: AllowAnonymous = False,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> None:
     """Run one worker: it fetches objects, keeps them on disk and serves them."""
     name = worker_id or socket.gethostname().replace(".", "-")
     if not _ID.fullmatch(name):
         raise typer.BadParameter(f"--id={name!r} may have letters, digits, '-' and '_'.")
-    with _server_extra():
-        from preheat.worker import run_worker  # noqa: PLC0415 - only with preheat[server]
-    run_worker(
-        WorkerSettings(
+    with usage_errors():
+        access = AccessSettings(auth=auth, allow_anonymous=allow_anonymous)
+        access.check_host(host)
+        settings = WorkerSettings(
             id=name,
             data_dir=data_dir or ClusterFiles(default_data_dir()).worker(name),
             capacity=capacity,
             host=host,
             port=port,
             public_url=public_url,
-            engine=EngineSettings(url=nats_url, replicas=nats_replicas),
+            engine=_engine(
+                nats_url, nats_replicas, nats_credentials, TlsSettings(cert=nats_cert, key=nats_key, ca=nats_ca)
+            ),
+            access=access,
+            tls=TlsSettings(cert=tls_cert, key=tls_key),
         )
-    )
+    with _server_extra():
+        from preheat.worker import run_worker  # noqa: PLC0415 - only with preheat[server]
+    run_worker(settings)
+
+
+def _engine(url: str, replicas: int, credentials_file: Path | None, tls: TlsSettings) -> EngineSettings:
+    return EngineSettings(url=url, replicas=replicas, credentials_file=credentials_file, tls=tls)
 
 
 @contextmanager

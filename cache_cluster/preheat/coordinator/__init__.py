@@ -4,33 +4,47 @@ from __future__ import annotations
 
 import asyncio
 
+from preheat.coordinator._beacon import send_beacons
+from preheat.coordinator._cached import CachedListing
+from preheat.coordinator._cached_http import HttpCachedListing
 from preheat.coordinator._cluster import ClusterView
 from preheat.coordinator._runner import JobRunner
 from preheat.coordinator._scheduler import JobScheduler
-from preheat.coordinator._service import JobService, KnownJob
+from preheat.coordinator._service import Claim, JobService, KnownJob
+from preheat.coordinator._source import JobSource
 from preheat.engine import Bucket, Engine
 from preheat.jobs import Job, JobControl
 from preheat.settings import CoordinatorSettings
 from preheat.ufs import UnderStore
 from preheat.views import BucketView
 
-__all__ = ["Coordinator", "JobService", "KnownJob"]
+__all__ = ["CachedListing", "Claim", "Coordinator", "HttpCachedListing", "JobService", "KnownJob"]
 
 
 class Coordinator:
     """The parts of one coordinator, put together."""
 
-    def __init__(self, settings: CoordinatorSettings, *, engine: Engine, ufs: UnderStore) -> None:
+    def __init__(
+        self, settings: CoordinatorSettings, *, engine: Engine, ufs: UnderStore, cached: CachedListing
+    ) -> None:
         scheduler = settings.scheduler
         self._engine = engine
+        self._settings = settings
         self._jobs = BucketView(engine, Bucket.JOBS, Job)
         self._controls = BucketView(engine, Bucket.CONTROLS, JobControl)
         self.cluster = ClusterView(engine, worker_timeout_seconds=scheduler.worker_timeout_seconds)
+        self.source = JobSource(
+            engine=engine,
+            ufs=ufs,
+            cached=cached,
+            members=lambda: self.cluster.placement.members,
+            listing_attempts=scheduler.listing_attempts,
+        )
 
         def new_runner() -> JobRunner:
             return JobRunner(
                 engine=engine,
-                ufs=ufs,
+                source=self.source,
                 cluster=self.cluster,
                 jobs=self._jobs,
                 controls=self._controls,
@@ -49,6 +63,11 @@ class Coordinator:
             settings=scheduler,
         )
 
+    @property
+    def jobs(self) -> BucketView[Job]:
+        """The records of all jobs, as they change."""
+        return self._jobs
+
     async def wait_loaded(self) -> None:
         """Return when the shared state is known; before, a job that exists would be denied."""
         for view in (self._jobs, self._controls, self.cluster):
@@ -62,3 +81,4 @@ class Coordinator:
             tasks.create_task(self.cluster.follow())
             await self.wait_loaded()
             tasks.create_task(self._scheduler.run())
+            tasks.create_task(send_beacons(self._engine, self._settings))

@@ -10,10 +10,11 @@ from math import inf
 import msgspec
 
 from preheat.engine import Bucket, Engine, Entry
-from preheat.errors import Conflict, EngineUnavailable
+from preheat.errors import Conflict, EngineUnavailable, WorkerNotFound
 from preheat.logs import get_logger
 from preheat.placement import Member, PlacementMap
-from preheat.registry import Heartbeat, Registry, next_placement
+from preheat.registry import Heartbeat, Registry, WorkerControl, next_placement
+from preheat.views import Listeners
 
 log = get_logger("coordinator")
 _PLACEMENT = "placement"
@@ -30,6 +31,8 @@ class ClusterView:
         self._heard: dict[str, int] = {}
         """The revision of each worker's last heartbeat: a watch that starts over repeats it."""
         self.placement = PlacementMap()
+        self.listeners = Listeners()
+        """Told the id of a worker that was heard of or forgotten, and of each member when the map changes."""
         self.loaded = asyncio.Event()
 
     def live(self) -> list[Heartbeat]:
@@ -39,6 +42,16 @@ class ClusterView:
     def workers(self) -> list[Heartbeat]:
         """Return every worker known, live or not."""
         return self._registry.all()
+
+    async def set_drained(self, worker_id: str, *, drained: bool) -> None:
+        """Ask a worker to hand its batches over and take no more, or to take part again.
+
+        Raises:
+            WorkerNotFound: no worker has this id.
+        """
+        if worker_id not in _ids(self.workers()):
+            raise WorkerNotFound(f"There is no worker {worker_id!r}.")
+        await self._engine.put(Bucket.WORKER_CONTROLS, worker_id, msgspec.json.encode(WorkerControl(drained=drained)))
 
     async def follow(self) -> None:
         """Follow heartbeats and keep the placement map, until cancelled."""
@@ -79,6 +92,7 @@ class ClusterView:
             self._registry.forget(entry.key)
         else:
             self._registry.record(msgspec.json.decode(entry.value, type=Heartbeat), time.monotonic())
+        self.listeners.tell(entry.key)
 
     async def _load_placement(self) -> None:
         if entry := await self._engine.get(Bucket.CLUSTER, _PLACEMENT):
@@ -92,6 +106,8 @@ class ClusterView:
         self.placement = msgspec.json.decode(entry.value, type=PlacementMap)
         self._revision = entry.revision
         self._believe(joined=_ids(self.placement.members) - before, left=before - _ids(self.placement.members))
+        for worker_id in before | _ids(self.placement.members):
+            self.listeners.tell(worker_id)
 
     def _believe(self, *, joined: set[str], left: set[str]) -> None:
         """Take over what another coordinator noticed first: else each would undo the other's change of the map.

@@ -8,7 +8,7 @@ in the log, though a later one may have repaired it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 
 import msgspec
@@ -17,7 +17,9 @@ from preheat.engine import Bucket, Engine
 from preheat.jobs import FailedObject, Job
 
 CHUNK_OBJECTS = 1000
-"""Objects in one chunk; the engine takes 1 MiB in one value."""
+"""Objects in one chunk at most."""
+_CHUNK_BYTES = 512 << 10
+"""A chunk ends before it has more; the engine takes 1 MiB in one value."""
 
 
 class FailureLog:
@@ -29,8 +31,7 @@ class FailureLog:
     async def append(self, job: Job, failed: Sequence[FailedObject]) -> dict[int, int]:
         """Write failed objects behind those that the record counts, and return what it has to count then."""
         number = job.failure_chunks.get(job.generation, 0)
-        for start in range(0, len(failed), CHUNK_OBJECTS):
-            chunk = msgspec.json.encode(failed[start : start + CHUNK_OBJECTS])
+        for chunk in _chunks(failed):
             await self._engine.put(Bucket.FAILURES, f"{job.id}.{job.generation}.{number}", chunk)
             number += 1
         return job.failure_chunks | {job.generation: number}
@@ -46,6 +47,19 @@ class FailureLog:
         """Delete the chunks of a job."""
         for key in _keys(job):
             await self._engine.delete(Bucket.FAILURES, key)
+
+
+def _chunks(failed: Iterable[FailedObject]) -> Iterator[bytes]:
+    """Yield JSON arrays of the objects; the same ones each time."""
+    items, size = list[bytes](), 0
+    for item in map(msgspec.json.encode, failed):
+        if items and (len(items) == CHUNK_OBJECTS or size + len(item) > _CHUNK_BYTES):
+            yield b"[%b]" % b",".join(items)
+            items, size = [], 0
+        items.append(item)
+        size += len(item) + 1
+    if items:
+        yield b"[%b]" % b",".join(items)
 
 
 def _keys(job: Job) -> list[str]:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import msgspec
 
@@ -19,19 +20,39 @@ from preheat.coordinator._cluster import ClusterView
 from preheat.coordinator._failures import FailureLog
 from preheat.coordinator._source import JobSource, Page
 from preheat.engine import Bucket, Consumer, Engine, Entry, Queue
-from preheat.errors import DeadlineExceeded, NoLiveWorker, OriginUnavailable
-from preheat.jobs import Action, Batch, BatchResult, FailedObject, Job, JobControl, JobState, Progress
+from preheat.errors import DeadlineExceeded, InvalidRequest, NoLiveWorker, OriginUnavailable, VersionChanged
+from preheat.jobs import (
+    Action,
+    Batch,
+    BatchResult,
+    FailedObject,
+    Job,
+    JobControl,
+    JobState,
+    JobType,
+    Priority,
+    Progress,
+)
 from preheat.logs import get_logger
 from preheat.placement import PlacementMap
-from preheat.planning import PlannedBatch, Planner
+from preheat.planning import PlannedBatch, Planner, passes
 from preheat.settings import SchedulerSettings
-from preheat.ufs import UnderStore
 from preheat.versions import DatasetVersion
 from preheat.views import BucketView
 
 log = get_logger("coordinator")
 _RESULTS_AT_ONCE = 256
 _RESULT_WAIT_SECONDS = 1.0
+_FATAL = (
+    FileNotFoundError,
+    PermissionError,
+    InvalidRequest,
+    VersionChanged,
+    OriginUnavailable,
+    NoLiveWorker,
+    DeadlineExceeded,
+)
+"""What ends a job as FAILED."""
 
 
 class StopRequested(Exception):
@@ -40,7 +61,7 @@ class StopRequested(Exception):
 
 async def clear_queues(engine: Engine, job_id: str) -> None:
     """Drop what the queues hold of a job that has ended; it may be done again."""
-    await engine.purge(Queue.BATCHES, f"*.{job_id}.>")
+    await engine.purge(Queue.BATCHES, f"*.*.{job_id}.>")
     await engine.forget_consumer(Queue.RESULTS, f"job-{job_id}")
     await engine.purge(Queue.RESULTS, f"{job_id}.>")
 
@@ -52,14 +73,14 @@ class JobRunner:
         self,
         *,
         engine: Engine,
-        ufs: UnderStore,
+        source: JobSource,
         cluster: ClusterView,
         jobs: BucketView[Job],
         controls: BucketView[JobControl],
         settings: SchedulerSettings,
     ) -> None:
         self._engine = engine
-        self._source = JobSource(engine=engine, ufs=ufs, listing_attempts=settings.listing_attempts)
+        self._source = source
         self._failures = FailureLog(engine)
         self._cluster = cluster
         self._jobs = jobs
@@ -99,14 +120,16 @@ class JobRunner:
         await self._save(replace(job, owner=owner, generation=job.generation + 1, started_at=started, state=state))
 
     async def _run_passes(self) -> tuple[JobState, str]:
+        first, *others = passes(self._job.spec)
         try:
-            await self._run_pass(Action.FETCH)
-            options = self._job.spec.options
-            if options.verify and not accounting.too_many_failed(options, self._job.load):
-                await self._verify()
+            await self._run_pass(first)
+            for action in others:
+                if accounting.too_many_failed(self._job.spec.options, self._job.work):
+                    break
+                await (self._verify() if action is Action.VERIFY else self._run_pass(action))
         except StopRequested as stop:
             return JobState.STOPPED, str(stop)
-        except (FileNotFoundError, PermissionError, OriginUnavailable, NoLiveWorker, DeadlineExceeded) as error:
+        except _FATAL as error:
             return JobState.FAILED, str(error)
         return accounting.verdict(self._job)
 
@@ -148,14 +171,14 @@ class JobRunner:
                 await self._collect(action)
 
     def _progress(self, action: Action) -> Progress:
-        if action is Action.VERIFY and self._job.verification is not None:
-            return self._job.verification
-        return self._job.load
+        return accounting.progress_of(self._job, action)
 
     def _with_progress(self, action: Action, progress: Progress) -> Job:
-        if action is Action.VERIFY:
-            return replace(self._job, verification=progress)
-        return replace(self._job, load=progress)
+        return accounting.with_progress(self._job, action, progress)
+
+    def _priority(self) -> Priority:
+        known = self._controls.get(self._job.id)
+        return (known[0].priority if known else None) or self._job.spec.options.priority
 
     def _has_room(self, action: Action, placement: PlacementMap) -> bool:
         limit = self._settings.open_batches_per_worker * len(placement.members)
@@ -185,11 +208,14 @@ class JobRunner:
     async def _plan(self, action: Action, page: Page | None, placement: PlacementMap) -> None:
         progress = self._progress(action)
         if page is None:
-            last = progress.path_index + 1 == len(self._job.spec.paths)
+            last = progress.path_index + 1 >= len(self._job.spec.paths)
             await self._save(self._with_progress(action, accounting.record_listed_path(progress, last=last)))
             return
+        if not progress.batches:
+            progress = replace(progress, epoch=progress.epoch or placement.epoch)
         version = DatasetVersion(progress.version)
         version.update(page.objects)
+        self._check_epoch(action, placement)
         planned = self._planner(action).plan(page.objects, root=page.root, placement=placement, first=progress.batches)
         await self._publish(planned)
         progress = accounting.record_window(
@@ -197,6 +223,15 @@ class JobRunner:
         )
         await self._note_failures(page.missing)
         await self._save(self._with_progress(action, progress))
+
+    def _check_epoch(self, action: Action, placement: PlacementMap) -> None:
+        """Let nothing be dropped whose copies were made for other owners."""
+        copied = action is Action.TRIM and self._job.spec.type is not JobType.FREE
+        if copied and placement.epoch != self._job.work.epoch:
+            raise NoLiveWorker(
+                "Workers joined or left after the copies were made, so nothing more is dropped.",
+                remedy="Submit again when the cluster is stable; no copy is lost.",
+            )
 
     async def _note_failures(self, failed: Sequence[FailedObject]) -> None:
         """Write what failed to the log, and the first few into the record, which the caller saves."""
@@ -218,7 +253,7 @@ class JobRunner:
         for item in planned:
             data = msgspec.json.encode(item.batch)
             for worker in item.workers:
-                subject = f"{worker}.{self._job.id}.{item.batch.id}"
+                subject = f"{worker}.{self._priority()}.{self._job.id}.{item.batch.id}"
                 publishes.append(self._engine.publish(Queue.BATCHES, subject, data))
         await asyncio.gather(*publishes)
 
@@ -229,6 +264,7 @@ class JobRunner:
             batch = await self._find_batch(action, batch_id)
             if batch is None:  # its last result is on its way
                 continue
+            self._check_epoch(action, placement)
             progress = self._progress(action)
             planned = self._planner(action).plan(
                 batch.entries, root=batch.root, placement=placement, first=progress.batches
@@ -236,7 +272,7 @@ class JobRunner:
             await self._publish(planned)
             progress = accounting.replace_batch(progress, batch_id, planned)
             await self._save(self._with_progress(action, progress))
-            await self._engine.purge(Queue.BATCHES, f"*.{self._job.id}.{batch_id}")
+            await self._engine.purge(Queue.BATCHES, f"*.*.{self._job.id}.{batch_id}")
             log.info(
                 "A batch of a lost worker goes to others.",
                 action="batch_replanned",
@@ -245,8 +281,8 @@ class JobRunner:
             )
 
     async def _find_batch(self, action: Action, batch_id: str) -> Batch | None:
-        for worker in self._progress(action).open[batch_id].waiting:
-            if data := await self._engine.peek(Queue.BATCHES, f"{worker}.{self._job.id}.{batch_id}"):
+        for worker, priority in product(self._progress(action).open[batch_id].waiting, Priority):
+            if data := await self._engine.peek(Queue.BATCHES, f"{worker}.{priority}.{self._job.id}.{batch_id}"):
                 return msgspec.json.decode(data, type=Batch)
         return None
 

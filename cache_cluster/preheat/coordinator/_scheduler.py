@@ -12,9 +12,9 @@ import msgspec
 from preheat.coordinator._failures import FailureLog
 from preheat.coordinator._runner import JobRunner, clear_queues
 from preheat.coordinator._service import digest
-from preheat.engine import Bucket, Engine, Lease, Queue
+from preheat.engine import Bucket, Consumer, Engine, Lease, Queue
 from preheat.errors import Conflict, EngineUnavailable
-from preheat.jobs import Job, JobState
+from preheat.jobs import Job, JobState, Priority
 from preheat.logs import get_logger
 from preheat.settings import SchedulerSettings
 from preheat.views import BucketView
@@ -22,12 +22,13 @@ from preheat.views import BucketView
 log = get_logger("coordinator")
 _PULL_SECONDS = 2.0
 _RETRY_SECONDS = 1.0
+_TURN_SECONDS = 0.1
 _SWEEP_SECONDS = 30.0
 _LOST_SUBMIT_SECONDS = 30.0
 
 
 class JobScheduler:
-    """Runs jobs from the queue, at most ``max_running`` at once."""
+    """Runs jobs from the queue, at most ``max_running`` at once, those of a higher priority first."""
 
     def __init__(
         self,
@@ -49,25 +50,53 @@ class JobScheduler:
         """Run jobs until cancelled; then give the unfinished ones back, so that another coordinator goes on."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sweep())
-            consumer = await self._engine.consume(
-                Queue.JOBS, "*", name="coordinators", lease_seconds=self._settings.job_lease_seconds
-            )
-            while True:
-                await self._slots.acquire()
-                try:
-                    leases = await consumer.pull(1, _PULL_SECONDS)
-                except EngineUnavailable:
-                    await asyncio.sleep(_RETRY_SECONDS)
-                    leases = ()
-                if not leases:
-                    self._slots.release()
-                for lease in leases:
+            for priority in Priority:
+                consumer = await self._engine.consume(
+                    Queue.JOBS,
+                    f"{priority}.*",
+                    name=f"coordinators-{priority}",
+                    lease_seconds=self._settings.job_lease_seconds,
+                )
+                tasks.create_task(self._pull(priority, consumer, tasks))
+
+    async def _pull(self, priority: Priority, consumer: Consumer, tasks: asyncio.TaskGroup) -> None:
+        """Run the jobs of one priority, in the order of their submits."""
+        while True:
+            await self._turn(priority)
+            try:
+                leases = await consumer.pull(1, _PULL_SECONDS)
+            except EngineUnavailable:
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            for lease in leases:
+                if self._slots.locked():  # a job of another priority took the last one meanwhile
+                    await self._give_back(lease)
+                else:
+                    await self._slots.acquire()
                     tasks.create_task(self._own(lease))
+
+    async def _turn(self, priority: Priority) -> None:
+        """Wait until there is a slot, and no job of a higher priority that waits for one."""
+        higher = list(Priority)[: list(Priority).index(priority)]
+        while True:
+            async with self._slots:
+                jobs = (job for job, _ in self._jobs.values())
+                if not any(job.state is JobState.WAITING and job.spec.options.priority in higher for job in jobs):
+                    return
+            await asyncio.sleep(_TURN_SECONDS)
+
+    async def _give_back(self, lease: Lease) -> None:
+        try:
+            await lease.release()
+        except EngineUnavailable as error:  # it comes again when its lease ends
+            log.warning(
+                "A job could not be given back.", action="job_not_released", job=lease.subject, error=str(error)
+            )
 
     async def _own(self, lease: Lease) -> None:
         renewal = asyncio.create_task(self._renew(lease))
         try:
-            await self._run_job(lease.subject)
+            await self._run_job(lease.subject.rpartition(".")[2])
             await lease.ack()
         except (Conflict, EngineUnavailable) as error:
             log.warning("A job is left to its next owner.", action="job_left", job=lease.subject, error=str(error))
@@ -125,7 +154,7 @@ class JobScheduler:
         try:
             if not job.state.ended:
                 if now - job.submitted_at > _LOST_SUBMIT_SECONDS:
-                    await self._engine.publish(Queue.JOBS, job.id, b"")
+                    await self._engine.publish(Queue.JOBS, f"{job.spec.options.priority}.{job.id}", b"")
             elif now - (job.finished_at or now) > self._settings.retention_seconds:
                 await self._engine.purge(Queue.RESULTS, f"{job.id}.>")  # of batches that ended after the job
                 await FailureLog(self._engine).forget(job)

@@ -1,126 +1,144 @@
-"""Where a job's objects come from: the listings of its paths, or the failed objects of another job."""
+"""Where a job's objects come from: its paths, its index file, or the failed objects of another job.
+
+A path is listed, a name is looked up; either in the under store or, for what is done with cached objects, in the
+workers' caches. A page's cursor says what comes next and no more: whoever takes the job over goes on exactly there.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import re
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 
 import msgspec
 
+from preheat.coordinator._cached import CachedCatalog, CachedListing
+from preheat.coordinator._catalog import Catalog, FilteredCatalog, OriginCatalog, Page
 from preheat.coordinator._failures import FailureLog
+from preheat.coordinator._index_file import Block, IndexFile, Position
+from preheat.coordinator._lookup import REFUSED, by_bucket, look_up, refused
 from preheat.engine import Bucket, Engine
-from preheat.errors import JobNotFound, ObjectNotFound, OriginUnavailable
+from preheat.errors import InvalidPath, JobNotFound, ObjectNotFound
+from preheat.filters import KeyFilter
 from preheat.jobs import FailedObject, Job, JobSpec, Progress
 from preheat.paths import UfsPath
+from preheat.placement import Member
 from preheat.ufs import UnderStore
-from preheat.versions import ObjectInfo
 
-_STATS_AT_ONCE = 32
+__all__ = ["JobSource", "Page"]
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Page:
-    """Some objects of one bucket, in order."""
-
-    root: str
-    """URI of the bucket, ending with a slash."""
-    objects: Sequence[ObjectInfo]
-    cursor: str
-    """Where the listing goes on after this page."""
-    missing: tuple[FailedObject, ...] = ()
-    """Objects that were asked for and are not there."""
+_Pages = Callable[[str], AsyncIterator[Page]]
+"""Yields the pages after a cursor."""
 
 
 class JobSource:
-    """The pages of a job, from a point of its progress on."""
+    """The pages of a job, from a point of its progress on.
 
-    def __init__(self, *, engine: Engine, ufs: UnderStore, listing_attempts: int) -> None:
+    Args:
+        engine: has the failed objects of other jobs.
+        ufs: the under store.
+        listing_attempts: tries of one request that the under store or a live worker does not answer.
+        cached: asks a worker what it holds.
+        members: the workers in the placement map, now.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ufs: UnderStore,
+        listing_attempts: int,
+        cached: CachedListing,
+        members: Callable[[], Sequence[Member]],
+    ) -> None:
         self._engine = engine
         self._ufs = ufs
         self._attempts = listing_attempts
+        self._origin = OriginCatalog(ufs, attempts=listing_attempts)
+        self._caches = CachedCatalog(cached, members, attempts=listing_attempts)
 
     async def pages(self, spec: JobSpec, progress: Progress) -> AsyncIterator[Page | None]:
         """Yield the pages after ``progress``, and None at the end of each path.
 
+        An index file, and the failed objects of another job, count as one path.
+
         Raises:
-            BucketNotFound, AccessDenied: as named.
-            OriginUnavailable: the under store broke the listing off ``listing_attempts`` times in a row.
+            BucketNotFound, ObjectNotFound, AccessDenied, InvalidPath: what is to be listed cannot be.
+            VersionChanged: the index file changed while the job ran.
+            OriginUnavailable: the under store did not answer ``listing_attempts`` times in a row.
+            NoLiveWorker: nor did a worker that is in the placement map.
+            JobNotFound: the job whose failed objects are to be done is not known any more.
         """
         cursor = progress.cursor
-        for uri in spec.paths[progress.path_index :]:
-            pages = self._failed(spec.retry_of, cursor) if spec.retry_of else self._listed(uri, cursor)
-            async for page in pages:
-                yield _filtered(spec, page)
+        for pages in self._parts(spec)[progress.path_index :]:
+            async for page in pages(cursor):
+                yield page
             yield None
             cursor = ""
 
-    async def _listed(self, uri: str, cursor: str) -> AsyncIterator[Page]:
-        path = UfsPath.parse(uri)
-        root = str(path.with_key(""))
-        failures = 0
-        while True:
-            try:
-                async for objects in self._ufs.list(path, after=cursor):
-                    failures, cursor = 0, objects[-1].key
-                    yield Page(root=root, objects=objects, cursor=cursor)
-            except OriginUnavailable:
-                failures += 1
-                if failures >= self._attempts:
-                    raise
-                await asyncio.sleep(2.0 ** (failures - 1))
-            else:
-                return
+    def _parts(self, spec: JobSpec) -> list[_Pages]:
+        catalog: Catalog = self._caches if spec.type.lists_cache else self._origin
+        if spec.options.file_filter_regex:
+            catalog = FilteredCatalog(catalog, KeyFilter(spec.options.file_filter_regex))
+        if spec.retry_of:
+            return [partial(self._failed, catalog, spec.retry_of)]
+        if spec.index:
+            return [partial(self._indexed, catalog, UfsPath.parse(spec.index))]
+        return [partial(_listed, catalog, UfsPath.parse(uri)) for uri in spec.paths]
 
-    async def _failed(self, job_id: str, cursor: str) -> AsyncIterator[Page]:
-        """Look each failed object of a job up anew; one that is gone stays failed."""
+    async def _failed(self, catalog: Catalog, job_id: str, cursor: str) -> AsyncIterator[Page]:
+        """Look each failed object of a job up anew; one that is gone stays failed.
+
+        A cursor is the number of a chunk of the log, and how many of the chunk's pages are done.
+        """
         entry = await self._engine.get(Bucket.JOBS, job_id)
         if entry is None or entry.value is None:
             raise JobNotFound(f"The job {job_id}, whose failed files were to be retried, is not known any more.")
         job = msgspec.json.decode(entry.value, type=Job)
-        first, done = (int(part) for part in cursor.split(":")) if cursor else (0, 0)
-        number = first
-        async for chunk in FailureLog(self._engine).read(job, first=first):
-            for page in (await self._look_up(chunk, number))[done:]:
-                yield page
+        number, done = (int(part) for part in cursor.split(":")) if cursor else (0, 0)
+        async for chunk in FailureLog(self._engine).read(job, first=number):
+            groups = by_bucket(_name(failed) for failed in chunk)
+            for done_then, names in enumerate(groups[done:], start=done + 1):
+                yield replace(await look_up(catalog, names), cursor=f"{number}:{done_then}")
             number, done = number + 1, 0
 
-    async def _look_up(self, chunk: Sequence[FailedObject], number: int) -> list[Page]:
-        """Return one page per bucket; a cursor is the chunk's number and how many of its pages are done."""
-        gate = asyncio.Semaphore(_STATS_AT_ONCE)
-
-        async def stat(failed: FailedObject) -> ObjectInfo | FailedObject:
-            async with gate:
-                try:
-                    return await self._ufs.stat(UfsPath.parse(failed.path))
-                except ObjectNotFound as error:
-                    return FailedObject(path=failed.path, size=0, code=error.code, message=str(error))
-
-        found: dict[str, list[ObjectInfo | FailedObject]] = defaultdict(list)
-        for failed, result in zip(chunk, await asyncio.gather(*map(stat, chunk)), strict=True):
-            found[str(UfsPath.parse(failed.path).with_key(""))].append(result)
-        return [_page(root, found[root], f"{number}:{done}") for done, root in enumerate(sorted(found), start=1)]
+    async def _indexed(self, catalog: Catalog, index: UfsPath, cursor: str) -> AsyncIterator[Page]:
+        file = IndexFile(self._ufs, index, attempts=self._attempts)
+        async for block in file.blocks(Position.parse(cursor)):
+            pages = _named(catalog, block) if block.directory is None else _below(catalog, block, block.directory)
+            async for page in pages:
+                yield page
 
 
-def _page(root: str, results: Sequence[ObjectInfo | FailedObject], cursor: str) -> Page:
-    return Page(
-        root=root,
-        objects=sorted((item for item in results if isinstance(item, ObjectInfo)), key=lambda item: item.key),
-        cursor=cursor,
-        missing=tuple(item for item in results if isinstance(item, FailedObject)),
-    )
+def _listed(catalog: Catalog, path: UfsPath, cursor: str) -> AsyncIterator[Page]:
+    return catalog.pages(path, after=cursor)
 
 
-def _filtered(spec: JobSpec, page: Page) -> Page:
-    """Keep the objects whose key the job's filter matches in full; the cursor moves past the others too."""
-    matches = _matcher(spec.options.file_filter_regex)
-    if matches is None:
-        return page
-    objects = [item for item in page.objects if matches(item.key)]
-    return Page(root=page.root, objects=objects, cursor=page.cursor, missing=page.missing)
+async def _named(catalog: Catalog, block: Block) -> AsyncIterator[Page]:
+    """Look the names of a block up, bucket by bucket."""
+    groups = by_bucket(block.names)
+    done = int(block.start.within or 0)
+    for done_then, names in enumerate(groups[done:], start=done + 1):
+        cursor = block.end if done_then == len(groups) else replace(block.start, within=str(done_then))
+        yield replace(await look_up(catalog, names), cursor=str(cursor))
 
 
-def _matcher(pattern: str | None) -> Callable[[str], object] | None:
-    return re.compile(pattern).fullmatch if pattern else None
+async def _below(catalog: Catalog, block: Block, directory: UfsPath) -> AsyncIterator[Page]:
+    """List a directory of an index file; one that cannot be listed is one failure, like a name that is not there."""
+    after = block.start.within
+    try:
+        async for page in catalog.pages(directory, after=after):
+            after = page.cursor
+            yield replace(page, cursor=str(replace(block.start, within=after)))
+        if not after and catalog.misses_fail:
+            raise ObjectNotFound(f"path='{directory}': nothing is below it.")
+    except REFUSED as error:
+        failed = refused(directory, error)
+        yield Page(root=str(directory.with_key("")), objects=(), cursor=str(block.end), missing=(failed,))
+
+
+def _name(failed: FailedObject) -> UfsPath | FailedObject:
+    try:
+        return UfsPath.parse(failed.path)
+    except InvalidPath:  # it was no path when it failed, and is none now
+        return failed

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from datetime import UTC, datetime
 
+from preheat import destinations
 from preheat.errors import InvalidRequest, NoLiveWorker
-from preheat.jobs import JobSpec, LoadOptions
+from preheat.filters import KeyFilter
+from preheat.jobs import JobOptions, JobSpec, JobType
 from preheat.paths import UfsPath
 
 _MAX_BATCH = 10_000
@@ -20,16 +21,42 @@ def validate(spec: JobSpec, *, live_workers: int) -> None:
         InvalidRequest: an option or a path cannot be used.
         NoLiveWorker: nobody could do it.
     """
-    if not spec.paths:
-        raise InvalidRequest("paths is empty.", remedy="Name at least one path.")
-    for path in spec.paths:
+    if not spec.paths and not spec.index:
+        raise InvalidRequest("paths is empty.", remedy="Name at least one path, or an index file.")
+    for path in (*spec.paths, *filter(None, (spec.index, spec.destination))):
         UfsPath.parse(path)
+    _validate_type(spec)
     if not 1 <= spec.options.batch_size <= _MAX_BATCH:
         raise InvalidRequest(f"batchSize={spec.options.batch_size} is not between 1 and {_MAX_BATCH}.")
     validate_bandwidth(spec.options.bandwidth)
     _validate_filter(spec.options.file_filter_regex)
     _validate_criterion(spec.options)
-    _validate_replicas(spec.options.replicas, live_workers)
+    _validate_replicas(1 if spec.type is JobType.FREE else spec.options.replicas, live_workers)
+
+
+def _validate_type(spec: JobSpec) -> None:
+    """Refuse what another type of job takes."""
+    kind, options = spec.type, spec.options
+    if kind is not JobType.LOAD:
+        only = {"index": spec.index, "verify": options.verify, "loadMetadataOnly": options.load_metadata_only}
+        for name in (name for name, given in only.items() if given):
+            raise InvalidRequest(f"{name} is only for type=load, not {kind}.", remedy="Leave it out.")
+    if options.verify and options.load_metadata_only:
+        raise InvalidRequest("verify=true with loadMetadataOnly=true: no bytes are loaded that could be verified.")
+    if kind.has_destination:
+        _validate_destination(spec)
+    elif spec.destination:
+        raise InvalidRequest(f"destination is only for type=copy and type=move, not {kind}.", remedy="Leave it out.")
+
+
+def _validate_destination(spec: JobSpec) -> None:
+    if not spec.destination:
+        raise InvalidRequest(
+            f"destination is missing for type={spec.type}.", remedy="Write where to, s3://BUCKET/DIR/."
+        )
+    if len(spec.paths) != 1:
+        raise InvalidRequest(f"paths has {len(spec.paths)} elements; type={spec.type} takes one.")
+    destinations.check(spec.paths[0], spec.destination)
 
 
 def validate_bandwidth(bandwidth: int | None) -> None:
@@ -41,13 +68,11 @@ def validate_bandwidth(bandwidth: int | None) -> None:
 
 
 def _validate_filter(pattern: str | None) -> None:
-    try:
-        re.compile(pattern or "")
-    except re.error as error:
-        raise InvalidRequest(f"fileFilterRegex={pattern!r}: {error}.") from error
+    if pattern:
+        KeyFilter(pattern)
 
 
-def _validate_criterion(options: LoadOptions) -> None:
+def _validate_criterion(options: JobOptions) -> None:
     if options.min_hot_fraction is not None and not 0 <= options.min_hot_fraction <= 1:
         raise InvalidRequest(f"minHotFraction={options.min_hot_fraction} is not between 0 and 1.")
     if options.max_failed_files is not None and options.max_failed_files < 0:

@@ -24,8 +24,8 @@ def is_token(text: str) -> bool:
 class Queue(StrEnum):
     """The work queues."""
 
-    JOBS = "jobs"  #: ``jobs.<job>``: held by the coordinator that owns the job
-    BATCHES = "batches"  #: ``batches.<worker>.<job>.<batch>``: pulled by one worker
+    JOBS = "jobs"  #: ``jobs.<priority>.<job>``: held by the coordinator that owns the job
+    BATCHES = "batches"  #: ``batches.<worker>.<priority>.<job>.<batch>``: pulled by one worker
     RESULTS = "results"  #: ``results.<job>.<batch>.<worker>``: pulled by the job's owner
 
 
@@ -38,6 +38,9 @@ class Bucket(StrEnum):
     KEYS = "keys"  #: hash of an idempotency key → job id; expires
     FAILURES = "failures"  #: job id and number → a chunk of the job's failed objects
     WORKERS = "workers"  #: worker id → heartbeat; expires
+    WORKER_CONTROLS = "worker_controls"  #: worker id → WorkerControl, written by any coordinator
+    COORDINATORS = "coordinators"  #: coordinator id → beacon; expires
+    TOKENS = "tokens"  #: token id → what it may do, with a hash of its secret
     CLUSTER = "cluster"  #: "placement" → PlacementMap
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,8 +13,9 @@ from nats.aio.client import Client
 
 from preheat.engine._base import Engine
 from preheat.engine._nats import RECONNECT_SECONDS, NatsEngine
-from preheat.errors import EngineUnavailable
+from preheat.errors import EngineUnavailable, InvalidRequest
 from preheat.settings import EngineSettings
+from preheat.tls import client_context
 
 
 async def connect(settings: EngineSettings, *, name: str) -> Engine:
@@ -23,11 +25,13 @@ async def connect(settings: EngineSettings, *, name: str) -> Engine:
 
     Raises:
         EngineUnavailable: nothing answers within ``settings.connect_seconds``, or nothing that can do what is asked.
+        InvalidRequest: a file of the TLS settings or the credentials cannot be used.
     """
     engine = NatsEngine(settings)
+    options = _servers_and_credentials(settings.url) | _files(settings)
     try:
         async with asyncio.timeout(settings.connect_seconds):
-            await engine.open(await _connect_until_answered(settings.url, engine, name))
+            await engine.open(await _connect_until_answered(options, engine, name))
     except TimeoutError as error:
         raise EngineUnavailable(
             f"NATS did not answer within {settings.connect_seconds:.0f} s ({engine.last_error!r})."
@@ -35,11 +39,11 @@ async def connect(settings: EngineSettings, *, name: str) -> Engine:
     return engine
 
 
-async def _connect_until_answered(url: str, engine: NatsEngine, name: str) -> Client:
+async def _connect_until_answered(options: dict[str, Any], engine: NatsEngine, name: str) -> Client:
     while True:
         try:
             return await nats.connect(
-                **_servers_and_credentials(url),
+                **options,
                 connect_timeout=2,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=RECONNECT_SECONDS,
@@ -67,3 +71,21 @@ def _servers_and_credentials(url: str) -> dict[str, Any]:
     if named.password is None:
         return options | {"token": named.username}
     return options | {"user": named.username, "password": named.password}
+
+
+def _files(settings: EngineSettings) -> dict[str, Any]:
+    """Return the options that come from files."""
+    options: dict[str, Any] = {}
+    if settings.tls.ca or settings.tls.cert or "tls://" in settings.url:
+        options["tls"] = client_context(settings.tls)
+    if settings.credentials_file:
+        options["user_credentials"] = _readable(settings.credentials_file)
+    return options
+
+
+def _readable(path: Path) -> Path:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise InvalidRequest(f"The NATS credentials file {path} cannot be read: {error.strerror}.") from error
+    return path

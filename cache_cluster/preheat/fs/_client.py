@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from pathlib import Path
 from typing import BinaryIO, TypeVar
 from urllib.parse import urlencode
 
@@ -17,6 +19,8 @@ from preheat.errors import CoordinatorUnreachable, NoLiveWorker, PreheatError, U
 from preheat.fs._routes import Routes
 from preheat.paths import UfsPath
 from preheat.placement import Member, PlacementMap
+from preheat.settings import TlsSettings
+from preheat.tls import client_context
 
 T = TypeVar("T")
 _Consume = Callable[[aiohttp.ClientResponse], Awaitable[T]]
@@ -44,6 +48,8 @@ class ClientSettings:
     coordinator: str
     """Base URL; asked for the placement map only."""
     token: str = field(default="", repr=False)
+    ca_file: str = field(default_factory=lambda: os.environ.get("PREHEAT_CA_FILE", ""))
+    """PEM file of the authorities to trust; by default the system's."""
     workers: tuple[str, ...] = ()
     """Base URLs of data ports to use instead of what a coordinator says."""
     connect_seconds: float = 2.0
@@ -212,6 +218,7 @@ class Client:
 
 
 def _session(settings: ClientSettings) -> aiohttp.ClientSession:
+    tls = TlsSettings(ca=Path(settings.ca_file) if settings.ca_file else None)
     return aiohttp.ClientSession(
         headers={"Authorization": f"Bearer {settings.token}"} if settings.token else {},
         timeout=aiohttp.ClientTimeout(
@@ -219,6 +226,7 @@ def _session(settings: ClientSettings) -> aiohttp.ClientSession:
         ),
         auto_decompress=False,  # the bytes of the object are wanted, whatever they are
         cookie_jar=aiohttp.DummyCookieJar(),
+        connector=aiohttp.TCPConnector(ssl=client_context(tls)) if tls.ca else None,
         read_bufsize=_CHUNK,
     )
 

@@ -3,5 +3,6 @@
 from preheat.store._base import PAGE_SIZE, CachedObject, ObjectWriter, PageStore, StoreUsage
 from preheat.store._disk import DiskStore
 from preheat.store._memory import MemoryStore
+from preheat.store._notes import Notes
 
-__all__ = ["PAGE_SIZE", "CachedObject", "DiskStore", "MemoryStore", "ObjectWriter", "PageStore", "StoreUsage"]
+__all__ = ["PAGE_SIZE", "CachedObject", "DiskStore", "MemoryStore", "Notes", "ObjectWriter", "PageStore", "StoreUsage"]

@@ -104,8 +104,11 @@ class PageStore(Protocol):
         """Drop the object; false if it was not there."""
         ...
 
-    def scan(self, prefix: str = "") -> Iterator[CachedObject]:
-        """Yield the objects whose path starts with the prefix, in path order; safe while others write."""
+    def scan(self, prefix: str = "", *, after: str = "") -> Iterator[CachedObject]:
+        """Yield the objects whose path starts with the prefix and is greater than ``after``, in path order.
+
+        Safe while others write. Its first step costs a look-up and no pass over the store, so it may go page by page.
+        """
         ...
 
     def usage(self) -> StoreUsage:

@@ -17,6 +17,7 @@ PACK_SIZE = 256 << 20
 STREAM_ABOVE = 4 << 20
 """Bytes above which an object is written as it comes, to a pack of its own; until then a writer holds it."""
 _VERIFY_STEP = 8 << 20
+_SCAN_STEP = 1000
 
 
 class DiskStore:
@@ -86,11 +87,16 @@ class DiskStore:
                 return True
         return False
 
-    def scan(self, prefix: str = "") -> Iterator[CachedObject]:
-        """Yield the objects whose path starts with the prefix, in path order; safe while others write."""
-        for path in sorted(path for path in self._volume.paths() if path.startswith(prefix)):
-            if item := self.lookup(path):
-                yield item
+    def scan(self, prefix: str = "", *, after: str = "") -> Iterator[CachedObject]:
+        """Yield the objects whose path starts with the prefix and is greater than ``after``, in path order.
+
+        Safe while others write.
+        """
+        while paths := self._volume.paths(prefix, after=after, limit=_SCAN_STEP):
+            for path in paths:
+                if item := self.lookup(path):
+                    yield item
+            after = paths[-1]
 
     def usage(self) -> StoreUsage:
         """Return how full the store is."""

@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS objects (
     pack INTEGER NOT NULL, pack_offset INTEGER NOT NULL
 ) WITHOUT ROWID
 """
+_PATHS = "SELECT path FROM objects WHERE path >= ? ORDER BY path LIMIT ?"
 _PUT = "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -55,6 +56,16 @@ class Index:
         with disk_faults(self._file), self._db:
             self._db.execute("BEGIN")
             self._db.executemany("DELETE FROM objects WHERE path = ?", ((path,) for path in paths))
+
+    def paths(self, prefix: str, *, after: str, limit: int) -> list[str]:
+        """Return the first paths that start with the prefix and are greater than ``after``, in order.
+
+        One look-up and one row per path, however many objects there are: the table is sorted by path.
+        """
+        first = prefix if prefix > after else f"{after}\0"
+        with disk_faults(self._file):
+            rows = self._db.execute(_PATHS, (first, limit)).fetchall()
+        return [path for (path,) in rows if path.startswith(prefix)]
 
     def entries(self) -> Iterator[Entry]:
         """Yield every object."""

@@ -76,10 +76,13 @@ class MemoryStore:
                 self._remove(held)
             return held is not None
 
-    def scan(self, prefix: str = "") -> Iterator[CachedObject]:
-        """Yield the objects whose path starts with the prefix, in path order; safe while others write."""
+    def scan(self, prefix: str = "", *, after: str = "") -> Iterator[CachedObject]:
+        """Yield the objects whose path starts with the prefix and is greater than ``after``, in path order.
+
+        Safe while others write.
+        """
         with self._lock:
-            paths = sorted(path for path in self._held if path.startswith(prefix))
+            paths = sorted(path for path in self._held if path.startswith(prefix) and path > after)
         for path in paths:
             if item := self.lookup(path):
                 yield item

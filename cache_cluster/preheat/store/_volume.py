@@ -61,10 +61,10 @@ class Volume:
         """Return the object at a path."""
         return self._catalog.entries.get(path)
 
-    def paths(self) -> list[str]:
-        """Return the paths of all objects, in no order."""
+    def paths(self, prefix: str, *, after: str, limit: int) -> list[str]:
+        """Return the next paths that start with the prefix and are greater than ``after``, in order."""
         with self._lock:
-            return list(self._catalog.entries)
+            return [] if self._closed else self._index.paths(prefix, after=after, limit=limit)
 
     def usage(self) -> StoreUsage:
         """Return how full the directory is."""

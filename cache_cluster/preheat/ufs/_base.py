@@ -3,6 +3,8 @@
 Listing is in ascending order of the keys' UTF-8 bytes, in pages, resumable after any key. Every call has a deadline.
 Vendor errors become BucketNotFound, ObjectNotFound, AccessDenied, OriginUnavailable or VersionChanged; each message
 names the path (never a credential).
+
+A write appears whole or not at all, and is durable when the call returns.
 """
 
 from __future__ import annotations
@@ -54,6 +56,43 @@ class UnderStore(Protocol):
 
         Raises:
             VersionChanged: the object has another etag now. Otherwise as :meth:`stat`.
+        """
+        ...
+
+    async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int) -> ObjectInfo:
+        """Write one object of exactly ``size`` bytes in place of what was there, and return it with its new etag.
+
+        Memory holds a few parts, never the object. What the chunks raise is raised here, and nothing is written; of
+        several writers at once, the whole object of one stays. The time of its modification is about now: the store
+        may round it, or have another clock.
+
+        Raises:
+            VersionChanged: the chunks have fewer or more bytes; nothing was written.
+            Conflict: an object cannot stand there, such as a file where there is a directory.
+            BucketNotFound, AccessDenied, OriginUnavailable: as named.
+        """
+        ...
+
+    async def copy(self, source: UfsPath, target: UfsPath, *, etag: str) -> ObjectInfo | None:
+        """Let the store itself copy the version ``etag`` of an object, and return the copy with its etag.
+
+        None if it cannot: the two are not in one store, or the object is too large for it. Then nothing was written,
+        and the bytes have to be sent with :meth:`put`.
+
+        Raises:
+            ObjectNotFound: there is no source.
+            VersionChanged: the source has another etag now. Otherwise as :meth:`put`.
+        """
+        ...
+
+    async def delete(self, path: UfsPath, *, etag: str | None = None) -> bool:
+        """Remove one object, only if it is the version ``etag``, if given; false if it was not there.
+
+        The version is looked at right before, for no store is sure to do both in one step: a version that another
+        writer puts between the two goes with it.
+
+        Raises:
+            VersionChanged: the object has another etag now; it stays. Otherwise as :meth:`list`.
         """
         ...
 

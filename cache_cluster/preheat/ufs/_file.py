@@ -6,6 +6,9 @@
   file system's clock keeps its etag.
 - Symbolic links are followed, to files and to directories, except a link to a directory that it stands in. Links that
   lead nowhere, sockets, pipes and devices hold no data and are left out.
+- A file is written beside its target under a name like ``.preheat-*.part`` until it is whole and durable. Such names
+  are left out of listings; one whose writer died stays until somebody removes it.
+- A write puts a file in the place of a link; a removal removes the link. Directories that a removal leaves empty stay.
 - A walk holds the names of one directory per level, never those of the whole tree.
 """
 
@@ -14,24 +17,25 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
-from preheat.errors import AccessDenied, InvalidPath, ObjectNotFound, OriginUnavailable, PreheatError
+from preheat.errors import InvalidPath, ObjectNotFound, PreheatError
 from preheat.paths import UfsPath
 from preheat.ufs._base import Download
 from preheat.ufs._download import byte_range, check_version, checked
+from preheat.ufs._file_draft import Draft, is_draft
+from preheat.ufs._file_local import info_of, local, read_error, stat_file, write_error
 from preheat.ufs._selection import Selection
 from preheat.ufs._settings import UfsSettings
+from preheat.ufs._upload import parts
 from preheat.ufs._walk import walk
 from preheat.versions import ObjectInfo
 
-_NOWHERE = {errno.ELOOP, errno.ENAMETOOLONG}
-_PERMISSION_REMEDY = "Let the user of the coordinator and the workers read the directory and its files."
-_OUTAGE_REMEDY = "Check that the file system is mounted on the coordinator and on every worker."
+_COPY_BYTES = 64 << 20
+"""What the kernel copies in one go, after which the copy can be cancelled."""
 
 
 class FileUnderStore:
@@ -52,7 +56,7 @@ class FileUnderStore:
 
     async def stat(self, path: UfsPath) -> ObjectInfo:
         """Return one file's size and etag; see :class:`~preheat.ufs.UnderStore`."""
-        return await asyncio.to_thread(_stat, path)
+        return await asyncio.to_thread(stat_file, path)
 
     async def get(self, path: UfsPath, *, etag: str | None = None, start: int = 0, end: int | None = None) -> Download:
         """Start to read a file; see :class:`~preheat.ufs.UnderStore`.
@@ -64,6 +68,30 @@ class FileUnderStore:
         start, end = byte_range(path, info.size, start, end)
         chunks = self._chunks(path, info, start, end)
         return Download(info=info, start=start, end=end, chunks=checked(path, chunks, end - start))
+
+    async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int) -> ObjectInfo:
+        """Write a file; see :class:`~preheat.ufs.UnderStore`."""
+        async with _drafted(path) as draft:
+            async for part in parts(path, chunks, size, self._settings.part_bytes):
+                await asyncio.to_thread(draft.append, part)
+            return await asyncio.to_thread(draft.publish)
+
+    async def copy(self, source: UfsPath, target: UfsPath, *, etag: str) -> ObjectInfo | None:
+        """Let the kernel copy a file, if both are on one file system; see :class:`~preheat.ufs.UnderStore`."""
+        info = await self.stat(source)
+        check_version(source, info, etag)
+        start = 0
+        async with _drafted(target) as draft:
+            while start < info.size:
+                copied = await asyncio.to_thread(draft.append_from, source, info, start, _COPY_BYTES)
+                if not copied:
+                    return None
+                start += copied
+            return await asyncio.to_thread(draft.publish)
+
+    async def delete(self, path: UfsPath, *, etag: str | None = None) -> bool:
+        """Remove a file; see :class:`~preheat.ufs.UnderStore`."""
+        return await asyncio.to_thread(_delete, path, etag)
 
     async def close(self) -> None:
         """Nothing stays open between calls."""
@@ -78,25 +106,38 @@ class FileUnderStore:
             yield memoryview(chunk)
 
 
-def _stat(path: UfsPath) -> ObjectInfo:
+@asynccontextmanager
+async def _drafted(path: UfsPath) -> AsyncIterator[Draft]:
+    """Leave nothing of a draft behind that was not published."""
+    draft = Draft(path)
     try:
-        status = os.stat(_local(path.key))  # noqa: PTH116 - see _local
+        yield draft
+    finally:
+        await asyncio.shield(asyncio.to_thread(draft.discard))
+
+
+def _delete(path: UfsPath, etag: str | None) -> bool:
+    try:
+        check_version(path, stat_file(path), etag)
+        os.unlink(local(path.key))  # noqa: PTH108 - see local
+    except FileNotFoundError:  # ObjectNotFound is one
+        return False
+    except PreheatError:
+        raise
     except OSError as error:
-        raise _mapped(error, path) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise ObjectNotFound(f"path='{path}' is not a file.")
-    return _info(path.key, status)
+        raise write_error(error, path) from error
+    return True
 
 
 def _read(path: UfsPath, info: ObjectInfo, start: int, size: int) -> bytes:
     """Read bytes of exactly this version: the etag is compared after they were read."""
     try:
-        with open(_local(path.key), "rb", buffering=0) as file:  # noqa: PTH123 - see _local
+        with open(local(path.key), "rb", buffering=0) as file:  # noqa: PTH123 - see local
             data = os.pread(file.fileno(), size, start)
             status = os.fstat(file.fileno())
     except OSError as error:
-        raise _mapped(error, path) from error
-    check_version(path, _info(path.key, status), info.etag)
+        raise read_error(error, path) from error
+    check_version(path, info_of(path.key, status), info.etag)
     return data
 
 
@@ -104,25 +145,27 @@ def _files(path: UfsPath, after: str) -> Iterator[ObjectInfo]:
     selection = Selection.of(path, after)
     if selection.exact is not None:
         with suppress(ObjectNotFound):  # it is a directory, or nothing
-            yield _stat(path)
+            yield stat_file(path)
             return
     if selection.prefix is not None:
         for entry in walk(selection.prefix, after, lambda prefix: _children(path.with_key(prefix))):
             with suppress(ObjectNotFound):  # a link that leads nowhere, no regular file, or gone meanwhile
-                yield _stat(path.with_key(_key(entry)))
+                yield stat_file(path.with_key(_key(entry)))
 
 
 def _children(directory: UfsPath) -> Iterator[tuple[str, os.DirEntry[str] | None]]:
     try:
-        with os.scandir(_local(directory.key)) as entries:
+        with os.scandir(local(directory.key)) as entries:
             for entry in entries:
+                if is_draft(entry.name):
+                    continue
                 key = _key(entry)
                 if not _leads_to_directory(entry):
                     yield key, entry
                 elif not (entry.is_symlink() and _is_own_parent(entry)):
                     yield f"{key}/", None
     except OSError as error:
-        mapped = _mapped(error, directory)
+        mapped = read_error(error, directory)
         if not isinstance(mapped, ObjectNotFound):  # else there is none, or it was removed meanwhile
             raise mapped from error
 
@@ -151,23 +194,3 @@ def _key(entry: os.DirEntry[str]) -> str:
             f"{os.fsencode(entry.path)!r} is a file name that is not UTF-8.", remedy="Rename the file."
         ) from error
     return key
-
-
-def _local(key: str) -> str:
-    """Return the file's path as a string: pathlib would drop the slash at the end of a key."""
-    return f"/{key}"
-
-
-def _info(key: str, status: os.stat_result) -> ObjectInfo:
-    etag = f"{status.st_mtime_ns:x}-{status.st_size:x}"
-    return ObjectInfo(key=key, size=status.st_size, etag=etag, last_modified=status.st_mtime)
-
-
-def _mapped(error: OSError, path: UfsPath) -> PreheatError:
-    """Return Preheat's error for what the operating system says."""
-    reason = os.strerror(error.errno or 0)
-    if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)) or error.errno in _NOWHERE:
-        return ObjectNotFound(f"path='{path}' does not exist.")
-    if isinstance(error, PermissionError):
-        return AccessDenied(f"path='{path}' cannot be read: {reason}.", remedy=_PERMISSION_REMEDY)
-    return OriginUnavailable(f"path='{path}' cannot be read: {reason}.", remedy=_OUTAGE_REMEDY)

@@ -12,11 +12,12 @@ from preheat.ufs._base import Download
 from preheat.ufs._download import byte_range, check_version
 from preheat.ufs._selection import Selection, is_marker
 from preheat.ufs._settings import UfsSettings
+from preheat.ufs._upload import parts
 from preheat.versions import ObjectInfo
 
 
 class MemoryUnderStore:
-    """Objects in a dictionary; a bucket comes into being with its first object.
+    """Objects in a dictionary. The files of ``file://`` are in a bucket without a name, which is always there.
 
     Args:
         page_size: objects per page of a listing.
@@ -28,18 +29,16 @@ class MemoryUnderStore:
     ) -> None:
         self._page_size = page_size
         self._chunk_bytes = chunk_bytes
-        self._buckets: dict[str, dict[str, tuple[ObjectInfo, bytes]]] = {}
+        self._buckets: dict[str, dict[str, tuple[ObjectInfo, bytes]]] = {"": {}}
 
-    def put(self, uri: str, body: bytes = b"") -> ObjectInfo:
-        """Create or replace an object."""
+    def write(self, uri: str, body: bytes = b"") -> ObjectInfo:
+        """Create or replace an object at once, as somebody else would; a new bucket comes into being with it."""
         path = UfsPath.parse(uri)
-        etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
-        info = ObjectInfo(key=path.key, size=len(body), etag=etag, last_modified=time.time())
-        self._buckets.setdefault(path.bucket, {})[path.key] = (info, body)
-        return info
+        self._buckets.setdefault(path.bucket, {})
+        return self._set(path, body)
 
-    def delete(self, uri: str) -> None:
-        """Remove an object if it is there; the bucket stays."""
+    def remove(self, uri: str) -> None:
+        """Remove an object at once if it is there, as somebody else would; the bucket stays."""
         path = UfsPath.parse(uri)
         self._buckets.get(path.bucket, {}).pop(path.key, None)
 
@@ -63,12 +62,39 @@ class MemoryUnderStore:
         start, end = byte_range(path, info.size, start, end)
         return Download(info=info, start=start, end=end, chunks=self._chunks(memoryview(body)[start:end]))
 
+    async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int) -> ObjectInfo:
+        """Create or replace an object; see :class:`~preheat.ufs.UnderStore`."""
+        self._bucket(path)
+        body = b"".join([part async for part in parts(path, chunks, size, self._chunk_bytes)])
+        return self._set(path, body)
+
+    async def copy(self, source: UfsPath, target: UfsPath, *, etag: str) -> ObjectInfo | None:
+        """Copy an object within a scheme; see :class:`~preheat.ufs.UnderStore`."""
+        if source.scheme != target.scheme:
+            return None
+        info, body = self._find(source)
+        check_version(source, info, etag)
+        return self._set(target, body)
+
+    async def delete(self, path: UfsPath, *, etag: str | None = None) -> bool:
+        """Remove an object; see :class:`~preheat.ufs.UnderStore`."""
+        objects = self._bucket(path)
+        if path.key in objects:
+            check_version(path, objects[path.key][0], etag)
+        return objects.pop(path.key, None) is not None
+
     async def close(self) -> None:
         """Nothing is open."""
 
     async def _chunks(self, body: memoryview) -> AsyncIterator[memoryview]:
         for start in range(0, len(body), self._chunk_bytes):
             yield body[start : start + self._chunk_bytes]
+
+    def _set(self, path: UfsPath, body: bytes) -> ObjectInfo:
+        etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
+        info = ObjectInfo(key=path.key, size=len(body), etag=etag, last_modified=time.time())
+        self._bucket(path)[path.key] = (info, body)
+        return info
 
     def _bucket(self, path: UfsPath) -> dict[str, tuple[ObjectInfo, bytes]]:
         if path.bucket not in self._buckets:

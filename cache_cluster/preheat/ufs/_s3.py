@@ -1,12 +1,13 @@
 """``s3://``: Amazon S3 and what speaks its protocol.
 
-Bytes come through obstore, which is the fastest; listings, and the few keys that obstore cannot spell (empty, ``.`` or
-``..`` segments, control characters), through boto3 in threads.
+Bytes come and go through obstore, which is the fastest; listings, large writes, copies, removals, and the few keys that
+obstore cannot spell (empty, ``.`` or ``..`` segments, control characters), through boto3 in threads.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,9 @@ from preheat.ufs._s3_client import S3Connection, connect, open_bucket
 from preheat.ufs._s3_errors import from_botocore, malformed_endpoint, obstore_errors
 from preheat.ufs._s3_list import S3Lister
 from preheat.ufs._s3_listing import plain_etag
+from preheat.ufs._s3_write import copy_object, delete_object, part_size, put_in_parts, put_whole
 from preheat.ufs._settings import UfsSettings
+from preheat.ufs._upload import parts
 from preheat.versions import ObjectInfo
 
 if TYPE_CHECKING:  # obstore has these for type checkers only
@@ -79,6 +82,35 @@ class S3UnderStore:
         chunks = _chunks(path, connection.endpoint, result.stream(self._settings.chunk_bytes))
         return Download(info=info, start=start, end=end, chunks=checked(path, chunks, end - start))
 
+    async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int) -> ObjectInfo:
+        """Write an object, a large one in parts; see :class:`~preheat.ufs.UnderStore`."""
+        connection = await self._connect(path)
+        part_bytes = part_size(size, self._settings.part_bytes)
+        pieces = parts(path, chunks, size, part_bytes)
+        if size > part_bytes:
+            etag = await put_in_parts(connection, path, pieces, in_flight=self._settings.parts_in_flight)
+        else:
+            etag = await self._put_whole(connection, path, b"".join([piece async for piece in pieces]))
+        return ObjectInfo(key=path.key, size=size, etag=etag, last_modified=time.time())
+
+    async def copy(self, source: UfsPath, target: UfsPath, *, etag: str) -> ObjectInfo | None:
+        """Let S3 copy an object of up to 5 GiB, metadata included; see :class:`~preheat.ufs.UnderStore`."""
+        info = await self.stat(source)
+        check_version(source, info, etag)  # for servers that ignore x-amz-copy-source-if-match
+        return await copy_object(await self._connect(target), source, info, target)
+
+    async def delete(self, path: UfsPath, *, etag: str | None = None) -> bool:
+        """Remove an object, after a look at its version; see :class:`~preheat.ufs.UnderStore`.
+
+        Few S3 servers know conditional deletes, and on AWS they need a right of their own.
+        """
+        try:
+            check_version(path, await self.stat(path), etag)
+        except ObjectNotFound:
+            return False
+        await delete_object(await self._connect(path), path)
+        return True
+
     async def close(self) -> None:
         """Release the connections; a later call opens new ones."""
         connection, self._connection = self._connection, None
@@ -102,6 +134,14 @@ class S3UnderStore:
         if store is None:
             store = self._buckets[path.bucket] = open_bucket(connection, path.bucket, self._settings)
         return store
+
+    async def _put_whole(self, connection: S3Connection, path: UfsPath, body: bytes) -> str:
+        if not can_spell(path.key):
+            return await put_whole(connection, path, body)
+        with obstore_errors(path, connection.endpoint, writing=True):
+            bucket = self._bucket(connection, path)
+            result = await bucket.put_async(path.key, body, use_multipart=False)
+        return plain_etag(result["e_tag"])
 
     async def _get_nothing(self, path: UfsPath, etag: str | None, start: int, end: int) -> Download:
         info = await self.stat(path)

@@ -104,7 +104,10 @@ def _client(session: boto3.Session, settings: UfsSettings) -> Any:
         read_timeout=settings.read_seconds,
         retries={"mode": "standard", "total_max_attempts": settings.retries + 1},
         max_pool_connections=_CONNECTIONS,
-        s3={"addressing_style": "path"},  # every S3 has it; buckets as host names need DNS and certificates
+        # Checksums in trailers are what many S3 servers do not know; a signed payload is checked by all of them.
+        request_checksum_calculation="when_required",
+        # Every S3 has buckets as paths; buckets as host names need DNS and certificates.
+        s3={"addressing_style": "path", "payload_signing_enabled": True},
     )
     client = session.client("s3", config=config)
     install_parser(client)

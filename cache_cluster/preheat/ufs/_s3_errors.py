@@ -73,6 +73,10 @@ _MEANINGS: dict[type[PreheatError], str] = {
     OriginUnavailable: "",
     VersionChanged: "it is not the version that was asked for any more; ",
 }
+_WRITE_REMEDY = (
+    "Check the credentials of the workers, and that the policy allows PutObject and AbortMultipartUpload at the target "
+    "and, for a move, DeleteObject at the source."
+)
 _REGION_CODES = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
 _OBSTORE_STATUS = {
     FileNotFoundError: 404,
@@ -91,21 +95,21 @@ def host_and_port(endpoint: str) -> str:
 
 
 @contextmanager
-def botocore_errors(path: UfsPath, endpoint: str) -> Iterator[None]:
+def botocore_errors(path: UfsPath, endpoint: str, *, writing: bool = False) -> Iterator[None]:
     """Turn what boto3 raises inside into Preheat's errors; nothing else may run inside."""
     try:
         yield
     except (BotoCoreError, ClientError, HTTPError, SyntaxError, ValueError) as error:
-        raise from_botocore(error, path, endpoint) from error
+        raise _advised(from_botocore(error, path, endpoint), writing=writing) from error
 
 
 @contextmanager
-def obstore_errors(path: UfsPath, endpoint: str) -> Iterator[None]:
+def obstore_errors(path: UfsPath, endpoint: str, *, writing: bool = False) -> Iterator[None]:
     """Turn what obstore raises inside into Preheat's errors; nothing else may run inside."""
     try:
         yield
     except (BaseError, FileNotFoundError, ValueError) as error:
-        mapped = from_obstore(error, path, endpoint)
+        mapped = _advised(from_obstore(error, path, endpoint), writing=writing)
         if isinstance(mapped, AccessDenied):
             raise mapped from None  # the cause quotes the answer: on AWS the access key and the signature
         raise mapped from error
@@ -141,6 +145,13 @@ def from_answer(path: UfsPath, endpoint: str, status: int, code: str) -> Preheat
         return OriginUnavailable(f"path='{path}': {answer}.", remedy="Set AWS_REGION to the bucket's region.")
     kind = _kind(status, code)
     return kind(f"path='{path}': {_MEANINGS[kind]}{answer}.")
+
+
+def _advised(error: PreheatError, *, writing: bool) -> PreheatError:
+    """Say what a write needs, if it was refused for another reason than that there are no credentials."""
+    if writing and error.remedy == AccessDenied.default_remedy:
+        error.remedy = _WRITE_REMEDY
+    return error
 
 
 def _kind(status: int, code: str) -> type[PreheatError]:

@@ -21,3 +21,7 @@ class UfsSettings:
     """Objects per page of a listing; S3 allows no more than 1000."""
     chunk_bytes: int = 8 << 20
     """Bytes per chunk of a download, and so its memory."""
+    part_bytes: int = 8 << 20
+    """Bytes per part of an upload to S3, which allows no fewer than 5 MiB; what is not larger goes in one request."""
+    parts_in_flight: int = 2
+    """Parts of one upload that are sent at once; with the next one to be sent they are its memory."""

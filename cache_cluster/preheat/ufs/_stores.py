@@ -37,6 +37,20 @@ class UnderStores:
         """Start to read an object; see :class:`~preheat.ufs.UnderStore`."""
         return await self._stores[path.scheme].get(path, etag=etag, start=start, end=end)
 
+    async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int) -> ObjectInfo:
+        """Write an object; see :class:`~preheat.ufs.UnderStore`."""
+        return await self._stores[path.scheme].put(path, chunks, size=size)
+
+    async def copy(self, source: UfsPath, target: UfsPath, *, etag: str) -> ObjectInfo | None:
+        """Let the store copy an object, if both are of one scheme; see :class:`~preheat.ufs.UnderStore`."""
+        if source.scheme != target.scheme:
+            return None
+        return await self._stores[source.scheme].copy(source, target, etag=etag)
+
+    async def delete(self, path: UfsPath, *, etag: str | None = None) -> bool:
+        """Remove an object; see :class:`~preheat.ufs.UnderStore`."""
+        return await self._stores[path.scheme].delete(path, etag=etag)
+
     async def close(self) -> None:
         """Close every store."""
         for store in self._stores.values():

@@ -15,11 +15,15 @@ from preheat.engine import Bucket, Engine, connect
 from preheat.errors import EngineUnavailable
 from preheat.jobs import JobControl
 from preheat.logs import configure_logging, get_logger
-from preheat.registry import Heartbeat
+from preheat.registry import Heartbeat, WorkerControl
 from preheat.settings import WorkerSettings
-from preheat.store import DiskStore, PageStore
+from preheat.store import DiskStore, Notes, PageStore
 from preheat.ufs import UnderStores
 from preheat.views import BucketView
+from preheat.worker._actions import Actions
+from preheat.worker._alluxio import AlluxioWorker
+from preheat.worker._coordinators import ControlPlane
+from preheat.worker._copies import Copies
 from preheat.worker._executor import BatchExecutor
 from preheat.worker._reads import ReadService
 from preheat.worker._server import DataServer, ServerSettings
@@ -44,31 +48,38 @@ async def _serve(settings: WorkerSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     store = DiskStore(settings.data_dir, capacity=settings.capacity)
     ufs = UnderStores()
-    reads = ReadService(store, ufs)
-    server = DataServer(reads, host=settings.host, port=settings.port, settings=ServerSettings())
+    notes = Notes(settings.data_dir / "notes.sqlite")
+    reads = ReadService(store, ufs, notes=notes)
+    actions = Actions(settings.id, store=store, reads=reads, copies=Copies(ufs=ufs, store=store))
+    control, url = ControlPlane(), settings.public_url or f"http://{settings.host}:{settings.port}"
+    alluxio = AlluxioWorker(control, url=url)
+    server = DataServer(reads, host=settings.host, port=settings.port, settings=ServerSettings(), alluxio=alluxio)
     try:
         await server.start()  # reads need neither the engine nor a coordinator
         engine = await connect(settings.engine, name=settings.id)
         try:
-            await _work(settings, engine, store, reads, stopping)
+            async with control.following(engine):
+                await _work(settings, engine, store, actions, stopping)
         finally:
             await engine.close()
     finally:
         await server.stop()
         await reads.close()
         await ufs.close()
+        notes.close()
         store.close()
 
 
 async def _work(
-    settings: WorkerSettings, engine: Engine, store: PageStore, reads: ReadService, stopping: asyncio.Event
+    settings: WorkerSettings, engine: Engine, store: PageStore, actions: Actions, stopping: asyncio.Event
 ) -> None:
     """Execute batches until asked to stop; then leave the placement map, and let the batches in work end."""
     controls = BucketView(engine, Bucket.CONTROLS, JobControl)
-    executor = BatchExecutor(engine=engine, store=store, reads=reads, controls=controls, settings=settings)
-    heart = Heart(settings, engine, store, executor)
+    executor = BatchExecutor(engine=engine, actions=actions, controls=controls, settings=settings)
+    orders = BucketView(engine, Bucket.WORKER_CONTROLS, WorkerControl)
+    heart = Heart(settings, engine=engine, store=store, executor=executor, orders=orders)
     async with asyncio.TaskGroup() as tasks:
-        following = tasks.create_task(controls.follow())
+        following = [tasks.create_task(view.follow()) for view in (controls, orders)]
         beating = tasks.create_task(heart.beat())
         executing = tasks.create_task(executor.run())
         log.info("The worker serves.", action="serving", worker=settings.id, url=heart.url)
@@ -76,17 +87,27 @@ async def _work(
         beating.cancel()
         await heart.leave()
         executing.cancel()
-        following.cancel()
+        for task in following:
+            task.cancel()
 
 
 class Heart:
     """Tells the coordinators every few seconds that this worker is there, and how full it is."""
 
-    def __init__(self, settings: WorkerSettings, engine: Engine, store: PageStore, executor: BatchExecutor) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        engine: Engine,
+        store: PageStore,
+        executor: BatchExecutor,
+        orders: BucketView[WorkerControl],
+    ) -> None:
         self._settings = settings
         self._engine = engine
         self._store = store
         self._executor = executor
+        self._orders = orders
         self._started_at = time.time()
         self.url = settings.public_url or f"http://{settings.host}:{settings.port}"
 
@@ -110,7 +131,7 @@ class Heart:
         await self._engine.put(Bucket.WORKERS, heartbeat.id, msgspec.json.encode(heartbeat))
 
     def _heartbeat(self) -> Heartbeat:
-        usage = self._store.usage()
+        usage, asked = self._store.usage(), self._orders.get(self._settings.id)
         return Heartbeat(
             id=self._settings.id,
             url=self.url,
@@ -121,4 +142,7 @@ class Heart:
             pool_size=self._settings.concurrent_batches,
             load_average=os.getloadavg(),
             started_at=self._started_at,
+            zone=self._settings.zone,
+            transfers=dict(self._executor.transfers),
+            leaving=bool(asked and asked[0].drained),
         )

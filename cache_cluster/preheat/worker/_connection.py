@@ -21,6 +21,7 @@ import httptools
 
 from preheat.errors import InvalidRequest, PreheatError
 from preheat.logs import get_logger
+from preheat.worker._access import Authorizer
 from preheat.worker._endpoints import Endpoints, Stream
 from preheat.worker._http import HeadTooLarge, Request, problem_answer
 
@@ -56,11 +57,13 @@ class Connection(asyncio.Protocol):
         endpoints: Endpoints,
         settings: ServerSettings,
         *,
+        authorizer: Authorizer | None,
         opened: Callable[[Connection], None],
         closed: Callable[[Connection], None],
     ) -> None:
         self._endpoints = endpoints
         self._settings = settings
+        self._authorizer = authorizer
         self._opened = opened
         self._closed = closed
         self._loop = asyncio.get_running_loop()
@@ -120,7 +123,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._input_ended = True
-        return self.busy
+        return self.busy and self._transport.can_write_eof()  # TLS has no half-closed connections
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -193,6 +196,8 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, request: Request) -> None:
         try:
+            if self._authorizer:
+                self._authorizer.check(request)
             answer = self._endpoints.answer_now(request)
         except PreheatError as error:
             answer = (_problem(error, request),)
@@ -251,7 +256,8 @@ class Connection(asyncio.Protocol):
     def _linger(self) -> None:
         """Let the client read the answer: closing with unread input would reset the connection and lose it."""
         self.deadline = self._loop.time() + self._settings.linger_seconds
-        self._transport.write_eof()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
         self._transport.resume_reading()
 
     def _too_large(self) -> HeadTooLarge:

@@ -7,7 +7,7 @@ must not serve its machine's files because a URL asks for them. A symbolic link 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from preheat.errors import AccessDenied, CorruptPage, ObjectNotFound, VersionChanged
@@ -15,8 +15,10 @@ from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject
 from preheat.versions import ObjectInfo
 from preheat.worker import _http as http
+from preheat.worker._alluxio import AlluxioWorker
 from preheat.worker._reads import ETags, ReadService
 
+_LOAD = "/v1/load"
 Parts = tuple[bytes, ...]
 """A whole answer: its head and, apart so that it need not be copied, its body."""
 
@@ -38,10 +40,14 @@ class Endpoints:
     Args:
         reads: where objects come from.
         file_roots: absolute directories below which ``file://`` paths may be read from the disk.
+        alluxio: answers Alluxio's clients; none leaves their endpoints out.
     """
 
-    def __init__(self, reads: ReadService, *, file_roots: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, reads: ReadService, *, file_roots: tuple[str, ...] = (), alluxio: AlluxioWorker | None = None
+    ) -> None:
         self._reads = reads
+        self._alluxio = alluxio
         self._file_roots = tuple(f"file://{root.rstrip('/')}/" for root in file_roots)
 
     def answer_now(self, request: http.Request) -> Parts | None:
@@ -50,7 +56,7 @@ class Endpoints:
         Raises:
             PreheatError: the request cannot be answered.
         """
-        if request.method not in {"GET", "HEAD"}:
+        if request.method not in {"GET", "HEAD"} and not _is_posted_load(request):
             raise http.MethodNotAllowed(f"{request.method} is not possible here.", remedy="Use GET or HEAD.")
         if request.target.startswith(http.DATA_PREFIX):
             return self._hit(request)
@@ -73,6 +79,13 @@ class Endpoints:
             return _encode(await self._stat(http.path_parameter(fields)), request)
         if route == "/v1/list":
             return _encode(await self._list(http.list_query(fields)), request)
+        if route == "/v1/cached":
+            return _encode(self._list_cached(http.list_query(fields)), request)
+        if self._alluxio is not None and route == _LOAD:
+            authorization = request.headers.get("authorization")
+            return _encode(await self._alluxio.load(fields, authorization=authorization), request)
+        if self._alluxio is not None and route == "/v1/node":
+            return _encode(self._alluxio.node(request.target.partition("?")[2]), request)
         raise http.unknown_target(request.target)
 
     def _hit(self, request: http.Request) -> Parts | None:
@@ -124,9 +137,10 @@ class Endpoints:
 
     async def _list(self, query: http.ListQuery) -> http.Answer:
         self._check_allowed(query.path)
-        found = await self._reads.list(query.path, after=query.after, limit=query.limit)
-        following = found[-1].key if len(found) == query.limit else None
-        return http.json_answer({"objects": [_as_json(info) for info in found], "next": following})
+        return _page(await self._reads.list(query.path, after=query.after, limit=query.limit), query)
+
+    def _list_cached(self, query: http.ListQuery) -> http.Answer:
+        return _page(self._reads.list_cached(query.path, after=query.after, limit=query.limit), query)
 
     def _check_allowed(self, path: UfsPath) -> None:
         if path.scheme == "file" and not f"{path}/".startswith(self._file_roots):
@@ -136,8 +150,17 @@ class Endpoints:
             )
 
 
+def _is_posted_load(request: http.Request) -> bool:
+    return request.method == "POST" and request.target.partition("?")[0] == _LOAD
+
+
 def _encode(answer: http.Answer, request: http.Request) -> bytes:
     return answer.encode(head_only=request.is_head, keep_alive=request.keep_alive)
+
+
+def _page(found: Sequence[ObjectInfo], query: http.ListQuery) -> http.Answer:
+    following = found[-1].key if len(found) == query.limit else None
+    return http.json_answer({"objects": [_as_json(info) for info in found], "next": following})
 
 
 def _as_json(info: ObjectInfo) -> dict[str, str | int | float]:

@@ -1,4 +1,4 @@
-"""The worker's side of jobs: pull batches, do each entry, publish one result per batch.
+"""The worker's side of jobs: take batches, do each entry, publish one result per batch.
 
 A batch is acknowledged only after its result is stored, so a worker that dies has it delivered again; entries that the
 same job cached already are then counted, not fetched (the store remembers which job loaded an object).
@@ -7,80 +7,56 @@ same job cached already are then counted, not fetched (the store remembers which
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from enum import Enum, auto
+from collections import Counter
 
 import msgspec
 
-from preheat.engine import Consumer, Engine, Lease, Queue
+from preheat.engine import Engine, Queue
 from preheat.errors import EngineUnavailable, PreheatError
-from preheat.jobs import Action, Batch, BatchResult, FailedObject, JobControl, Tally
+from preheat.jobs import Batch, BatchResult, FailedObject, JobControl, Tally
 from preheat.logs import get_logger
-from preheat.paths import UfsPath
 from preheat.settings import WorkerSettings
-from preheat.store import CachedObject, PageStore
 from preheat.versions import ObjectInfo
 from preheat.views import BucketView
-from preheat.worker._reads import ReadService
-from preheat.worker._throttle import Throttle
+from preheat.worker._actions import Actions, Outcome
+from preheat.worker._bandwidth import BandwidthLimit
+from preheat.worker._fills import Throttle
+from preheat.worker._intake import HeldBatch, Intake
 
 log = get_logger("worker")
-_PULL_SECONDS = 2.0
 _RETRY_SECONDS = 0.5
-_MAX_THROTTLES = 32
-
-
-class Outcome(Enum):
-    """What became of an entry that did not fail."""
-
-    DONE = auto()
-    SKIPPED = auto()
+_MAX_LIMITS = 32
 
 
 class BatchExecutor:
     """Executes this worker's batches until it is cancelled."""
 
     def __init__(
-        self,
-        *,
-        engine: Engine,
-        store: PageStore,
-        reads: ReadService,
-        controls: BucketView[JobControl],
-        settings: WorkerSettings,
+        self, *, engine: Engine, actions: Actions, controls: BucketView[JobControl], settings: WorkerSettings
     ) -> None:
         self._engine = engine
-        self._store = store
-        self._reads = reads
+        self._actions = actions
         self._controls = controls
         self._settings = settings
+        self._intake = Intake(engine, settings.id, lease_seconds=settings.batch_lease_seconds)
         self._fetches = asyncio.Semaphore(settings.concurrent_fetches)
-        self._throttles: dict[str, Throttle] = {}
+        self._limits: dict[str, BandwidthLimit] = {}
         self.active = 0
         """Batches in work."""
+        self.transfers: Counter[str] = Counter()
+        """Bytes that the batches in work have fetched so far, by job."""
 
     async def run(self) -> None:
-        """Pull and execute batches, ``concurrent_batches`` at once; let those in work end when cancelled."""
-        consumer = await self._engine.consume(
-            Queue.BATCHES,
-            f"{self._settings.id}.>",
-            name=f"worker-{self._settings.id}",
-            lease_seconds=self._settings.batch_lease_seconds,
-        )
+        """Execute batches, ``concurrent_batches`` at once; let those in work end when cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._intake.run())
             for _ in range(self._settings.concurrent_batches):
-                tasks.create_task(self._work(consumer))
+                tasks.create_task(self._work())
 
-    async def _work(self, consumer: Consumer) -> None:
+    async def _work(self) -> None:
         while True:
-            try:
-                leases = await consumer.pull(1, _PULL_SECONDS)
-            except EngineUnavailable as error:
-                log.warning("No batches: the engine is away.", action="pull_failed", error=str(error))
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            for lease in leases:
-                await self._finish(asyncio.create_task(self._handle(lease)))
+            held = await self._intake.next()
+            await self._finish(asyncio.create_task(self._handle(held)))
 
     async def _finish(self, handling: asyncio.Task[None]) -> None:
         """Wait for a batch; when this worker stops, let it end within ``drain_seconds``."""
@@ -91,33 +67,36 @@ class BatchExecutor:
             handling.cancel()
             raise
 
-    async def _handle(self, lease: Lease) -> None:
-        batch = msgspec.json.decode(lease.data, type=Batch)
-        renewal = asyncio.create_task(self._renew(lease))
+    async def _handle(self, held: HeldBatch) -> None:
+        batch = msgspec.json.decode(held.data, type=Batch)
         self.active += 1
         try:
             result = await self.execute(batch)
             subject = f"{batch.job_id}.{batch.id}.{result.worker}"
             await self._engine.publish(Queue.RESULTS, subject, msgspec.json.encode(result))
-            await lease.ack()
+            await held.ack()
         except EngineUnavailable as error:  # delivered again when the lease ends
             log.warning("A result waits for the engine.", action="result_late", batch=batch.id, error=str(error))
         finally:
             self.active -= 1
-            renewal.cancel()
-
-    async def _renew(self, lease: Lease) -> None:
-        while True:
-            await asyncio.sleep(self._settings.batch_lease_seconds / 3)
-            try:
-                await lease.renew()
-            except EngineUnavailable:
-                log.warning("A batch's lease could not be renewed.", action="renew_failed", batch=lease.subject)
+            held.drop()
 
     async def execute(self, batch: Batch) -> BatchResult:
         """Do every entry of a batch; an entry that fails does not fail the others."""
-        do = self._verify if batch.action is Action.VERIFY else self._fetch
-        outcomes = await asyncio.gather(*(self._attempt(do, batch, entry) for entry in batch.entries))
+        transferred = 0
+        limit = self._limit(batch)
+
+        async def throttle(size: int) -> None:
+            nonlocal transferred
+            transferred += size
+            self.transfers[batch.job_id] += size
+            await limit.wait(size)
+
+        try:
+            outcomes = await asyncio.gather(*(self._attempt(batch, entry, throttle) for entry in batch.entries))
+        finally:
+            self.transfers[batch.job_id] -= transferred
+            self.transfers += Counter()  # drops what is zero
         skipped = [entry for entry, outcome in zip(batch.entries, outcomes, strict=True) if outcome is Outcome.SKIPPED]
         done = [entry for entry, outcome in zip(batch.entries, outcomes, strict=True) if outcome is Outcome.DONE]
         return BatchResult(
@@ -129,16 +108,14 @@ class BatchExecutor:
             failed=tuple(outcome for outcome in outcomes if isinstance(outcome, FailedObject)),
         )
 
-    async def _attempt(
-        self, do: Callable[[Batch, ObjectInfo], Awaitable[Outcome]], batch: Batch, entry: ObjectInfo
-    ) -> Outcome | FailedObject:
+    async def _attempt(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome | FailedObject:
         """Try an entry until it is done, its error is final, or ``fetch_attempts`` were made."""
         path = batch.root + entry.key
         attempt = 1
         while True:
             try:
                 async with self._fetches:
-                    return await do(batch, entry)
+                    return await self._actions.do(batch, entry, throttle)
             except PreheatError as error:
                 if not error.retryable or attempt >= self._settings.fetch_attempts:
                     return FailedObject(path=path, size=entry.size, code=error.code, message=str(error))
@@ -148,33 +125,7 @@ class BatchExecutor:
             await asyncio.sleep(_RETRY_SECONDS * 2 ** (attempt - 1))
             attempt += 1
 
-    async def _fetch(self, batch: Batch, entry: ObjectInfo) -> Outcome:
-        cached = self._store.lookup(batch.root + entry.key)
-        if cached is not None and _is_version(cached, entry):
-            if cached.job_id == batch.job_id:
-                return Outcome.DONE
-            if batch.skip_if_exists:
-                return Outcome.SKIPPED
-        await self._load(batch, entry)
-        return Outcome.DONE
-
-    async def _verify(self, batch: Batch, entry: ObjectInfo) -> Outcome:
-        """Read the cached bytes back; what is missing, older or corrupt is fetched, and read back once more."""
-        cached = self._store.lookup(batch.root + entry.key)
-        if cached is None or not _is_version(cached, entry):
-            cached = await self._load(batch, entry)
-        await asyncio.to_thread(self._store.verify, cached)
-        return Outcome.DONE
-
-    async def _load(self, batch: Batch, entry: ObjectInfo) -> CachedObject:
-        return await self._reads.fetch(
-            UfsPath.parse(batch.root + entry.key),
-            info=entry,
-            job_id=batch.job_id,
-            throttle=self._throttle(batch),
-        )
-
-    def _throttle(self, batch: Batch) -> Callable[[int], Awaitable[None]]:
+    def _limit(self, batch: Batch) -> BandwidthLimit:
         """Return the limit that all of a job's fetches here share; it follows the job's control record."""
 
         def limit() -> int | None:
@@ -182,14 +133,10 @@ class BatchExecutor:
             changed = known[0].bandwidth if known else None
             return batch.bandwidth if changed is None else changed or None
 
-        throttle = self._throttles.setdefault(batch.job_id, Throttle(limit))
-        if len(self._throttles) > _MAX_THROTTLES:
-            del self._throttles[next(iter(self._throttles))]
-        return throttle.wait
-
-
-def _is_version(cached: CachedObject, entry: ObjectInfo) -> bool:
-    return (cached.etag, cached.size) == (entry.etag, entry.size)
+        shared = self._limits.setdefault(batch.job_id, BandwidthLimit(limit))
+        if len(self._limits) > _MAX_LIMITS:
+            del self._limits[next(iter(self._limits))]
+        return shared
 
 
 def _tally(entries: list[ObjectInfo]) -> Tally:

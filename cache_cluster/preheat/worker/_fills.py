@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from preheat.errors import OriginUnavailable, PreheatError, Unavailable, VersionChanged
 from preheat.paths import UfsPath
-from preheat.store import CachedObject, PageStore
+from preheat.store import CachedObject, Notes, PageStore
 from preheat.ufs import Download, UnderStore
 from preheat.versions import ObjectInfo
 
@@ -61,11 +61,13 @@ class Fills:
     Args:
         store: where objects are kept.
         origin: where they come from.
+        notes: what was known of them before, which ends with the fill.
         stall_seconds: a read fails when the under store sends nothing for this long.
     """
 
-    def __init__(self, store: PageStore, origin: UnderStore, *, stall_seconds: float) -> None:
+    def __init__(self, store: PageStore, origin: UnderStore, *, notes: Notes, stall_seconds: float) -> None:
         self._store = store
+        self._notes = notes
         self._origin = origin
         self._stall_seconds = stall_seconds
         self._fills: dict[str, _Fill] = {}
@@ -164,7 +166,9 @@ class Fills:
                 writer.append(chunk)
                 if fill.throttle:
                     await fill.throttle(len(chunk))
-            return writer.commit()
+            item = writer.commit()
+        self._notes.forget(str(path))
+        return item
 
 
 def _is_version(version: ObjectInfo | CachedObject, etag: str | None, size: int | None) -> bool:

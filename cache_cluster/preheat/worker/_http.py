@@ -92,7 +92,7 @@ class Slice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListQuery:
-    """The parameters of ``/v1/list``."""
+    """The parameters of ``/v1/list`` and ``/v1/cached``."""
 
     path: UfsPath
     after: str
@@ -228,7 +228,7 @@ def unknown_target(target: str) -> NotFound:
     """Return the error for a target that is no endpoint."""
     return NotFound(
         f"There is nothing at {target[:200]!r}.",
-        remedy="The data port has /v1/data/, /v1/list, /v1/stat, /v1/stats and /v1/healthz.",
+        remedy="The data port has /v1/data/, /v1/list, /v1/cached, /v1/stat, /v1/stats and /v1/healthz.",
     )
 
 

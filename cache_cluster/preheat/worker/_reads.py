@@ -7,13 +7,14 @@ version ends as that version or is broken off.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from preheat.errors import CorruptPage, ObjectNotFound, StoreFull, VersionChanged
 from preheat.paths import UfsPath
-from preheat.store import PAGE_SIZE, CachedObject, PageStore
-from preheat.ufs import UnderStore
+from preheat.store import PAGE_SIZE, CachedObject, Notes, PageStore
+from preheat.ufs import Selection, UnderStore, is_marker
 from preheat.versions import ObjectInfo
 from preheat.worker._fills import Fills, Throttle
 
@@ -38,13 +39,17 @@ class ReadService:
     Args:
         store: where objects are kept.
         origin: where they come from.
+        notes: what is known of objects that are not in the store; by default nothing.
         stall_seconds: a fill fails when the under store sends nothing for this long.
     """
 
-    def __init__(self, store: PageStore, origin: UnderStore, *, stall_seconds: float = 60.0) -> None:
+    def __init__(
+        self, store: PageStore, origin: UnderStore, *, notes: Notes | None = None, stall_seconds: float = 60.0
+    ) -> None:
         self._store = store
         self._origin = origin
-        self._fills = Fills(store, origin, stall_seconds=stall_seconds)
+        self._notes = notes or Notes()
+        self._fills = Fills(store, origin, notes=self._notes, stall_seconds=stall_seconds)
         self.counters = self._fills.counters
 
     def cached(self, path: UfsPath, if_match: ETags = None) -> CachedObject | None:
@@ -98,6 +103,10 @@ class ReadService:
             return await self._fills.fetch(path, job_id=job_id, throttle=throttle)
         return await self._fills.fetch(path, etag=info.etag, size=info.size, job_id=job_id, throttle=throttle)
 
+    def note(self, path: UfsPath, info: ObjectInfo) -> None:
+        """Know an object's size and version from now on, without its bytes."""
+        self._notes.put(str(path), info)
+
     async def stat(self, path: UfsPath, if_match: ETags = None) -> tuple[ObjectInfo, bool]:
         """Return what is known of an object, and whether it is cached; nothing is filled.
 
@@ -106,6 +115,9 @@ class ReadService:
         """
         if item := self.cached(path, if_match):
             return _info(path, item), True
+        note = self._notes.get(str(path), key=path.key)
+        if note is not None and (if_match is None or note.etag in if_match):
+            return note, False
         return await self._stat_origin(path, if_match), False
 
     async def list(self, path: UfsPath, *, after: str, limit: int) -> list[ObjectInfo]:
@@ -117,6 +129,17 @@ class ReadService:
             if len(found) >= limit:
                 break
         return found[:limit]
+
+    def list_cached(self, path: UfsPath, *, after: str, limit: int) -> tuple[ObjectInfo, ...]:
+        """Return up to ``limit`` objects of the store at and below a path, after a key, as a listing would."""
+        root, selection = str(path.with_key("")), Selection.of(path, after)
+        exact = None if selection.exact is None else self._store.lookup(root + selection.exact)
+        below: Iterable[CachedObject] = ()
+        if selection.prefix is not None:
+            below = self._store.scan(root + selection.prefix, after=root + selection.start_after)
+        items = chain([exact] if exact else [], below)
+        infos = (_info(path.with_key(item.path.removeprefix(root)), item) for item in items)
+        return tuple(islice((info for info in infos if not is_marker(info.key, info.size)), limit))
 
     def stats(self) -> dict[str, int]:
         """Return the counters as ``/v1/stats`` shows them."""

@@ -11,6 +11,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from preheat.settings import TlsSettings
+from preheat.tls import server_context
+from preheat.worker._access import Authorizer
+from preheat.worker._alluxio import AlluxioWorker
 from preheat.worker._connection import Connection, ServerSettings
 from preheat.worker._endpoints import Endpoints
 from preheat.worker._reads import ReadService
@@ -28,6 +32,9 @@ class DataServer:
         host: the address to listen on.
         port: the port; 0 takes a free one.
         settings: the limits, and which ``file://`` paths may be read.
+        authorizer: asked before each request; without one everybody may read everything.
+        tls: with a certificate, HTTPS is spoken.
+        alluxio: answers Alluxio's clients, if they are to be served.
     """
 
     def __init__(
@@ -37,12 +44,17 @@ class DataServer:
         host: str = "127.0.0.1",
         port: int = 0,
         settings: ServerSettings | None = None,
+        authorizer: Authorizer | None = None,
+        tls: TlsSettings | None = None,
+        alluxio: AlluxioWorker | None = None,
     ) -> None:
         settings = settings or ServerSettings()
-        self._endpoints = Endpoints(reads, file_roots=settings.file_roots)
+        self._endpoints = Endpoints(reads, file_roots=settings.file_roots, alluxio=alluxio)
         self._host = host
         self._port = port
         self._settings = settings
+        self._authorizer = authorizer
+        self._tls = tls or TlsSettings()
         self._connections: set[Connection] = set()
         self._all_closed = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -53,9 +65,12 @@ class DataServer:
 
         Raises:
             OSError: the port is taken.
+            InvalidRequest: the certificate cannot be used.
         """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connect, self._host, self._port, backlog=_BACKLOG)
+        self._server = await loop.create_server(
+            self._connect, self._host, self._port, backlog=_BACKLOG, ssl=server_context(self._tls)
+        )
         self._port = self._server.sockets[0].getsockname()[1]
         self._sweep()
         return self._port
@@ -89,10 +104,16 @@ class DataServer:
     @property
     def url(self) -> str:
         """The base URL, once started."""
-        return f"http://{self._host}:{self._port}"
+        return f"{self._tls.scheme}://{self._host}:{self._port}"
 
     def _connect(self) -> Connection:
-        return Connection(self._endpoints, self._settings, opened=self._connections.add, closed=self._disconnected)
+        return Connection(
+            self._endpoints,
+            self._settings,
+            authorizer=self._authorizer,
+            opened=self._connections.add,
+            closed=self._disconnected,
+        )
 
     def _disconnected(self, connection: Connection) -> None:
         self._connections.discard(connection)

@@ -9,7 +9,7 @@ _STEP_SECONDS = 0.25
 """How soon a changed limit is felt by who waits already."""
 
 
-class Throttle:
+class BandwidthLimit:
     """Spaces transfers so that they average the limit: each waits until those booked before it are paid for.
 
     Args:

@@ -1,0 +1,236 @@
+"""``GET /v1/events``: changes of jobs, workers and the placement map as server-sent events.
+
+One listener hears of every change and notes it for the connections that want it: a note is the name of what changed,
+and the event is written when the connection sends it. So a connection that nothing happens to costs nothing, and a
+slow one holds one note for each thing that changed and then gets its latest state, never a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.responses import StreamingResponse
+
+from preheat.api._answers import JobViews, PlacementView, WorkerView
+from preheat.api._problems import refuse_unknown_query
+from preheat.coordinator import Coordinator
+from preheat.jobs import Job, JobState
+from preheat.registry import Heartbeat
+
+HEARTBEAT_SECONDS = 15.0
+_PACE_SECONDS = 0.2
+"""After sending, so that a busy job is told five times a second and not at each of its changes."""
+_EVENTS_AT_ONCE = 100
+_MAX_JOBS = 100
+_EXAMPLE = 'event: job\ndata: {"id": "0197f3a0-5f6e-7cc2-8e6a-3f0d2a6b9c11", "state": "RUNNING"}\nid: 12\n\n'
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}}}
+}
+
+Note = tuple[str, str]
+"""What changed: the event's name, and the id of the job or the worker."""
+_PLACEMENT: Note = ("placement", "")
+
+
+def events_router(coordinator: Coordinator, views: JobViews) -> APIRouter:
+    """Return the route of the events."""
+    router = APIRouter(tags=["events"], dependencies=[Depends(refuse_unknown_query)])
+    hub = EventHub(coordinator, views)
+
+    @router.get("/events", response_class=StreamingResponse, responses=_RESPONSES)
+    async def events(
+        job: Annotated[list[str] | None, Query(max_length=_MAX_JOBS, description="Only these jobs.")] = None,
+        state: Annotated[list[JobState] | None, Query(description="Only jobs that are now in these states.")] = None,
+        last_event_id: Annotated[int | None, Header(ge=0, description="The last `id` that arrived.")] = None,
+    ) -> StreamingResponse:
+        """Stream what changes: first the present state, or what changed after `Last-Event-ID`."""
+        for job_id in job or ():
+            await coordinator.service.get(job_id)
+        wanted = Filter(jobs=frozenset(job or ()), states=frozenset(state or ()))
+        return StreamingResponse(
+            hub.stream(wanted, after=last_event_id),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    return router
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filter:
+    """What a connection wants to hear of; empty sets stand for everything."""
+
+    jobs: frozenset[str] = frozenset()
+    states: frozenset[JobState] = frozenset()
+
+    @property
+    def everything(self) -> bool:
+        """Whether workers and the placement map are wanted too."""
+        return not self.jobs and not self.states
+
+    def takes(self, job: Job) -> bool:
+        """Say whether a job is wanted as it is now."""
+        return (not self.jobs or job.id in self.jobs) and (not self.states or job.state in self.states)
+
+
+class Connection:
+    """What one client has still to be told."""
+
+    def __init__(self, wanted: Filter, *, after: int) -> None:
+        self.wanted = wanted
+        self.sent = after
+        """Every change of a job up to this revision was told: what the client resumes from."""
+        self._notes: dict[Note, None] = {}
+        self._noted = asyncio.Event()
+
+    def note(self, note: Note) -> None:
+        """Remember that something changed, once however often it does."""
+        self._notes[note] = None
+        self._noted.set()
+
+    @property
+    def told_all(self) -> bool:
+        """Whether nothing is left to tell."""
+        return not self._notes
+
+    async def take(self, seconds: float) -> list[Note]:
+        """Return some of the notes, the oldest first, once there are any; none if the time passes."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._noted.wait()
+        except TimeoutError:
+            return []
+        taken = [note for note, _ in zip(self._notes, range(_EVENTS_AT_ONCE), strict=False)]
+        for note in taken:
+            del self._notes[note]
+        if self.told_all:
+            self._noted.clear()
+        return taken
+
+
+class EventHub:
+    """Notes changes for the connections that want them, and writes the events."""
+
+    def __init__(self, coordinator: Coordinator, views: JobViews) -> None:
+        self._coordinator = coordinator
+        self._views = views
+        self._everything: set[Connection] = set()
+        self._by_job: defaultdict[str, set[Connection]] = defaultdict(set)
+        self._workers: dict[str, tuple[object, ...]] = {}
+        self._transfers: dict[str, dict[str, int]] = {}
+        self._epoch = 0
+        coordinator.jobs.listeners.add(self._on_job)
+        coordinator.cluster.listeners.add(self._on_worker)
+
+    async def stream(self, wanted: Filter, *, after: int | None) -> AsyncIterator[bytes]:
+        """Yield the events for one connection, several in one piece, and comments while nothing happens."""
+        connection = self._connect(wanted, after)
+        try:
+            yield b": preheat\n\n"
+            while True:
+                notes = await connection.take(HEARTBEAT_SECONDS)
+                if not notes:
+                    yield b": heartbeat\n\n"
+                elif events := self._write(connection, notes):
+                    yield events
+                    await asyncio.sleep(_PACE_SECONDS)
+        finally:
+            for connections in self._places(connection):
+                connections.discard(connection)
+            for job_id in wanted.jobs:
+                if not self._by_job[job_id]:
+                    del self._by_job[job_id]
+
+    def _connect(self, wanted: Filter, after: int | None) -> Connection:
+        jobs = self._coordinator.jobs
+        resumes = after is not None and after <= jobs.watched  # else the state was lost, or is not all here yet
+        since = after if resumes and after is not None else 0
+        connection = Connection(wanted, after=since)
+        if wanted.everything:
+            connection.note(_PLACEMENT)
+            for worker in self._coordinator.cluster.workers():
+                connection.note(("worker", worker.id))
+        for job, revision in jobs.values():
+            if revision > since and wanted.takes(job) and (resumes or not wanted.everything or not job.state.ended):
+                connection.note(("job", job.id))
+        for connections in self._places(connection):
+            connections.add(connection)
+        return connection
+
+    def _places(self, connection: Connection) -> list[set[Connection]]:
+        jobs = connection.wanted.jobs
+        return [self._by_job[job_id] for job_id in jobs] if jobs else [self._everything]
+
+    def _on_job(self, job_id: str) -> None:
+        for connections in (self._everything, self._by_job.get(job_id, ())):
+            for connection in connections:
+                connection.note(("job", job_id))
+
+    def _on_worker(self, worker_id: str) -> None:
+        worker = self._worker(worker_id)
+        for job_id in self._moved(worker_id, worker.transfers if worker else {}):
+            self._on_job(job_id)
+        placement = self._coordinator.cluster.placement
+        facts = _facts(worker, live=placement.member(worker_id) is not None) if worker else ()
+        if self._workers.get(worker_id, ()) != facts:
+            self._workers[worker_id] = facts
+            self._tell_everyone(("worker", worker_id))
+        if placement.epoch != self._epoch:
+            self._epoch = placement.epoch
+            self._tell_everyone(_PLACEMENT)
+
+    def _moved(self, worker_id: str, transfers: dict[str, int]) -> list[str]:
+        """Return the jobs of which a worker has fetched more, or less, since its last heartbeat."""
+        before = self._transfers.pop(worker_id, {})
+        if transfers:
+            self._transfers[worker_id] = transfers
+        return [job_id for job_id in before | transfers if before.get(job_id) != transfers.get(job_id)]
+
+    def _tell_everyone(self, note: Note) -> None:
+        for connection in self._everything:
+            if connection.wanted.everything:
+                connection.note(note)
+
+    def _write(self, connection: Connection, notes: list[Note]) -> bytes:
+        write: dict[str, Callable[[Connection, str], bytes]] = {
+            "job": self._write_job,
+            "worker": self._write_worker,
+            "placement": self._write_placement,
+        }
+        last = self._coordinator.jobs.watched if connection.told_all else connection.sent
+        events = [write[kind](connection, key) for kind, key in notes]
+        connection.sent = last
+        return b"".join(event + b"id: %d\n\n" % last for event in events if event)
+
+    def _write_job(self, connection: Connection, job_id: str) -> bytes:
+        known = self._coordinator.service.peek(job_id)
+        if known is None:
+            return _gone("job", job_id)
+        return _event("job", self._views.json(known)) if connection.wanted.takes(known.job) else b""
+
+    def _write_worker(self, _: Connection, worker_id: str) -> bytes:
+        worker = self._worker(worker_id)
+        if worker is None:
+            return _gone("worker", worker_id)
+        live = any(worker_id == other.id for other in self._coordinator.cluster.live())
+        view = WorkerView.of(
+            worker, live=live, unfinished=self._coordinator.service.unfinished_batches()[worker_id]
+        )
+        return _event("worker", view.model_dump_json(by_alias=True).encode())
+
+    def _write_placement(self, _: Connection, __: str) -> bytes:
+        view = PlacementView.of(self._coordinator.cluster.placement)
+        return _event("placement", view.model_dump_json(by_alias=True).encode())
+
+    def _worker(self, worker_id: str) -> Heartbeat | None:
+        return next((worker for worker in self._coordinator.cluster.workers() if worker.id == worker_id), None)
+
+
+def _facts(worker: Heartbeat, *, live: bool) -> tuple[object, ...]:
+    """Return what a worker's event is worth sending for: not how full or how busy it is."""
+    return (live, worker.leaving, worker.url, worker.zone, worker.capacity, worker.started_at)

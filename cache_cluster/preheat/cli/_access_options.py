@@ -1,0 +1,42 @@
+"""Options of the commands that serve: who is let in, and TLS. Each is also an environment variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def _file(name: str, variable: str, help_text: str) -> Any:
+    return typer.Option(name, envvar=variable, exists=True, dir_okay=False, help=help_text, show_default=False)
+
+
+Auth = Annotated[
+    bool, typer.Option("--auth", envvar="PREHEAT_AUTH", help="Ask every request for a token (see `preheat token`).")
+]
+AllowAnonymous = Annotated[
+    bool,
+    typer.Option(
+        "--allow-anonymous",
+        envvar="PREHEAT_ALLOW_ANONYMOUS",
+        help="Serve other machines without --auth: whoever reaches the port may do everything.",
+    ),
+]
+AdminTokenFile = Annotated[
+    Path | None,
+    _file("--admin-token-file", "PREHEAT_ADMIN_TOKEN_FILE", "With --auth: a file with the first admin's token."),
+]
+TlsCert = Annotated[Path | None, _file("--tls-cert", "PREHEAT_TLS_CERT", "Serve HTTPS with this certificate (PEM).")]
+TlsKey = Annotated[Path | None, _file("--tls-key", "PREHEAT_TLS_KEY", "The certificate's key (PEM).")]
+NatsCa = Annotated[
+    Path | None, _file("--nats-ca", "PREHEAT_NATS_CA_FILE", "Who signed the certificates of tls:// engines (PEM).")
+]
+NatsCert = Annotated[
+    Path | None, _file("--nats-cert", "PREHEAT_NATS_CERT_FILE", "A certificate to show to the engine (PEM).")
+]
+NatsKey = Annotated[Path | None, _file("--nats-key", "PREHEAT_NATS_KEY_FILE", "That certificate's key (PEM).")]
+NatsCredentials = Annotated[
+    Path | None,
+    _file("--nats-credentials", "PREHEAT_NATS_CREDENTIALS_FILE", "A NATS .creds file, instead of a token in the URL."),
+]

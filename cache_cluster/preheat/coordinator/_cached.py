@@ -1,0 +1,171 @@
+"""What the workers hold, as one ordered listing.
+
+Each worker lists its own cache in the order of the keys. A page of all of them ends at the horizon: the smallest last
+key among the workers that have more. Behind it another worker may still have keys to show, up to it nobody has. So the
+horizon is all that the next page needs to know, whichever coordinator asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from preheat.coordinator._catalog import Found, Page, patiently
+from preheat.errors import NoLiveWorker, Unavailable
+from preheat.paths import UfsPath
+from preheat.placement import Member
+from preheat.store import PageStore
+from preheat.ufs import Selection
+from preheat.versions import ObjectInfo
+
+_PAGE_OBJECTS = 1000
+"""Objects asked of one worker at once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CachedPage:
+    """Some objects that a worker holds, in order."""
+
+    objects: Sequence[ObjectInfo] = ()
+    next: str | None = None
+    """The key after which the worker has more, its last one here; none if it has not."""
+
+
+class CachedListing(Protocol):
+    """Asks one worker what it holds."""
+
+    async def list(self, worker_url: str, path: UfsPath, *, after: str, limit: int) -> CachedPage:
+        """Return up to ``limit`` objects at and below a path whose key is greater than ``after``.
+
+        Raises:
+            Unavailable: the worker does not answer, or not as it should.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class MemoryCachedListing:
+    """The twin for tests: asks page stores, by the URLs of their workers; one that is not there does not answer."""
+
+    def __init__(self, stores: Mapping[str, PageStore]) -> None:
+        self._stores = stores
+
+    async def list(self, worker_url: str, path: UfsPath, *, after: str, limit: int) -> CachedPage:
+        """Return one page of a store; see :class:`CachedListing`."""
+        store = self._stores.get(worker_url)
+        if store is None:
+            raise Unavailable(f"No worker answers at {worker_url}.")
+        root, selection = str(path.with_key("")), Selection.of(path, after)
+        keys = {item.path.removeprefix(root): item for item in store.scan(root)}
+        found = [
+            ObjectInfo(key=key, size=item.size, etag=item.etag, last_modified=item.last_modified)
+            for key, item in keys.items()
+            if selection.selects(key)
+        ][:limit]
+        return CachedPage(objects=found, next=found[-1].key if len(found) == limit else None)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Merged:
+    """The objects of several workers up to their horizon, each once."""
+
+    objects: list[ObjectInfo]
+    """Of the versions that workers hold the newest."""
+    copies: tuple[int, ...]
+    """How many workers hold each, in whatever version."""
+    next: str | None
+    """The horizon; none if no worker has more."""
+
+
+def merge(pages: Sequence[CachedPage]) -> Merged:
+    """Merge the pages that workers gave after the same key."""
+    horizon = min((page.next for page in pages if page.next is not None), default=None)
+    held: dict[str, list[ObjectInfo]] = defaultdict(list)
+    for page in pages:
+        for item in page.objects:
+            if horizon is None or item.key <= horizon:
+                held[item.key].append(item)
+    keys = sorted(held)
+    return Merged(
+        objects=[max(held[key], key=_age) for key in keys],
+        copies=tuple(len(held[key]) for key in keys),
+        next=horizon,
+    )
+
+
+class CachedCatalog:
+    """The objects that the live workers hold.
+
+    A worker that leaves the map during the listing is left out from then on; one that joins is asked from there on.
+
+    Args:
+        listing: asks one worker.
+        members: the workers in the placement map, now.
+        attempts: tries of a worker that is in the map and does not answer.
+    """
+
+    misses_fail = False
+
+    def __init__(self, listing: CachedListing, members: Callable[[], Sequence[Member]], *, attempts: int) -> None:
+        self._listing = listing
+        self._members = members
+        self._attempts = attempts
+
+    async def pages(self, path: UfsPath, *, after: str) -> AsyncIterator[Page]:
+        """Yield what the workers hold; see :class:`~preheat.coordinator._catalog.Catalog`.
+
+        Raises:
+            NoLiveWorker: the map is empty, or a worker in it does not answer.
+        """
+        root = str(path.with_key(""))
+        cursor: str | None = after
+        while cursor is not None:
+            merged = merge(await self._ask_all(path, cursor, _PAGE_OBJECTS))
+            if merged.objects:
+                yield Page(root=root, objects=merged.objects, cursor=merged.objects[-1].key, copies=merged.copies)
+            cursor = merged.next
+
+    async def find(self, path: UfsPath) -> Found | None:
+        """Return one object if a worker holds it; raises as :meth:`pages` does."""
+        merged = merge(await self._ask_all(path, "", 1))
+        if merged.objects and merged.objects[0].key == path.key:
+            return Found(info=merged.objects[0], copies=merged.copies[0])
+        return None
+
+    async def _ask_all(self, path: UfsPath, after: str, limit: int) -> list[CachedPage]:
+        members = await patiently(self._live, attempts=self._attempts)
+        return await asyncio.gather(*(self._ask(member.id, path, after, limit) for member in members))
+
+    async def _live(self) -> Sequence[Member]:
+        if members := self._members():
+            return members
+        raise NoLiveWorker("No worker is live that could say what is cached.")
+
+    async def _ask(self, worker: str, path: UfsPath, after: str, limit: int) -> CachedPage:
+        async def ask() -> CachedPage:
+            url = next((member.url for member in self._members() if member.id == worker), None)
+            if url is None:  # it left
+                return CachedPage()
+            return await self._listing.list(url, path, after=after, limit=limit)
+
+        try:
+            return await patiently(ask, attempts=self._attempts)
+        except Unavailable as error:
+            raise NoLiveWorker(
+                f"The worker {worker} does not say what it holds: {error.message}",
+                remedy="Check the worker, or stop it so that the others go on without it; then submit again.",
+            ) from error
+
+
+def _age(item: ObjectInfo) -> tuple[float, str, int]:
+    """Return by what versions are ordered; the etag and the size only make the choice the same each time."""
+    return item.last_modified, item.etag, item.size

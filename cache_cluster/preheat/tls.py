@@ -1,0 +1,49 @@
+"""TLS contexts from the files that the settings name."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from preheat.errors import InvalidRequest
+from preheat.settings import TlsSettings
+
+
+def server_context(tls: TlsSettings) -> ssl.SSLContext | None:
+    """Return the context of a server, or none if it has no certificate.
+
+    Raises:
+        InvalidRequest: a file cannot be used.
+    """
+    if tls.cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    _load_identity(context, tls)
+    return context
+
+
+def client_context(tls: TlsSettings) -> ssl.SSLContext:
+    """Return the context of a client: it trusts the CA file, by default the system's, and may have a certificate.
+
+    Raises:
+        InvalidRequest: a file cannot be used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+    except (OSError, ssl.SSLError) as error:
+        raise _unusable("CA file", tls.ca, error) from error
+    if tls.cert is not None:
+        _load_identity(context, tls)
+    return context
+
+
+def _load_identity(context: ssl.SSLContext, tls: TlsSettings) -> None:
+    assert tls.cert is not None
+    try:
+        context.load_cert_chain(tls.cert, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise _unusable(f"key {tls.key} or certificate", tls.cert, error) from error
+
+
+def _unusable(what: str, path: Path | None, error: Exception) -> InvalidRequest:
+    return InvalidRequest(f"The {what} {path} cannot be used: {error}.", remedy="Give a readable PEM file.")

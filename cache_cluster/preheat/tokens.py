@@ -1,0 +1,143 @@
+"""The tokens of a cluster: kept in the engine, known to every process at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from preheat.access import Grant, Role, Token, TokenRecord
+from preheat.engine import Bucket, Engine, Entry, is_token
+from preheat.errors import EngineUnavailable, InvalidRequest, NotFound, Unauthenticated
+from preheat.logs import get_logger
+from preheat.views import BucketView
+
+log = get_logger("tokens")
+_MAX_RECOGNISED = 1024
+
+
+class _View(BucketView[TokenRecord]):
+    """The tokens, telling when one of them changed."""
+
+    def __init__(self, engine: Engine, *, on_change: Callable[[], None]) -> None:
+        super().__init__(engine, Bucket.TOKENS, TokenRecord)
+        self._on_change = on_change
+
+    def apply(self, entry: Entry) -> None:
+        """Take an entry over, and tell."""
+        super().apply(entry)
+        self._on_change()
+
+
+class TokenStore:
+    """Makes, lists, revokes and recognises tokens.
+
+    What one process changes, the others know as soon as their watch brings it. While the engine is away the tokens
+    known last stay valid.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._recognised: dict[bytes, TokenRecord] = {}
+        """By a hash of the header that a client sent: most requests cost this one look-up."""
+        self._view = _View(engine, on_change=self._recognised.clear)
+
+    @property
+    def loaded(self) -> asyncio.Event:
+        """Set once the tokens that were there at the start are known."""
+        return self._view.loaded
+
+    async def follow(self) -> None:
+        """Watch the tokens until cancelled."""
+        await self._view.follow()
+
+    def authenticate(self, authorization: str) -> Grant:
+        """Return what the sender of an ``Authorization`` header may do.
+
+        Raises:
+            Unauthenticated: it has no token, or one that is unknown, was revoked, or has expired.
+            EngineUnavailable: the tokens are not known yet.
+        """
+        key = sha256(authorization.encode()).digest()
+        record = self._recognised.get(key)
+        if record is None:
+            record = self._recognise(Token.from_header(authorization))
+            if len(self._recognised) >= _MAX_RECOGNISED:
+                self._recognised.clear()
+            self._recognised[key] = record
+        if record.expired(time.time()):
+            raise Unauthenticated(f"The token {record.id} has expired.")
+        return record.grant
+
+    def _recognise(self, token: Token) -> TokenRecord:
+        known = self._view.get(token.id)
+        if known is None and not self.loaded.is_set():
+            raise EngineUnavailable("The tokens are not known yet.", remedy="Try again.")
+        if known is None or not known[0].accepts(token):
+            raise Unauthenticated("The token is not known: it is wrong, or was revoked.")
+        return known[0]
+
+    async def create(self, *, grant: Grant, name: str = "", lifetime: float | None = None) -> tuple[TokenRecord, Token]:
+        """Make a token and return it, for the only time, with its record.
+
+        Raises:
+            InvalidRequest: there is no such token.
+        """
+        token = Token.new()
+        record = token.record(grant=grant, name=name, lifetime=lifetime, created_at=time.time())
+        await self._put(record, revision=0)
+        log.info("A token was made.", action="token_created", token=record.id, role=grant.role, paths=grant.prefixes)
+        return record, token
+
+    def list(self) -> list[TokenRecord]:
+        """Return the tokens, expired ones too, the newest first."""
+        return sorted((record for record, _ in self._view.values()), key=lambda record: -record.created_at)
+
+    async def revoke(self, token_id: str) -> None:
+        """Make a token invalid.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
+        entry = await self._engine.get(Bucket.TOKENS, token_id) if is_token(token_id) else None
+        if entry is None or entry.value is None:
+            raise NotFound(f"There is no token {token_id!r}.", remedy="List them with `preheat token ls`.")
+        await self._engine.delete(Bucket.TOKENS, token_id)
+        self._view.apply(Entry(key=token_id, value=None, revision=entry.revision + 1))
+        log.info("A token was revoked.", action="token_revoked", token=token_id)
+
+    async def adopt_admin(self, token: Token) -> None:
+        """Make the token that the operator chose an admin's, unless it is one."""
+        entry = await self._engine.get(Bucket.TOKENS, token.id)
+        if entry is not None and entry.value is not None:
+            record = msgspec.json.decode(entry.value, type=TokenRecord)
+            if record.accepts(token) and record.grant.role is Role.ADMIN:
+                return
+        record = token.record(grant=Grant(role=Role.ADMIN), name="bootstrap", created_at=time.time())
+        await self._put(record)
+        log.info("The operator's admin token is valid.", action="admin_token_adopted", token=record.id)
+
+    async def _put(self, record: TokenRecord, *, revision: int | None = None) -> None:
+        value = msgspec.json.encode(record)
+        written = await self._engine.put(Bucket.TOKENS, record.id, value, revision=revision)
+        self._view.apply(Entry(key=record.id, value=value, revision=written))
+
+
+def read_token_file(path: Path) -> Token:
+    """Read a file that holds one token.
+
+    Raises:
+        InvalidRequest: it cannot be read, or holds something else.
+    """
+    try:
+        return Token.parse(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The token file {path} cannot be read: {error}.") from error
+    except Unauthenticated as error:
+        raise InvalidRequest(
+            f"The file {path} does not hold a token.", remedy="Write one with: preheat token generate > FILE"
+        ) from error

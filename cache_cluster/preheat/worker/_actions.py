@@ -1,0 +1,115 @@
+"""What a worker does with one entry of a batch, for each action. Each is idempotent: a batch may come again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import Enum, auto
+
+from preheat.destinations import target
+from preheat.jobs import Action, Batch
+from preheat.paths import UfsPath
+from preheat.store import CachedObject, PageStore
+from preheat.versions import ObjectInfo
+from preheat.worker._copies import Copies
+from preheat.worker._fills import Throttle
+from preheat.worker._reads import ReadService
+
+
+class Outcome(Enum):
+    """What became of an entry that did not fail."""
+
+    DONE = auto()
+    SKIPPED = auto()
+
+
+class Actions:
+    """Does entries with a worker's store and its under store.
+
+    Args:
+        worker_id: this worker, to know whether a TRIM's keepers name it.
+        store: where cached objects are.
+        reads: brings them there.
+        copies: writes objects to an under store.
+    """
+
+    def __init__(self, worker_id: str, *, store: PageStore, reads: ReadService, copies: Copies) -> None:
+        self._worker_id = worker_id
+        self._store = store
+        self._reads = reads
+        self._copies = copies
+        self._by_action: dict[Action, Callable[[Batch, ObjectInfo, Throttle], Awaitable[Outcome]]] = {
+            Action.FETCH: self._fetch,
+            Action.VERIFY: self._verify,
+            Action.NOTE: self._note,
+            Action.TRIM: self._trim,
+            Action.COPY: self._copy,
+            Action.MOVE: self._move,
+        }
+
+    async def do(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:
+        """Do one entry.
+
+        Args:
+            batch: says what, and below which root.
+            entry: the object, as it was listed.
+            throttle: awaited with the size of each chunk that is transferred.
+
+        Raises:
+            PreheatError: as the store and the under store do.
+        """
+        return await self._by_action[batch.action](batch, entry, throttle)
+
+    async def _fetch(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:
+        cached = self._store.lookup(batch.root + entry.key)
+        if cached is not None and _is_version(cached, entry):
+            if cached.job_id == batch.job_id:
+                return Outcome.DONE
+            if batch.skip_if_exists:
+                return Outcome.SKIPPED
+        await self._load(batch, entry, throttle)
+        return Outcome.DONE
+
+    async def _verify(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:
+        """Read the cached bytes back; what is missing, older or corrupt is fetched, and read back once more."""
+        cached = self._store.lookup(batch.root + entry.key)
+        if cached is None or not _is_version(cached, entry):
+            cached = await self._load(batch, entry, throttle)
+        await asyncio.to_thread(self._store.verify, cached)
+        return Outcome.DONE
+
+    async def _note(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:  # noqa: ARG002 - nothing moves
+        self._reads.note(_source(batch, entry), entry)
+        return Outcome.DONE
+
+    async def _trim(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:  # noqa: ARG002 - nothing moves
+        if self._worker_id in batch.keepers:
+            return Outcome.SKIPPED
+        dropped = await asyncio.to_thread(self._store.delete, batch.root + entry.key)
+        return Outcome.DONE if dropped or not batch.keepers else Outcome.SKIPPED
+
+    async def _copy(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:
+        written = await self._copies.copy(
+            _source(batch, entry),
+            entry,
+            target(batch.source, batch.destination, entry.key),
+            skip_if_exists=batch.skip_if_exists,
+            throttle=throttle,
+        )
+        return Outcome.DONE if written else Outcome.SKIPPED
+
+    async def _move(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:
+        goal = target(batch.source, batch.destination, entry.key)
+        await self._copies.move(_source(batch, entry), entry, goal, throttle=throttle)
+        return Outcome.DONE
+
+    async def _load(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> CachedObject:
+        return await self._reads.fetch(_source(batch, entry), info=entry, job_id=batch.job_id, throttle=throttle)
+
+
+def _source(batch: Batch, entry: ObjectInfo) -> UfsPath:
+    return UfsPath.parse(batch.root + entry.key)
+
+
+def _is_version(cached: CachedObject, entry: ObjectInfo) -> bool:
+    return (cached.etag, cached.size) == (entry.etag, entry.size)
