@@ -6,7 +6,7 @@ Answers are typed; errors come back as the :mod:`preheat.errors` that the coordi
 from __future__ import annotations
 
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
@@ -15,7 +15,7 @@ import msgspec
 import requests
 
 from preheat.errors import CoordinatorUnreachable, InvalidRequest, PreheatError, from_problem
-from preheat.jobs import JobSpec, JobState, JobType, Priority
+from preheat.jobs import Action, JobSpec, JobState, JobType, Priority
 from preheat.settings import COORDINATOR_PORT, is_loopback
 
 DEFAULT_URL = f"http://127.0.0.1:{COORDINATOR_PORT}"
@@ -76,6 +76,8 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     skipped: Count = Count()
     failed: Count = Count()
     remaining: Count = Count()
+    in_flight: int = 0
+    """Bytes of the remaining ones that the workers have fetched so far."""
     verified: Count | None = None
     hot_fraction: float = 0.0
     dataset_version: str | None = None
@@ -98,6 +100,26 @@ class JobPage(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None = None
 
 
+class TaskReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What one worker did in one pass of a job."""
+
+    worker: str
+    action: Action
+    status: JobState
+    open_batches: int = 0
+    batches: int = 0
+    done: Count = Count()
+    skipped: Count = Count()
+    failed: int = 0
+    error: str = ""
+
+
+class TaskPage(msgspec.Struct, frozen=True, kw_only=True):
+    """The tasks of a job."""
+
+    tasks: tuple[TaskReport, ...] = ()
+
+
 class StopReport(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to :meth:`Client.stop_load`."""
 
@@ -109,7 +131,10 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     id: str
     url: str
+    zone: str = ""
     live: bool
+    leaving: bool = False
+    """It is drained or stopping: it takes no more batches."""
     capacity: int
     used: int = 0
     objects: int = 0
@@ -118,6 +143,13 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     unfinished_batches: int = 0
     load_average: tuple[float, ...] = ()
     started_at: datetime | None = None
+
+    @property
+    def state(self) -> str:
+        """``live``, ``draining``, ``drained``, or ``lost`` if it fell silent."""
+        if self.leaving:
+            return "draining" if self.active_batches or self.unfinished_batches else "drained"
+        return "live" if self.live else "lost"
 
 
 class WorkerPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,6 +191,8 @@ class Client:
     def submit(self, spec: JobSpec, *, idempotency_key: str = "") -> JobReport:
         """Submit a job; ``attached`` in the answer tells that one of the same type and paths runs already."""
         options = {name: value for name, value in _camel(spec.options).items() if value is not None}
+        if spec.options.deadline is not None:
+            options["deadline"] = datetime.fromtimestamp(spec.options.deadline, tz=UTC).isoformat()
         body = {"type": spec.type, "options": options}
         body |= {"index": spec.index} if spec.index else {"paths": list(spec.paths)}
         if spec.destination:
@@ -172,9 +206,27 @@ class Client:
         path = f"/v1/jobs/{quote(job_id, safe='')}"
         return _decode(self._request("GET", path, params=params, extra_seconds=wait), JobReport)
 
-    def jobs(self, *, state: JobState | None = None, limit: int = 50, cursor: str | None = None) -> JobPage:
+    def tasks(self, job_id: str) -> tuple[TaskReport, ...]:
+        """Return what each worker did for a job, by pass."""
+        return _decode(self._request("GET", f"/v1/jobs/{quote(job_id, safe='')}/tasks"), TaskPage).tasks
+
+    def change(self, job_id: str, *, bandwidth: int | None = None, priority: Priority | None = None) -> JobReport:
+        """Change a job while it runs; a bandwidth of 0 lifts the limit, None changes nothing."""
+        body: dict[str, Any] = {} if bandwidth is None else {"bandwidth": bandwidth or None}
+        if priority is not None:
+            body["priority"] = priority
+        return _decode(self._request("PATCH", f"/v1/jobs/{quote(job_id, safe='')}", json=body), JobReport)
+
+    def jobs(
+        self,
+        *,
+        state: JobState | None = None,
+        job_type: JobType | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> JobPage:
         """Return one page of the jobs, newest first."""
-        params = {"state": state, "limit": limit, "cursor": cursor}
+        params = {"state": state, "type": job_type, "limit": limit, "cursor": cursor}
         return _decode(self._request("GET", "/v1/jobs", params=params), JobPage)
 
     def retry(self, job_id: str) -> JobReport:
@@ -185,26 +237,36 @@ class Client:
         """Stop a job and return it; one that ended stays as it is."""
         return _decode(self._request("POST", f"/v1/jobs/{quote(job_id, safe='')}/stop"), JobReport)
 
-    def load_report(self, path: str, *, report_format: str = "TEXT", verbose: bool = False) -> str:
-        """Return Alluxio's progress report of the latest load job of a path, in TEXT or JSON.
+    def load_report(
+        self, path: str = "", *, index: str = "", report_format: str = "TEXT", verbose: bool = False
+    ) -> str:
+        """Return Alluxio's progress report of the latest load job of a path or an index file, in TEXT or JSON.
 
         Raises:
             JobNotFound: there is no such job.
         """
-        params = {"path": path, "format": report_format, "verbose": str(verbose).lower()}
+        params = {**_load_ref(path, index), "format": report_format, "verbose": str(verbose).lower()}
         response = self._request("GET", "/api/v1/master/progress_job/load", params=params)
         if report_format == "TEXT" and "json" in response.headers.get("Content-Type", ""):
             return _decode(response, str)
         return response.text
 
-    def stop_load(self, path: str) -> bool:
-        """Stop the load job of a path; false if none was running."""
-        response = self._request("POST", "/api/v1/master/stop_job/load", json={"path": path})
+    def stop_load(self, path: str = "", *, index: str = "") -> bool:
+        """Stop the load job of a path or an index file; false if none was running."""
+        response = self._request("POST", "/api/v1/master/stop_job/load", json=_load_ref(path, index))
         return _decode(response, StopReport).success
 
     def workers(self) -> WorkerPage:
         """Return the workers."""
         return _decode(self._request("GET", "/v1/workers"), WorkerPage)
+
+    def drain(self, worker_id: str) -> WorkerReport:
+        """Ask a worker to hand its batches over and take no more; it goes on serving reads."""
+        return _decode(self._request("POST", f"/v1/workers/{quote(worker_id, safe='')}/drain"), WorkerReport)
+
+    def undrain(self, worker_id: str) -> WorkerReport:
+        """Ask a drained worker to take part again."""
+        return _decode(self._request("DELETE", f"/v1/workers/{quote(worker_id, safe='')}/drain"), WorkerReport)
 
     def check_ready(self) -> None:
         """Return if the coordinator is ready; the error says what is missing."""
@@ -225,6 +287,10 @@ class Client:
         if not response.ok:
             raise _error(response)
         return response
+
+
+def _load_ref(path: str, index: str) -> dict[str, str]:
+    return {"indexFile": index} if index else {"path": path}
 
 
 def _decode(response: requests.Response, answer: type[T]) -> T:

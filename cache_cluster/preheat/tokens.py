@@ -6,13 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from hashlib import sha256
-from pathlib import Path
 
 import msgspec
 
 from preheat.access import Grant, Role, Token, TokenRecord
 from preheat.engine import Bucket, Engine, Entry, is_token
-from preheat.errors import EngineUnavailable, InvalidRequest, NotFound, Unauthenticated
+from preheat.errors import EngineUnavailable, NotFound, Unauthenticated
 from preheat.logs import get_logger
 from preheat.views import BucketView
 
@@ -125,19 +124,3 @@ class TokenStore:
         value = msgspec.json.encode(record)
         written = await self._engine.put(Bucket.TOKENS, record.id, value, revision=revision)
         self._view.apply(Entry(key=record.id, value=value, revision=written))
-
-
-def read_token_file(path: Path) -> Token:
-    """Read a file that holds one token.
-
-    Raises:
-        InvalidRequest: it cannot be read, or holds something else.
-    """
-    try:
-        return Token.parse(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"The token file {path} cannot be read: {error}.") from error
-    except Unauthenticated as error:
-        raise InvalidRequest(
-            f"The file {path} does not hold a token.", remedy="Write one with: preheat token generate > FILE"
-        ) from error

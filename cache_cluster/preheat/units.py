@@ -1,13 +1,17 @@
-"""Sizes, rates and durations as people write and read them."""
+"""Sizes, rates, durations and deadlines as people write and read them."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, time, timedelta, tzinfo
 
 from preheat.errors import InvalidRequest
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)(b?)(?:/s)?\s*", re.IGNORECASE)
+_SPAN = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)\s*(s|m|h|d)")
+_SPAN_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
 
 def parse_size(text: str | int, *, field: str = "size") -> int:
@@ -47,3 +51,40 @@ def human_duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} m {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} m"
+
+
+def parse_deadline(text: str, *, now: datetime, zone: tzinfo | None = None) -> datetime:
+    """Return the moment, in UTC, of a deadline such as ``2h``, ``06:00`` or ``2030-01-31T06:00:00+01:00``.
+
+    Args:
+        text: a time from now on, a time of day (its next one) or an ISO 8601 time with an offset.
+        now: the present moment, with an offset.
+        zone: where the time of day is read off a clock; by default this machine's zone.
+
+    Raises:
+        InvalidRequest: the text is none of these.
+    """
+    if span := _SPAN.fullmatch(text.strip()):
+        return now.astimezone(UTC) + timedelta(seconds=float(span[1]) * _SPAN_SECONDS[span[2]])
+    if clock := _CLOCK.fullmatch(text.strip()):
+        return _next_time_of_day(time(int(clock[1]), int(clock[2])), now=now, zone=zone)
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise _no_deadline(text) from error
+    if moment.tzinfo is None:
+        raise _no_deadline(text)
+    return moment.astimezone(UTC)
+
+
+def _next_time_of_day(clock: time, *, now: datetime, zone: tzinfo | None) -> datetime:
+    today = now.astimezone(zone).date()
+    moments = (datetime.combine(today + timedelta(days=days), clock, tzinfo=zone).astimezone(UTC) for days in (0, 1))
+    return next(moment for moment in moments if moment > now)
+
+
+def _no_deadline(text: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"deadline={text!r} is not a time.",
+        remedy="Write 2h, 06:00 (the next one here), or an ISO 8601 time with an offset: 2030-01-31T06:00:00+01:00.",
+    )

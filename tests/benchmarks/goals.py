@@ -57,9 +57,7 @@ GOALS = (
         at_most=True,
     ),
     Goal(work="poll", title="read a job's progress, 1,000 jobs, 500 waiters", unit="reads/s", target=5000),
-    Goal(
-        work="poll-p99", title="read a job's progress, 99th percentile", unit="ms", target=20, at_most=True
-    ),
+    Goal(work="poll-p99", title="read a job's progress, 99th percentile", unit="ms", target=20, at_most=True),
     Goal(
         work="first-byte",
         title="submit to the origin's first read, {submit_count} submits",

@@ -1,8 +1,8 @@
 """A load generator for HTTP, to be run in a process of its own: ``python -m tests.benchmarks.http_load``.
 
 It reads a JSON object from stdin (``host``, ``port``, ``requests``: a list of ``{"target", "range"}``, ``connections``,
-``seconds``) and prints one: ``requests``, ``bytes``, ``seconds``, ``cpu``, and ``digests``, the SHA-256 of each
-request's body. Each request is first sent once; its answer is read, checked and hashed. Then every connection sends one
+``seconds``) and prints one: ``requests``, ``bytes``, ``seconds``, ``cpu``, ``p50`` and ``p99``, the percentiles of the
+seconds that answers took, and ``digests``, the SHA-256 of each request's body. Each request is first sent once; its answer is read, checked and hashed. Then every connection sends one
 request after another. An answer's first bytes are checked again; the rest the kernel throws away uncopied (MSG_TRUNC),
 so that one Python thread keeps a server busy.
 """
@@ -14,6 +14,7 @@ import itertools
 import json
 import select
 import socket
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -41,13 +42,15 @@ class Connection:
         self.socket.setblocking(False)
         self._exchanges = exchanges
         self._head = bytearray(_HEAD)
-        self.answers = 0
+        self.waits: list[float] = []
+        """Seconds from each request to the end of its answer."""
         self.bytes = 0
         self._send()
 
     def _send(self) -> None:
         request, self._missing = next(self._exchanges)
         self._at_start = True
+        self._sent_at = time.perf_counter()
         self.socket.send(request)
 
     def receive(self) -> None:
@@ -64,7 +67,7 @@ class Connection:
         self._missing -= received
         self.bytes += received
         if not self._missing:
-            self.answers += 1
+            self.waits.append(time.perf_counter() - self._sent_at)
             self._send()
 
 
@@ -102,11 +105,15 @@ def generate(
     while time.perf_counter() - started < seconds:
         for file, _ in poll.poll(_POLL_MILLISECONDS):
             by_file[file].receive()
+    ended = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+    waits = [wait for connection in by_file.values() for wait in connection.waits]
+    percentiles = statistics.quantiles(waits, n=100, method="inclusive")
     return {
-        "requests": sum(connection.answers for connection in by_file.values()),
+        **ended,
+        "requests": len(waits),
         "bytes": sum(connection.bytes for connection in by_file.values()),
-        "seconds": time.perf_counter() - started,
-        "cpu": time.process_time() - cpu,
+        "p50": percentiles[49],
+        "p99": percentiles[98],
     }
 
 

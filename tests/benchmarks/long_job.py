@@ -39,9 +39,7 @@ async def load(engine: Engine, count: int, *, workers: int) -> KnownJob:
         workers: how many workers must be live before the submit.
     """
     settings = CoordinatorSettings(id="coordinator")
-    coordinator = Coordinator(
-        settings, engine=engine, ufs=SyntheticListing(count), cached=MemoryCachedListing({})
-    )
+    coordinator = Coordinator(settings, engine=engine, ufs=SyntheticListing(count), cached=MemoryCachedListing({}))
     working = asyncio.create_task(coordinator.run())
     try:
         async with asyncio.timeout(_READY_SECONDS):

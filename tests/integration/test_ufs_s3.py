@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from obstore.store import S3Store as ObstoreS3
 
-from preheat.errors import AccessDenied, BucketNotFound, OriginUnavailable, PreheatError, VersionChanged
+from preheat.errors import AccessDenied, BucketNotFound, Conflict, OriginUnavailable, PreheatError, VersionChanged
 from preheat.paths import UfsPath
 from preheat.ufs import S3UnderStore, UfsSettings, UnderStores
 from testbed import JuiceFSGateway, S3Server, SeaweedFS, free_port
 from tests.conftest import Bucket
-from tests.unit.ufs_conformance import SETTINGS, UnderStoreConformance, content
+from tests.unit.ufs_conformance import SETTINGS, UnderStoreConformance, chunks_of, content
 
 
 @pytest.fixture
@@ -68,6 +68,10 @@ class S3Conformance(UnderStoreConformance):
     def put(self, key: str, body: bytes = b"x") -> None:
         self.bucket.put(self.path(key).key, body)
 
+    def leftovers(self) -> list[str]:
+        found = self.bucket.client.list_multipart_uploads(Bucket=self.bucket.name, Prefix=self.path().key)
+        return [upload["Key"] for upload in found.get("Uploads", [])]
+
     def fill(self, keys: list[str]) -> None:
         self.root = self.bucket.uri(f"tree-{zlib.crc32(repr(keys).encode()):x}/")
         found = self.bucket.client.list_objects_v2(Bucket=self.bucket.name, Prefix=self.path().key)
@@ -76,6 +80,8 @@ class S3Conformance(UnderStoreConformance):
 
 
 class TestJuiceFS(S3Conformance):
+    odd_keys = ("tab\tx", "new\nline", "control\x01", "delete\x7f", "back\\slash")
+
     @pytest.fixture
     def origin(self, juicefs: Origin) -> Origin:
         return juicefs
@@ -83,6 +89,8 @@ class TestJuiceFS(S3Conformance):
 
 class TestSeaweedFS(S3Conformance):
     """A server that does not list in the order of the keys."""
+
+    odd_keys = ("tab\tx", "delete\x7f")
 
     @pytest.fixture
     def origin(self, seaweedfs: Origin) -> Origin:
@@ -148,7 +156,7 @@ async def test_directory_markers_are_left_out(seaweedfs: Origin, monkeypatch: py
     await ufs.close()
 
 
-@pytest.mark.parametrize("operation", ["list", "stat", "get"])
+@pytest.mark.parametrize("operation", ["list", "stat", "get", "put", "put in parts"])
 class TestErrors:
     """Every operation names what is wrong, within seconds, and no secret."""
 
@@ -159,6 +167,8 @@ class TestErrors:
             "list": lambda: anext(aiter(ufs.list(path))),
             "stat": lambda: ufs.stat(path),
             "get": lambda: ufs.get(path),
+            "put": lambda: ufs.put(path, chunks_of(b"x"), size=1),
+            "put in parts": lambda: ufs.put(path, chunks_of(bytes(9 << 20)), size=9 << 20),
         }
         async with asyncio.timeout(10):
             with pytest.raises(PreheatError) as raised:
@@ -191,6 +201,7 @@ class TestErrors:
         error = await self.run(operation, bucket.uri("x"))
         assert type(error) is AccessDenied
         assert bucket.uri("x") in error.message
+        assert ("PutObject" in error.remedy) == operation.startswith("put")
         text = "".join(traceback.format_exception(error))
         for secret in ("not-the", "Signature=", environment["AWS_ACCESS_KEY_ID"]):
             assert secret not in text
@@ -250,6 +261,20 @@ class TestErrors:
         assert "AWS_ENDPOINT_URL" in error.remedy
 
 
+async def test_a_copy_to_an_unknown_bucket(bucket: Bucket, ufs: S3UnderStore) -> None:
+    etag = bucket.put("x")
+
+    with pytest.raises(BucketNotFound, match="s3://no-such-bucket/y"):
+        await ufs.copy(UfsPath.parse(bucket.uri("x")), UfsPath.parse("s3://no-such-bucket/y"), etag=etag)
+
+
+async def test_an_object_where_the_server_has_a_directory(bucket: Bucket, ufs: S3UnderStore) -> None:
+    bucket.put("dir/x")
+
+    with pytest.raises(Conflict, match="XMinioObjectExistsAsDirectory"):
+        await ufs.put(UfsPath.parse(bucket.uri("dir/")), chunks_of(b"x"), size=1)
+
+
 async def test_credentials_and_endpoint_come_from_a_profile(
     s3_server: JuiceFSGateway, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -285,5 +310,12 @@ async def test_both_schemes_are_behind_one_store(
     ufs = UnderStores()
 
     assert await content(await ufs.get(UfsPath.parse(bucket.uri("x")))) == b"from S3"
-    assert await content(await ufs.get(UfsPath.parse(f"file://{tmp_path}/x"))) == b"from a file"
+    file = UfsPath.parse(f"file://{tmp_path}/x")
+    assert await content(await ufs.get(file)) == b"from a file"
+    moved = UfsPath.parse(bucket.uri("from a file"))
+    assert await ufs.copy(file, moved, etag=(await ufs.stat(file)).etag) is None
+    await ufs.put(moved, (await ufs.get(file)).chunks, size=len(b"from a file"))
+    assert await ufs.delete(file)
+    assert bucket.client.get_object(Bucket=bucket.name, Key="from a file")["Body"].read() == b"from a file"
+    assert not (tmp_path / "x").exists()
     await ufs.close()

@@ -6,19 +6,18 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-import msgspec
-
 from preheat.coordinator import Coordinator
 from preheat.coordinator._cached import MemoryCachedListing
 from preheat.engine import Bucket, MemoryEngine
 from preheat.jobs import JobControl, JobOptions, JobSpec, JobState
 from preheat.paths import UfsPath
-from preheat.registry import Heartbeat
+from preheat.registry import WorkerControl
 from preheat.settings import CoordinatorSettings, SchedulerSettings, WorkerSettings
 from preheat.store import MemoryStore, PageStore
 from preheat.ufs import MemoryUnderStore
 from preheat.views import BucketView
 from preheat.worker._actions import Actions
+from preheat.worker._app import Heart
 from preheat.worker._copies import Copies
 from preheat.worker._executor import BatchExecutor
 from preheat.worker._reads import ReadService
@@ -32,27 +31,31 @@ class Worker:
     """A worker without a process: a store, an executor and a heartbeat that can stop."""
 
     def __init__(self, number: int, engine: MemoryEngine, origin: MemoryUnderStore) -> None:
-        self.settings = WorkerSettings(id=f"worker-{number}", data_dir=Path(), batch_lease_seconds=1, fetch_attempts=1)
+        self.settings = WorkerSettings(
+            id=f"worker-{number}",
+            data_dir=Path(),
+            public_url=f"http://worker-{number}",
+            heartbeat_seconds=0.3,
+            batch_lease_seconds=1,
+            fetch_attempts=1,
+        )
         self.engine = engine
         self.store = MemoryStore(capacity=1 << 30)
         self.reads = ReadService(self.store, origin)
         self.controls = BucketView(engine, Bucket.CONTROLS, JobControl)
+        self.orders = BucketView(engine, Bucket.WORKER_CONTROLS, WorkerControl)
         copies = Copies(ufs=origin, store=self.store)
         actions = Actions(self.settings.id, store=self.store, reads=self.reads, copies=copies)
         self.executor = BatchExecutor(engine=engine, actions=actions, controls=self.controls, settings=self.settings)
+        self.heart = Heart(self.settings, engine=engine, store=self.store, executor=self.executor, orders=self.orders)
 
     async def run(self, *, execute: bool = True) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.beat())
+            tasks.create_task(self.heart.beat())
             tasks.create_task(self.controls.follow())
+            tasks.create_task(self.orders.follow())
             if execute:
                 tasks.create_task(self.executor.run())
-
-    async def beat(self) -> None:
-        heartbeat = Heartbeat(id=self.settings.id, url=f"http://{self.settings.id}", capacity=1 << 30)
-        while True:
-            await self.engine.put(Bucket.WORKERS, heartbeat.id, msgspec.json.encode(heartbeat))
-            await asyncio.sleep(0.3)
 
 
 class Cluster:

@@ -8,8 +8,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from preheat.coordinator import Claim
 from preheat.engine import Queue
-from preheat.errors import Conflict, InvalidRequest, JobNotFound, NoLiveWorker, ObjectNotFound
+from preheat.errors import (
+    Conflict,
+    EngineUnavailable,
+    InvalidRequest,
+    JobNotFound,
+    NoLiveWorker,
+    ObjectNotFound,
+    WorkerNotFound,
+)
 from preheat.jobs import Action, Batch, JobSpec, JobState
 from preheat.paths import UfsPath
 from preheat.versions import DatasetVersion
@@ -92,7 +101,9 @@ async def test_an_object_that_vanishes_fails_the_job_by_name(cluster: Cluster):
     cluster.origin.write("s3://b/data/gone", b"x")
     await cluster.pause_workers()
     known = await cluster.coordinator.service.submit(load())
-    batches = [f"{worker.settings.id}.normal.{known.job.id}.fetch-1-{n}" for n in range(2) for worker in cluster.workers]
+    batches = [
+        f"{worker.settings.id}.normal.{known.job.id}.fetch-1-{n}" for n in range(2) for worker in cluster.workers
+    ]
     async with asyncio.timeout(5):
         while not any([await cluster.engine.peek(Queue.BATCHES, subject) for subject in batches]):
             await asyncio.sleep(0.01)
@@ -326,3 +337,74 @@ async def test_the_failure_log_names_more_than_the_record(cluster: Cluster):
     job = (await cluster.coordinator.service.get(known.job.id)).job
     failed = [item.path async for chunk in cluster.coordinator.service.failures(known.job.id) for item in chunk]
     assert (len(job.failures), sorted(failed)) == (100, sorted(data))
+
+
+async def test_concurrent_submits_with_one_key_make_one_job_and_refuse_another(cluster: Cluster):
+    cluster.fill(5)
+    service = cluster.coordinator.service
+    same = [service.submit(load(), idempotency_key="k") for _ in range(3)]
+    other = service.submit(load("s3://b/data/0001"), idempotency_key="k")
+    *known, refused = await asyncio.gather(*same, other, return_exceptions=True)
+    assert isinstance(refused, Conflict)
+    assert len({each.job.id for each in known}) == 1  # type: ignore[union-attr]
+    assert len(service.list()) == 1
+
+
+async def test_a_submit_that_broke_off_is_done_under_the_same_id_when_repeated(cluster: Cluster):
+    cluster.fill(5)
+    service, engine = cluster.coordinator.service, cluster.engine
+    publish = engine.publish
+
+    async def break_off(*_: object) -> bool:
+        raise EngineUnavailable("gone")
+
+    engine.publish = break_off  # type: ignore[assignment]
+    with pytest.raises(EngineUnavailable):
+        await service.submit(load(), idempotency_key="k")
+    engine.publish = publish  # type: ignore[method-assign]
+    (broken,) = service.list()
+    again = await service.submit(load(), idempotency_key="k")
+    assert (again.job.id, again.attached) == (broken.job.id, True)
+    assert await cluster.ended(again.job.id) is JobState.SUCCEEDED
+
+
+async def test_a_submit_claims_its_job_and_the_one_it_attaches_to(cluster: Cluster):
+    cluster.fill(5)
+    await cluster.pause_workers()
+    service = cluster.coordinator.service
+    known = await service.submit(load(), claim=Claim(waiter="a", fence="a-fence-1"))
+    twin = await service.submit(load(), claim=Claim(waiter="b", fence="b-fence-1"))
+    assert twin.job.id == known.job.id
+    await service.cancel(known.job.id, "a", "a-fence-1")
+    await asyncio.sleep(1)  # past the grace
+    assert not (await service.get(known.job.id)).job.state.ended
+    await service.cancel(known.job.id, "b", "b-fence-1")
+    assert await cluster.ended(known.job.id) is JobState.STOPPED
+
+
+async def test_a_worker_that_restarts_makes_a_new_epoch(cluster: Cluster):
+    before = cluster.coordinator.cluster.placement
+    cluster.workers[0].heart._started_at += 1
+    async with asyncio.timeout(5):
+        while cluster.coordinator.cluster.placement.epoch == before.epoch:
+            await asyncio.sleep(0.01)
+    assert [member.id for member in cluster.coordinator.cluster.placement.members] == ["worker-0", "worker-1"]
+
+
+async def test_a_drained_worker_hands_its_batches_over_and_takes_part_again(cluster: Cluster):
+    data = cluster.fill(60)
+    await cluster.pause_workers()
+    service, view = cluster.coordinator.service, cluster.coordinator.cluster
+    known = await service.submit(load(batch_size=5))
+    async with asyncio.timeout(5):
+        while not (await service.get(known.job.id)).job.work.listing_done:
+            await asyncio.sleep(0.01)
+    await view.set_drained("worker-1", drained=True)
+    await cluster.live(1)
+    cluster.start("worker-0-executor", asyncio.create_task(cluster.workers[0].executor.run()))
+    assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
+    assert cluster.workers[0].store.usage().objects == len(data)
+    await view.set_drained("worker-1", drained=False)
+    await cluster.live(2)
+    with pytest.raises(WorkerNotFound, match="'nobody'"):
+        await view.set_drained("nobody", drained=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from preheat.errors import InvalidRequest
+from preheat.errors import BucketNotFound, InvalidRequest
 from preheat.jobs import Job, JobOptions, JobSpec, JobState, JobType, Priority
 from preheat.paths import UfsPath
 from tests.unit.memory_cluster import SETTINGS, Cluster, load
@@ -70,6 +70,9 @@ async def test_replicate_raises_and_lowers_the_number_of_copies(cluster: Cluster
 
 async def test_copy_writes_what_is_below_a_path_somewhere_else(cluster: Cluster):
     data = cluster.fill(50)
+    with pytest.raises(BucketNotFound, match="'c'"):
+        await run(cluster, job_of(JobType.COPY, "s3://b/data/", destination="s3://c/there/"))
+    cluster.origin.write("s3://c/other")
     job = await run(cluster, job_of(JobType.COPY, "s3://b/data/", destination="s3://c/there/"))
     assert (job.state, job.work.done.objects) == (JobState.SUCCEEDED, 50)
     for uri, body in data.items():
@@ -81,6 +84,7 @@ async def test_copy_writes_what_is_below_a_path_somewhere_else(cluster: Cluster)
 
 async def test_move_deletes_the_source_only_when_everything_is_copied(cluster: Cluster):
     data = cluster.fill(50)
+    cluster.origin.write("s3://c/other")
     job = await run(cluster, job_of(JobType.MOVE, "s3://b/data/", destination="s3://c/there/"))
     assert (job.state, job.work.done.objects) == (JobState.SUCCEEDED, 50)
     assert job.trimming is not None

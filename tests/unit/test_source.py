@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import msgspec
 import pytest
 
+from preheat.coordinator import _catalog
+from preheat.coordinator._cached import MemoryCachedListing
 from preheat.coordinator._failures import CHUNK_OBJECTS, FailureLog
 from preheat.coordinator._source import JobSource
 from preheat.engine import Bucket, MemoryEngine
-from preheat.errors import JobNotFound
+from preheat.errors import JobNotFound, OriginUnavailable
 from preheat.jobs import FailedObject, Job, JobOptions, JobSpec, Progress
+from preheat.paths import UfsPath
 from preheat.ufs import MemoryUnderStore
-from tests.unit.source_pages import every_resume_completes
+from preheat.versions import ObjectInfo
+from tests.unit.source_pages import every_resume_completes, names
 
 
 @pytest.fixture
@@ -67,7 +72,9 @@ async def test_what_failed_because_of_its_name_stays_failed(
     source: JobSource, origin: MemoryUnderStore, engine: MemoryEngine
 ):
     origin.write("s3://b/a", b"x")
-    failed = [FailedObject(path=path, size=0, code="x", message="m") for path in ("\\xff", "s3://b/a", "s3://no/a", "ftp:")]
+    failed = [
+        FailedObject(path=path, size=0, code="x", message="m") for path in ("\\xff", "s3://b/a", "s3://no/a", "ftp:")
+    ]
     job = Job(id="j", spec=JobSpec(index="s3://b/index"), submitted_at=0.0)
     job = replace(job, failure_chunks=await FailureLog(engine).append(job, failed))
     await engine.put(Bucket.JOBS, "j", msgspec.json.encode(job))
@@ -79,7 +86,9 @@ async def test_what_failed_because_of_its_name_stays_failed(
 
 async def test_long_names_fill_a_chunk_of_the_failure_log_sooner(engine: MemoryEngine):
     log = FailureLog(engine)
-    failed = [FailedObject(path=f"s3://b/{n:04d}" + "ü" * 500, size=1, code="x", message="m" * 1000) for n in range(1500)]
+    failed = [
+        FailedObject(path=f"s3://b/{n:04d}" + "ü" * 500, size=1, code="x", message="m" * 1000) for n in range(1500)
+    ]
     job = Job(id="j", spec=JobSpec(paths=("s3://b/",)), submitted_at=0.0)
     job = replace(job, failure_chunks=await log.append(job, failed))
     chunks = [chunk async for chunk in log.read(job)]
@@ -95,19 +104,22 @@ async def test_a_listing_that_breaks_off_goes_on(engine: MemoryEngine, monkeypat
         origin.write(path, b"x")
     origin.breaks = 2
     spec = JobSpec(paths=("s3://b/",))
-    source = JobSource(engine=engine, ufs=origin, listing_attempts=2)
+    source = JobSource(engine=engine, ufs=origin, listing_attempts=2, cached=MemoryCachedListing({}), members=tuple)
     assert [name async for page in source.pages(spec, Progress()) if page for name in names(page)] == paths
-    origin.breaks = 20
+    origin.away = True
     with pytest.raises(OriginUnavailable):
         [page async for page in source.pages(spec, Progress())]
 
 
 class FlakyUnderStore(MemoryUnderStore):
-    """Breaks listings off: each after a page, or before it when that page was listed once."""
+    """Breaks some listings off after a page, or is away."""
 
     breaks = 0
+    away = False
 
     async def list(self, path: UfsPath, *, after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
+        if self.away:
+            raise OriginUnavailable("away")
         async for page in super().list(path, after=after):
             yield page
             if self.breaks:

@@ -3,11 +3,20 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from preheat.errors import AccessDenied, InvalidPath, ObjectNotFound, OriginUnavailable, PreheatError, VersionChanged
+from preheat.errors import (
+    AccessDenied,
+    Conflict,
+    InvalidPath,
+    ObjectNotFound,
+    OriginUnavailable,
+    PreheatError,
+    VersionChanged,
+)
 from preheat.ufs import FileUnderStore
 from preheat.ufs._file_local import read_error
 from tests.unit.ufs_conformance import SETTINGS, UnderStoreConformance
@@ -80,6 +89,78 @@ class TestFileUnderStore(UnderStoreConformance):
 
         with pytest.raises(InvalidPath, match=r"bad-\\xff"):
             await self.keys()
+
+    async def test_a_file_that_is_being_written_is_not_listed(self) -> None:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield bytes(6 << 20)
+            seen.extend(await self.keys())
+            drafts.extend(self.leftovers())
+            yield bytes(6 << 20)
+
+        seen: list[str] = []
+        drafts: list[str] = []
+        await self.ufs.put(self.path("new"), chunks(), size=12 << 20)
+
+        assert (seen, len(drafts)) == ([], 1)
+        assert await self.keys() == ["new"]
+
+    @pytest.mark.parametrize("key", ["dir", "dir/", "file/x", "file/", "n" * 256])
+    async def test_a_file_where_none_can_stand_is_refused(self, key: str) -> None:
+        self.put("dir/x")
+        self.put("file")
+
+        with pytest.raises(Conflict, match=f"/{key}' cannot be written"):
+            await self.write(key, b"x")
+
+        assert await self.keys() == ["dir/x", "file"]
+        assert self.leftovers() == []
+
+    async def test_a_write_takes_the_place_of_a_link_and_not_of_what_it_leads_to(self) -> None:
+        self.put("blob", b"shared")
+        (self.directory / "link").symlink_to("blob")
+
+        await self.write("link", b"new")
+
+        assert await self.read("blob") == b"shared"
+        assert await self.read("link") == b"new"
+
+    async def test_a_removed_link_leaves_what_it_leads_to(self) -> None:
+        self.put("blob")
+        (self.directory / "link").symlink_to("blob")
+
+        assert await self.ufs.delete(self.path("link"))
+
+        assert await self.keys() == ["blob"]
+
+    @pytest.mark.parametrize("number", [errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP])
+    async def test_a_copy_that_the_kernel_cannot_make_is_left_to_the_caller(
+        self, number: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_arguments: int, **_offsets: int) -> int:
+            raise OSError(number, "as from another file system")
+
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+        source = await self.write("x", b"content")
+
+        assert await self.ufs.copy(self.path("x"), self.path("y"), etag=source.etag) is None
+
+        assert await self.keys() == ["x"]
+        assert self.leftovers() == []
+
+    async def test_a_file_that_changes_while_it_is_copied_is_not_mixed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def change_after(source: int, target: int, size: int, *, offset_src: int) -> int:
+            copied = copy_file_range(source, target, size, offset_src=offset_src)
+            self.put("x", b"changed")
+            return copied
+
+        copy_file_range = os.copy_file_range
+        monkeypatch.setattr(os, "copy_file_range", change_after)
+        source = await self.write("x", b"content!")
+
+        with pytest.raises(VersionChanged, match="/x'"):
+            await self.ufs.copy(self.path("x"), self.path("y"), etag=source.etag)
+
+        assert await self.keys() == ["x"]
 
     async def test_a_directory_is_no_object(self) -> None:
         self.put("dir/x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import traceback
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from preheat.ufs import S3UnderStore, UfsSettings
 from preheat.ufs._download import checked
 from preheat.ufs._s3_errors import from_answer
 from preheat.ufs._s3_listing import parse_page, plain_etag
-from tests.unit.ufs_conformance import content
+from preheat.ufs._s3_write import part_size
+from tests.unit.ufs_conformance import chunks_of, content
 
 PATH = UfsPath.parse("s3://bucket/x")
 DATED = 'ETag: "e1"\r\nLast-Modified: Sat, 21 Nov 2026 04:11:38 GMT\r\nConnection: close\r\n'
@@ -28,18 +30,25 @@ def answer(status: str, headers: str = "", body: str = "", length: int | None = 
 
 @dataclass
 class RawServer:
-    """Sends the same bytes to every request, and remembers what was asked for."""
+    """Sends the same bytes to every request but those that ``replies`` names, and remembers what was asked for."""
 
     reply: bytes = b""
+    replies: dict[str, bytes] = field(default_factory=dict)
+    """By what the request line has in it."""
     silent: bool = False
     requests: list[str] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        self.requests.append(head.split(b"\r\n")[0].decode())
+        request = head.split(b"\r\n")[0].decode()
+        self.requests.append(request)
         if self.silent:
             await reader.read()  # until the client gives up
-        writer.write(self.reply)
+        if b"100-continue" in head:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        await reader.readexactly(int(length[1]) if length else 0)
+        writer.write(next((reply for part, reply in self.replies.items() if part in request), self.reply))
         await writer.drain()
         writer.close()
 
@@ -82,6 +91,8 @@ async def test_a_server_that_stays_silent_is_an_outage(server: RawServer, ufs: S
         with pytest.raises(OriginUnavailable, match="does not answer"):
             await ufs.get(PATH.with_key(key))
         with pytest.raises(OriginUnavailable, match="does not answer"):
+            await ufs.put(PATH.with_key(key), chunks_of(b"x"), size=1)
+        with pytest.raises(OriginUnavailable, match="does not answer"):
             await anext(aiter(ufs.list(PATH.with_key(key))))
 
 
@@ -97,11 +108,81 @@ async def test_a_server_that_ignores_the_condition_does_not_pass_another_version
 
 @pytest.mark.parametrize("key", ["a//x", "/x", "x/", "./x", "a/../x", "x\ty"])
 async def test_keys_are_asked_for_as_they_are_spelled(server: RawServer, ufs: S3UnderStore, key: str) -> None:
-    server.reply = answer("200 OK", body="bytes")
+    server.reply, server.replies = answer("200 OK", body="bytes"), dict.fromkeys(("PUT", "DELETE"), answer("200 OK"))
 
     assert await content(await ufs.get(PATH.with_key(key))) == b"bytes"
 
-    assert server.requests == [f"GET /bucket/{key.replace(chr(9), '%09')} HTTP/1.1"]
+    await ufs.put(PATH.with_key(key), chunks_of(b"bytes"), size=5)
+    await ufs.delete(PATH.with_key(key))
+    spelled = f"/bucket/{key.replace(chr(9), '%09')} HTTP/1.1"
+    assert server.requests == [f"{method} {spelled}" for method in ("GET", "PUT", "HEAD", "DELETE")]
+
+
+CREATED = answer("200 OK", body="<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>")
+COMPLETED = answer("200 OK", body='<CompleteMultipartUploadResult><ETag>"e-2"</ETag></CompleteMultipartUploadResult>')
+LARGE = bytes(12 << 20)
+
+
+async def test_a_large_object_goes_in_parts(server: RawServer, ufs: S3UnderStore) -> None:
+    server.reply, server.replies = answer("200 OK"), {"?uploads": CREATED, "POST /bucket/x?uploadId": COMPLETED}
+
+    written = await ufs.put(PATH, chunks_of(LARGE), size=len(LARGE))
+
+    assert (written.etag, written.size) == ("e-2", len(LARGE))
+    assert sorted(server.requests) == [
+        *("POST /bucket/x?uploadId=u HTTP/1.1", "POST /bucket/x?uploads HTTP/1.1"),
+        *("PUT /bucket/x?uploadId=u&partNumber=1 HTTP/1.1", "PUT /bucket/x?uploadId=u&partNumber=2 HTTP/1.1"),
+    ]
+
+
+@pytest.mark.parametrize("refused", ["partNumber=1", "partNumber=2", "POST /bucket/x?uploadId"])
+@pytest.mark.parametrize("status", ["500 Internal Error", "403 Forbidden"])
+async def test_an_upload_in_parts_that_fails_is_aborted_at_last(
+    server: RawServer, ufs: S3UnderStore, refused: str, status: str
+) -> None:
+    server.reply, server.replies = answer("200 OK"), {refused: answer(status), "?uploads": CREATED}
+
+    with pytest.raises(OriginUnavailable if "500" in status else AccessDenied, match=status[:3]):
+        await ufs.put(PATH, chunks_of(LARGE), size=len(LARGE))
+
+    assert server.requests[-1] == "DELETE /bucket/x?uploadId=u HTTP/1.1"
+
+
+async def test_an_upload_that_the_server_forgot_is_an_outage_and_no_missing_object(
+    server: RawServer, ufs: S3UnderStore
+) -> None:
+    forgotten = answer("404 Not Found", body="<Error><Code>NoSuchUpload</Code></Error>")
+    server.reply, server.replies = forgotten, {"?uploads": CREATED}
+
+    with pytest.raises(OriginUnavailable, match="forgotten"):
+        await ufs.put(PATH, chunks_of(LARGE), size=len(LARGE))
+
+
+@pytest.mark.parametrize("body", ["<html>Welcome</html>", ""])
+async def test_an_endpoint_that_is_not_s3_takes_no_parts_and_copies(
+    server: RawServer, ufs: S3UnderStore, body: str
+) -> None:
+    server.reply = answer("200 OK", body=body)
+
+    with pytest.raises(OriginUnavailable):
+        await ufs.put(PATH, chunks_of(LARGE), size=len(LARGE))
+    with pytest.raises(OriginUnavailable):
+        await ufs.copy(PATH, PATH.with_key("copy"), etag="e1")
+
+
+async def test_an_object_that_is_too_large_for_one_copy_is_left_to_the_caller(
+    server: RawServer, ufs: S3UnderStore
+) -> None:
+    server.reply = answer("200 OK", length=(5 << 30) + 1)
+
+    assert await ufs.copy(PATH, PATH.with_key("copy"), etag="e1") is None
+
+    assert server.requests == ["HEAD /bucket/x HTTP/1.1"]
+
+
+def test_the_largest_object_has_ten_thousand_parts() -> None:
+    assert part_size(5 << 40, 8 << 20) * 10_000 >= 5 << 40
+    assert part_size(1, 8 << 20) == 8 << 20
 
 
 async def test_server_errors_are_retried_and_then_an_outage(server: RawServer, ufs: S3UnderStore) -> None:

@@ -148,9 +148,8 @@ def _by_alias(service: JobService, alias: str) -> KnownJob | None:
 
 
 def _submitted(known: KnownJob) -> JSONResponse:
+    """Name the job; 409 with the same answer if it ran already, as 3.6 does."""
     answer = {"id": known.job.id, "jobId": known.job.id, "alias": known.job.spec.alias}
-    if known.attached:
-        answer["status"] = "An identical job is already scheduled."
     return JSONResponse(answer, status_code=409 if known.attached else 200)
 
 

@@ -16,17 +16,21 @@ from preheat.access import Role
 from preheat.api._access import AccessMiddleware, login_router
 from preheat.api._alluxio import alluxio_router
 from preheat.api._alluxio_rest import alluxio_rest_router
+from preheat.api._limits import install_limits
 from preheat.api._metrics import metrics_route
 from preheat.api._native import native_router
+from preheat.api._openapi import install_openapi
 from preheat.api._pages import pages_router
 from preheat.api._problems import install
 from preheat.api._tokens import tokens_router
+from preheat.api._tracing import install_tracing
 from preheat.coordinator import Coordinator, HttpCachedListing
 from preheat.engine import connect
 from preheat.logs import configure_logging, get_logger
 from preheat.settings import CoordinatorSettings
 from preheat.tls import server_context
-from preheat.tokens import TokenStore, read_token_file
+from preheat.token_files import read_token_file
+from preheat.tokens import TokenStore
 from preheat.ufs import UnderStores
 
 log = get_logger("coordinator")
@@ -40,6 +44,8 @@ def create_app(coordinator: Coordinator, settings: CoordinatorSettings, *, token
         description="Preload datasets into the cache and know when they are warm.",
     )
     install(app)
+    install_limits(app)
+    install_openapi(app)
     app.include_router(native_router(coordinator, base_url=settings.url))
     app.include_router(alluxio_router(coordinator.service))
     app.include_router(alluxio_rest_router(coordinator.service))
@@ -49,6 +55,7 @@ def create_app(coordinator: Coordinator, settings: CoordinatorSettings, *, token
         app.include_router(tokens_router(tokens))
         app.include_router(login_router(tokens, secure=settings.url.startswith("https:")))
         app.add_middleware(AccessMiddleware, tokens=tokens)
+    install_tracing(app)  # last, and so around the others: their log lines carry the trace too
     return app
 
 

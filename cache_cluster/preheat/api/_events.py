@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query
+import msgspec
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from preheat.api._answers import JobViews, PlacementView, WorkerView
-from preheat.api._problems import refuse_unknown_query
 from preheat.coordinator import Coordinator
 from preheat.jobs import Job, JobState
 from preheat.registry import Heartbeat
@@ -39,7 +39,7 @@ _PLACEMENT: Note = ("placement", "")
 
 def events_router(coordinator: Coordinator, views: JobViews) -> APIRouter:
     """Return the route of the events."""
-    router = APIRouter(tags=["events"], dependencies=[Depends(refuse_unknown_query)])
+    router = APIRouter(tags=["events"])
     hub = EventHub(coordinator, views)
 
     @router.get("/events", response_class=StreamingResponse, responses=_RESPONSES)
@@ -197,35 +197,30 @@ class EventHub:
                 connection.note(note)
 
     def _write(self, connection: Connection, notes: list[Note]) -> bytes:
-        write: dict[str, Callable[[Connection, str], bytes]] = {
-            "job": self._write_job,
-            "worker": self._write_worker,
-            "placement": self._write_placement,
-        }
-        last = self._coordinator.jobs.watched if connection.told_all else connection.sent
-        events = [write[kind](connection, key) for kind, key in notes]
-        connection.sent = last
-        return b"".join(event + b"id: %d\n\n" % last for event in events if event)
+        """Return the events; only the last one's id says that everything was told that changed until now."""
+        sent, told = connection.sent, self._coordinator.jobs.watched
+        events = [event for note in notes if (event := self._event(connection.wanted, *note))]
+        if connection.told_all:
+            connection.sent = told
+        ids = [sent] * (len(events) - 1) + [connection.sent]
+        return b"".join(b"%sid: %d\n\n" % written for written in zip(events, ids, strict=False))
 
-    def _write_job(self, connection: Connection, job_id: str) -> bytes:
-        known = self._coordinator.service.peek(job_id)
-        if known is None:
-            return _gone("job", job_id)
-        return _event("job", self._views.json(known)) if connection.wanted.takes(known.job) else b""
-
-    def _write_worker(self, _: Connection, worker_id: str) -> bytes:
-        worker = self._worker(worker_id)
-        if worker is None:
-            return _gone("worker", worker_id)
-        live = any(worker_id == other.id for other in self._coordinator.cluster.live())
-        view = WorkerView.of(
-            worker, live=live, unfinished=self._coordinator.service.unfinished_batches()[worker_id]
-        )
-        return _event("worker", view.model_dump_json(by_alias=True).encode())
-
-    def _write_placement(self, _: Connection, __: str) -> bytes:
+    def _event(self, wanted: Filter, kind: str, key: str) -> bytes:
+        if kind == "job":
+            known = self._coordinator.service.peek(key)
+            if known is None:
+                return _lines("job-gone", _identified(key))
+            return _lines("job", self._views.json(known)) if wanted.takes(known.job) else b""
+        if kind == "worker":
+            worker = self._worker(key)
+            return _lines("worker", self._worker_json(worker)) if worker else _lines("worker-gone", _identified(key))
         view = PlacementView.of(self._coordinator.cluster.placement)
-        return _event("placement", view.model_dump_json(by_alias=True).encode())
+        return _lines(kind, view.model_dump_json(by_alias=True).encode())
+
+    def _worker_json(self, worker: Heartbeat) -> bytes:
+        live = any(worker.id == other.id for other in self._coordinator.cluster.live())
+        unfinished = self._coordinator.service.unfinished_batches()[worker.id]
+        return WorkerView.of(worker, live=live, unfinished=unfinished).model_dump_json(by_alias=True).encode()
 
     def _worker(self, worker_id: str) -> Heartbeat | None:
         return next((worker for worker in self._coordinator.cluster.workers() if worker.id == worker_id), None)
@@ -234,3 +229,11 @@ class EventHub:
 def _facts(worker: Heartbeat, *, live: bool) -> tuple[object, ...]:
     """Return what a worker's event is worth sending for: not how full or how busy it is."""
     return (live, worker.leaving, worker.url, worker.zone, worker.capacity, worker.started_at)
+
+
+def _lines(event: str, data: bytes) -> bytes:
+    return b"event: %s\ndata: %s\n" % (event.encode(), data)
+
+
+def _identified(key: str) -> bytes:
+    return msgspec.json.encode({"id": key})

@@ -4,73 +4,90 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from preheat.api._schemas import Change, Claim, Failure, JobList, JobView, PlacementView, Submit, WorkerList, WorkerView
-from preheat.coordinator import Coordinator
-from preheat.errors import NoLiveWorker
+from preheat.api._answers import Failure, JobList, JobView, JobViews
+from preheat.api._cluster import cluster_router
+from preheat.api._estimates import estimates_router
+from preheat.api._events import events_router
+from preheat.api._problems import refuse_unknown_query
+from preheat.api._schemas import MAX_INT, Change, Claim, Duration, Submit
+from preheat.api._tracing import trace_of
+from preheat.coordinator import Coordinator, JobService, KnownJob
 from preheat.jobs import JobState
 
 _MAX_WAIT_SECONDS = 60
 _MAX_PAGE = 1000
+Key = Annotated[str | None, Header(max_length=256, description="Makes a repeated submit return the first one's job.")]
 
 
 def native_router(coordinator: Coordinator, *, base_url: str) -> APIRouter:
     """Return the routes of the native API."""
-    router = APIRouter(prefix="/v1")
-    router.include_router(_job_routes(coordinator, base_url))
-    router.include_router(_cluster_routes(coordinator))
+    router = APIRouter(prefix="/v1", dependencies=[Depends(refuse_unknown_query)])
+    views = JobViews(coordinator, base_url=base_url)
+    router.include_router(_submit_routes(coordinator.service, views))
+    router.include_router(_job_routes(coordinator.service, views))
+    router.include_router(_change_routes(coordinator.service, views))
+    router.include_router(estimates_router(coordinator))
+    router.include_router(events_router(coordinator, views))
+    router.include_router(cluster_router(coordinator))
     return router
 
 
-def _job_routes(coordinator: Coordinator, base_url: str) -> APIRouter:
+def _submit_routes(service: JobService, views: JobViews) -> APIRouter:
     router = APIRouter(prefix="/jobs", tags=["jobs"])
-    service = coordinator.service
 
-    @router.post("", status_code=201, responses={200: {"model": JobView}})
-    async def submit(
-        body: Submit,
-        response: Response,
-        idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
-    ) -> JobView:
+    @router.post("", status_code=201, response_model=JobView, responses={200: {"model": JobView}})
+    async def submit(body: Submit, request: Request, idempotency_key: Key = None) -> Response:
         """Submit a job; 200 instead of 201 if it attached to one that was there."""
-        known = await service.submit(body.to_spec(), idempotency_key=idempotency_key)
-        response.status_code = 200 if known.attached else 201
-        return JobView.of(known, base_url=base_url)
+        known = await service.submit(
+            body.to_spec(),
+            idempotency_key=idempotency_key,
+            claim=body.to_claim(),
+            trace=trace_of(request).trace_id,
+        )
+        return _json(views.json(known), status=200 if known.attached else 201)
+
+    @router.post("/{job_id}/retry", status_code=201, response_model=JobView, responses={200: {"model": JobView}})
+    async def retry_job(job_id: str) -> Response:
+        """Submit a job of only the files that failed in this one; 200 if such a job runs already."""
+        known = await service.retry(job_id)
+        return _json(views.json(known), status=200 if known.attached else 201)
+
+    return router
+
+
+def _job_routes(service: JobService, views: JobViews) -> APIRouter:
+    router = APIRouter(prefix="/jobs", tags=["jobs"])
 
     @router.get("")
     async def list_jobs(
-        state: Annotated[list[JobState] | None, Query()] = None,
+        state: Annotated[list[JobState] | None, Query(description="Only jobs in these states.")] = None,
         limit: Annotated[int, Query(ge=1, le=_MAX_PAGE)] = 50,
         cursor: Annotated[str, Query(max_length=64, description="`next` of the page before.")] = "",
     ) -> JobList:
         """List jobs, newest first."""
         jobs = service.list(states=frozenset(state) if state else None)
-        ids = [known.job.id for known in jobs]
-        start = ids.index(cursor) + 1 if cursor in ids else 0
-        page = jobs[start : start + limit]
-        return JobList(
-            jobs=[JobView.of(known, base_url=base_url) for known in page],
-            next=page[-1].job.id if start + limit < len(jobs) else None,
-        )
+        page = jobs[(start := _start(jobs, cursor)) : start + limit]
+        more = start + limit < len(jobs)
+        return JobList(jobs=[views.view(known) for known in page], next=page[-1].job.id if more else None)
 
-    @router.get("/{job_id}")
+    @router.get("/{job_id}", response_model=JobView)
     async def get_job(
         job_id: str,
-        wait: Annotated[float, Query(ge=0, le=_MAX_WAIT_SECONDS, description="Seconds.")] = 0,
-        after: Annotated[int, Query(ge=0, description="A revision.")] = 0,
-    ) -> JobView:
+        wait: Annotated[Duration, Query(ge=0, le=_MAX_WAIT_SECONDS, description="At most so long.")] = 0,
+        after: Annotated[int, Query(ge=0, le=MAX_INT, description="A revision.")] = 0,
+    ) -> Response:
         """Return a job; with ``wait``, once its revision is past ``after`` or it ended."""
         known = await service.wait(job_id, after=after, seconds=wait) if wait else await service.get(job_id)
-        return JobView.of(known, base_url=base_url)
+        return _json(views.json(known))
 
-    @router.patch("/{job_id}")
-    async def change_job(job_id: str, body: Change) -> JobView:
-        """Change the bandwidth of a job while it runs."""
-        return JobView.of(await service.set_bandwidth(job_id, body.bandwidth), base_url=base_url)
-
-    @router.get("/{job_id}/failures", response_class=StreamingResponse)
+    @router.get(
+        "/{job_id}/failures",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
+    )
     async def failures(job_id: str) -> StreamingResponse:
         """Stream every failed file as one JSON object per line."""
         await service.get(job_id)
@@ -81,60 +98,43 @@ def _job_routes(coordinator: Coordinator, base_url: str) -> APIRouter:
         )
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
-    @router.post("/{job_id}/retry", status_code=201)
-    async def retry_job(job_id: str) -> JobView:
-        """Submit a job of only the files that failed in this one."""
-        return JobView.of(await service.retry(job_id), base_url=base_url)
+    return router
 
-    @router.post("/{job_id}/claim")
-    async def claim_job(job_id: str, body: Claim) -> JobView:
+
+def _change_routes(service: JobService, views: JobViews) -> APIRouter:
+    router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+    @router.patch("/{job_id}", response_model=JobView)
+    async def change_job(job_id: str, body: Change) -> Response:
+        """Change the bandwidth or the priority of a job while it runs."""
+        if "bandwidth" in body.model_fields_set:
+            known = await service.set_bandwidth(job_id, body.bandwidth)
+        if body.priority is not None:
+            known = await service.set_priority(job_id, body.priority)
+        return _json(views.json(known))
+
+    @router.post("/{job_id}/claim", response_model=JobView)
+    async def claim_job(job_id: str, body: Claim) -> Response:
         """Wait for a job in a waiter's name; what its earlier fences cancel from now on is ignored."""
-        return JobView.of(await service.claim(job_id, body.waiter, body.fence), base_url=base_url)
+        return _json(views.json(await service.claim(job_id, body.waiter, body.fence)))
 
-    @router.post("/{job_id}/cancel")
-    async def cancel_job(job_id: str, body: Claim) -> JobView:
+    @router.post("/{job_id}/cancel", response_model=JobView)
+    async def cancel_job(job_id: str, body: Claim) -> Response:
         """Leave a job; after the grace time it stops if nobody else waits for it."""
-        return JobView.of(await service.cancel(job_id, body.waiter, body.fence), base_url=base_url)
+        return _json(views.json(await service.cancel(job_id, body.waiter, body.fence)))
 
-    @router.post("/{job_id}/stop")
-    async def stop_job(job_id: str) -> JobView:
+    @router.post("/{job_id}/stop", response_model=JobView)
+    async def stop_job(job_id: str) -> Response:
         """Stop a job."""
-        return JobView.of(await service.stop(job_id), base_url=base_url)
+        return _json(views.json(await service.stop(job_id)))
 
     return router
 
 
-def _cluster_routes(coordinator: Coordinator) -> APIRouter:
-    router = APIRouter(tags=["cluster"])
-    cluster = coordinator.cluster
+def _start(jobs: list[KnownJob], cursor: str) -> int:
+    """Return where the page after a cursor begins."""
+    return next((number for number, known in enumerate(jobs, start=1) if known.job.id == cursor), 0)
 
-    @router.get("/workers")
-    async def workers() -> WorkerList:
-        """List the workers known."""
-        live = {heartbeat.id for heartbeat in cluster.live()}
-        unfinished = coordinator.service.unfinished_batches()
-        views = [
-            WorkerView.of(heartbeat, live=heartbeat.id in live, unfinished=unfinished[heartbeat.id])
-            for heartbeat in cluster.workers()
-        ]
-        return WorkerList(epoch=cluster.placement.epoch, workers=views)
 
-    @router.get("/placement")
-    async def placement() -> PlacementView:
-        """Return the placement map."""
-        return PlacementView.of(cluster.placement)
-
-    @router.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        """Say that the process lives."""
-        return {"status": "ok"}
-
-    @router.get("/readyz")
-    async def readyz() -> dict[str, object]:
-        """Say whether jobs can be done: a worker is live, and the engine answered when this process started."""
-        live = [heartbeat.id for heartbeat in cluster.live()]
-        if not live:
-            raise NoLiveWorker("No worker is live.")
-        return {"status": "ok", "workers": live}
-
-    return router
+def _json(content: bytes, *, status: int = 200) -> Response:
+    return Response(content, status_code=status, media_type="application/json")

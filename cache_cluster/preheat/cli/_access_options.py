@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from preheat.settings import TlsSettings
 
 
 def _file(name: str, variable: str, help_text: str) -> Any:
@@ -40,3 +43,14 @@ NatsCredentials = Annotated[
     Path | None,
     _file("--nats-credentials", "PREHEAT_NATS_CREDENTIALS_FILE", "A NATS .creds file, instead of a token in the URL."),
 ]
+
+
+def serving_tls(cert: Path | None, key: Path | None) -> TlsSettings:
+    """Return the TLS settings of a part that serves, and asks the other parts as a client.
+
+    Raises:
+        InvalidRequest: one of the files is missing.
+    """
+    trusted = os.environ.get("PREHEAT_CA_FILE", "")  # also what --ca says
+    cert, key, ca = (path and path.resolve() for path in (cert, key, Path(trusted) if trusted else None))
+    return TlsSettings(cert=cert, key=key, ca=ca)

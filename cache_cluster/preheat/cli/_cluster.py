@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
+from preheat.cli._access_options import AllowAnonymous, Auth, TlsCert, TlsKey, serving_tls
 from preheat.cli._errors import JsonFlag, usage_errors
 from preheat.cli._options import DEFAULT_CAPACITY, Capacity, DataDir
 from preheat.cli._output import print_json, print_pairs, print_table, status_console
@@ -24,7 +27,8 @@ from preheat.cluster import (
     stop_cluster,
 )
 from preheat.errors import Unavailable
-from preheat.settings import COORDINATOR_PORT, DATA_PORT
+from preheat.settings import COORDINATOR_PORT, DATA_PORT, AccessSettings
+from preheat.token_files import read_token_file
 from preheat.units import human_size
 
 _STATUS_SECONDS = 5.0
@@ -65,6 +69,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     pid: int | None = None
     log_dir: str = ""
     airflow_connection: str = ""
+    admin_token_file: str = ""
     parts: tuple[PartView, ...] = ()
     workers: tuple[WorkerReport, ...] = ()
     """As the coordinator sees them; empty when it does not answer."""
@@ -103,6 +108,10 @@ def up(
             help="One address for each worker, all on the same port, e.g. 127.0.0.2,127.0.0.3.",
         ),
     ] = "",
+    auth: Auth = False,
+    allow_anonymous: AllowAnonymous = False,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when the cluster is ready; it goes on running.")
     ] = False,
@@ -110,10 +119,13 @@ def up(
     """Start a cluster on this machine: the engine (NATS), a coordinator and workers.
 
     It runs until Ctrl-C or `preheat down`. A process that dies is restarted. The jobs and the cached data stay in
-    the data directory for the next start.
+    the data directory for the next start. With --auth an admin's token is made and kept there too.
     """
     hosts = tuple(host.strip() for host in worker_hosts.split(",") if host.strip())
+    access = AccessSettings(auth=auth, allow_anonymous=allow_anonymous)
     with usage_errors():
+        for host in hosts:
+            access.check_host(host)
         settings = ClusterSettings(
             data_dir=data_dir or default_data_dir(),
             workers=workers if workers is not None else len(hosts) or 1,
@@ -121,6 +133,8 @@ def up(
             worker_port=worker_port,
             worker_hosts=hosts,
             capacity=capacity,
+            access=access,
+            tls=serving_tls(tls_cert, tls_key),
         )
     if detach:
         _up_in_background(settings)
@@ -179,15 +193,24 @@ def _view(state: ClusterState) -> StatusView:
         pid=state.supervisor.pid,
         log_dir=state.log_dir,
         airflow_connection=state.airflow_connection,
+        admin_token_file=state.admin_token_file,
         parts=tuple(PartView.of(part) for part in state.parts),
-        workers=_known_workers(state.url),
+        workers=_known_workers(state),
     )
 
 
-def _known_workers(url: str) -> tuple[WorkerReport, ...]:
-    with suppress(Unavailable), Client.from_environment(url, timeout=_STATUS_SECONDS) as client:
+def _known_workers(state: ClusterState) -> tuple[WorkerReport, ...]:
+    with suppress(Unavailable), _client(state) as client:
         return client.workers().workers
     return ()
+
+
+def _client(state: ClusterState) -> Client:
+    """Return a client of the cluster, which finds its token where this user may read it."""
+    if not (state.admin_token_file and os.access(state.admin_token_file, os.R_OK)):
+        return Client.from_environment(state.url, timeout=_STATUS_SECONDS)
+    token = read_token_file(Path(state.admin_token_file)).text
+    return Client(state.url, token=token, ca_file=state.ca_file, timeout=_STATUS_SECONDS)
 
 
 def _print_status(view: StatusView) -> None:
@@ -223,6 +246,7 @@ def _print_ready(state: ClusterState, *, stop: str) -> None:
             ("workers", ", ".join(part.url for part in state.workers)),
             ("data directory", state.data_dir),
             ("Airflow connection", state.airflow_connection),
+            *([("admin token", f"in {state.admin_token_file}")] if state.admin_token_file else []),
             ("stop with", stop),
         ],
         title="Preheat is ready",

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from preheat.errors import InvalidRequest, PreheatError
-from preheat.units import parse_size
+from preheat.units import parse_deadline, parse_size
 
 _as_json: ContextVar[bool] = ContextVar("as_json", default=False)
 """Whether the command that runs was called with ``--json``."""
@@ -56,10 +57,21 @@ def parse_capacity(text: str) -> int:
         return parse_size(text, field="capacity")
 
 
-def parse_bandwidth(text: str) -> int:
-    """Read a rate in an option."""
+def parse_bandwidth(text: str) -> int | None:
+    """Read a rate in an option; an empty text is no limit, as Alluxio's default has it."""
     with usage_errors():
-        return parse_size(text, field="bandwidth")
+        return parse_size(text, field="bandwidth") if text.strip() else None
+
+
+def parse_live_bandwidth(text: str) -> int:
+    """Read a rate that may also be ``unlimited``: 0."""
+    return 0 if text == "unlimited" else parse_bandwidth(text)
+
+
+def parse_deadline_option(text: str) -> float:
+    """Read a deadline in an option, in seconds since the epoch."""
+    with usage_errors():
+        return parse_deadline(text, now=datetime.now(tz=UTC)).timestamp()
 
 
 def _note_json(asked: bool) -> bool:  # noqa: FBT001 - Typer calls it so

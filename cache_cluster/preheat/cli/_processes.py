@@ -21,6 +21,7 @@ from preheat.cli._access_options import (
     NatsKey,
     TlsCert,
     TlsKey,
+    serving_tls,
 )
 from preheat.cli._errors import usage_errors
 from preheat.cli._options import DEFAULT_CAPACITY, Capacity, DataDir, Host, NatsReplicas, NatsUrl, PublicUrl
@@ -74,7 +75,7 @@ def coordinator(
                 nats_url, nats_replicas, nats_credentials, TlsSettings(cert=nats_cert, key=nats_key, ca=nats_ca)
             ),
             access=access,
-            tls=TlsSettings(cert=tls_cert, key=tls_key),
+            tls=serving_tls(tls_cert, tls_key),
         )
     with _server_extra():
         from preheat.api import run_coordinator  # noqa: PLC0415 - only with preheat[server]
@@ -126,7 +127,7 @@ def worker(
                 nats_url, nats_replicas, nats_credentials, TlsSettings(cert=nats_cert, key=nats_key, ca=nats_ca)
             ),
             access=access,
-            tls=TlsSettings(cert=tls_cert, key=tls_key),
+            tls=serving_tls(tls_cert, tls_key),
         )
     with _server_extra():
         from preheat.worker import run_worker  # noqa: PLC0415 - only with preheat[server]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
-    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
@@ -39,15 +39,55 @@ def follow(client: Client, job: JobReport) -> JobReport:
     """
     try:
         with _progress_bar() as bar:
-            task = bar.add_task(escape(job.paths[0]), files="", size="", failed="", total=None)
-            _show(bar, task, job)
-            while not job.state.ended:
+            line = line_of(job)
+            task = bar.add_task(escape(_name(job)), total=None, files="", size="", failed="")
+            while True:
+                line = line_of(job, after=line)
+                bar.update(
+                    task,
+                    completed=line.completed,
+                    total=line.total,
+                    files=line.files,
+                    size=human_size(line.completed),
+                    failed=line.failed,
+                )
+                if job.state.ended:
+                    return job
                 job = _next(client, job)
-                _show(bar, task, job)
     except KeyboardInterrupt:
         status_console().print(f"The job goes on. See: preheat job stat {job.id}", soft_wrap=True)
         raise
-    return job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """What the bar shows of a job."""
+
+    completed: int
+    """Bytes done, skipped, failed, and fetched in batches that have not ended."""
+    total: int | None
+    """None until the listing ended."""
+    files: str
+    failed: str
+
+
+def line_of(job: JobReport, *, after: Line | None = None) -> Line:
+    """Return what to show; no fewer bytes than ``after``, though a batch that is done again begins at zero; pure."""
+    done = job.loaded + job.skipped + job.failed
+    known = min(done.bytes + job.in_flight, job.listed.bytes)
+    files = f"{done.files}/{job.listed.files}{'' if job.listing_done else '+'} files"
+    if job.state is JobState.VERIFYING and job.verified:
+        files = f"{job.verified.files}/{job.listed.files} verified"
+    return Line(
+        completed=max(known, after.completed if after else 0),
+        total=job.listed.bytes if job.listing_done else None,
+        files=files,
+        failed=f"{job.failed.files} failed" if job.failed.files else "",
+    )
+
+
+def _name(job: JobReport) -> str:
+    return job.index or (job.paths[0] if job.paths else job.id)
 
 
 def _next(client: Client, job: JobReport) -> JobReport:
@@ -75,17 +115,4 @@ def _progress_bar() -> Progress:
         TextColumn("[red]{task.fields[failed]}", table_column=whole),
         console=status_console(),
         expand=True,
-    )
-
-
-def _show(bar: Progress, task: TaskID, job: JobReport) -> None:
-    done = job.loaded + job.skipped + job.failed
-    files = f"{done.files}/{job.listed.files}{'' if job.listing_done else '+'} files"
-    bar.update(
-        task,
-        completed=done.bytes,
-        total=job.listed.bytes if job.listing_done else None,
-        size=human_size(done.bytes),
-        files=files if job.state is not JobState.VERIFYING else f"verifying {job.listed.files} files",
-        failed=f"{job.failed.files} failed" if job.failed.files else "",
     )

@@ -15,9 +15,11 @@ from typing import Any
 
 import msgspec
 
+from preheat.access import Token
 from preheat.cluster._nats import find_nats_server, write_config
 from preheat.cluster._plan import plan_cluster
 from preheat.cluster._ports import choose_addresses
+from preheat.cluster._private import kept_secret
 from preheat.cluster._process import ProcessIdentity, stop_gracefully
 from preheat.cluster._settings import ClusterFiles, ClusterSettings
 from preheat.cluster._signals import SignalInbox
@@ -59,16 +61,18 @@ def run_cluster(
     nats_server = find_nats_server()
     with hold_lock(files), SignalInbox() as inbox:
         addresses = choose_addresses(settings)
+        token = kept_secret(files.admin_token, lambda: Token.new().text) if settings.access.auth else ""
         plan = plan_cluster(
             settings,
             addresses,
             nats_server=nats_server,
             nats_url=write_config(files.nats, listen=addresses.nats),
+            token=token,
             environment=os.environ,
         )
         try:
             with Supervisor(plan, inbox=inbox, report=report) as supervisor:
-                _supervise(supervisor, _Record(files, plan.coordinator.url, supervisor), settings, on_ready)
+                _supervise(supervisor, _Record(settings, plan.coordinator.url, supervisor), settings, on_ready)
                 report("Stopping the cluster.")
         finally:
             files.state.unlink(missing_ok=True)
@@ -77,11 +81,13 @@ def run_cluster(
 class _Record:
     """Keeps the state file true."""
 
-    def __init__(self, files: ClusterFiles, url: str, supervisor: Supervisor) -> None:
+    def __init__(self, settings: ClusterSettings, url: str, supervisor: Supervisor) -> None:
         me = ProcessIdentity.of(os.getpid())
         assert me is not None
         self._me = me
-        self._files = files
+        self._files = ClusterFiles(settings.data_dir)
+        self._token_file = str(self._files.admin_token) if settings.access.auth else ""
+        self._ca_file = str(settings.tls.ca or "")
         self._url = url
         self._supervisor = supervisor
         self.ready = False
@@ -95,7 +101,9 @@ class _Record:
             parts=self._supervisor.states,
             data_dir=str(self._files.root),
             log_dir=str(self._files.logs),
-            airflow_connection=airflow_connection(self._url),
+            airflow_connection=airflow_connection(self._url, token_file=self._token_file, ca_file=self._ca_file),
+            admin_token_file=self._token_file,
+            ca_file=self._ca_file,
         )
 
     def write(self) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from preheat.cluster._ports import Address
+from preheat.cluster._private import kept_secret, write_private
 from preheat.errors import PreheatError
 
 _CONFIG = """\
@@ -53,18 +54,6 @@ def write_config(directory: Path, *, listen: Address) -> str:
     """Write nats.conf, readable by its owner alone, and return the URL that clients need, token included."""
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o700)
-    token = _kept_token(directory / "token")
-    _write_private(directory / "nats.conf", render_config(listen=listen, store=directory / "store", token=token))
+    token = kept_secret(directory / "token", lambda: secrets.token_hex(24))
+    write_private(directory / "nats.conf", render_config(listen=listen, store=directory / "store", token=token))
     return f"nats://{token}@{listen}"
-
-
-def _kept_token(path: Path) -> str:
-    if not path.exists():
-        _write_private(path, secrets.token_hex(24))
-    return path.read_text()
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.touch(mode=0o600, exist_ok=True)
-    path.chmod(0o600)
-    path.write_text(text)

@@ -12,8 +12,12 @@ from preheat.cluster._settings import ClusterFiles, ClusterSettings
 
 _PREHEAT = (sys.executable, "-P", "-m", "preheat.cli")
 """-P: the directory where the user happens to be is no place to import from."""
-_ONE_PROCESS_ONLY = ("PREHEAT_ID", "PREHEAT_PUBLIC_URL", "PREHEAT_NATS_REPLICAS")
-"""Variables of a single coordinator or worker; inherited by all parts of a cluster they would be wrong."""
+_NOT_INHERITED = (
+    *("PREHEAT_ID", "PREHEAT_PUBLIC_URL", "PREHEAT_NATS_REPLICAS", "PREHEAT_NATS_CREDENTIALS_FILE"),
+    *("PREHEAT_AUTH", "PREHEAT_ALLOW_ANONYMOUS", "PREHEAT_ADMIN_TOKEN_FILE", "PREHEAT_TOKEN"),
+    *("PREHEAT_TLS_CERT", "PREHEAT_TLS_KEY", "PREHEAT_CA_FILE"),
+)
+"""Variables of a single coordinator or worker, which are wrong for the others, and those that the settings decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,7 @@ class Part:
     url: str
     log: Path
     environment: Mapping[str, str] = field(repr=False)
-    """Holds the engine's token: never shown."""
+    """Holds the engine's and the admin's token: never shown."""
     stop_seconds: float
     """How long it may take to end before it is killed."""
 
@@ -50,12 +54,13 @@ def plan_cluster(
     *,
     nats_server: Path,
     nats_url: str,
+    token: str = "",
     environment: Mapping[str, str],
 ) -> Plan:
-    """Return what to start. The engine's URL goes by the environment, because command lines are public."""
+    """Return what to start. The engine's URL and the token go by the environment, because command lines are public."""
     files = ClusterFiles(settings.data_dir)
-    inherited = {name: value for name, value in environment.items() if name not in _ONE_PROCESS_ONLY}
-    inherited["PREHEAT_NATS_URL"] = nats_url
+    inherited = {name: value for name, value in environment.items() if name not in _NOT_INHERITED}
+    inherited |= {"PREHEAT_NATS_URL": nats_url, **_access(settings, token)}
     return Plan(
         nats=Part(
             name="nats-server",
@@ -68,7 +73,7 @@ def plan_cluster(
         coordinator=Part(
             name="coordinator",
             command=(*_PREHEAT, "coordinator", *_listen(addresses.coordinator)),
-            url=addresses.coordinator.url,
+            url=f"{settings.tls.scheme}://{addresses.coordinator}",
             log=files.log("coordinator"),
             environment=inherited,
             stop_seconds=10,
@@ -85,11 +90,26 @@ def _worker(worker_id: str, address: Address, settings: ClusterSettings, environ
     return Part(
         name=worker_id,
         command=(*_PREHEAT, "worker", "--id", worker_id, *_listen(address), *options),
-        url=address.url,
+        url=f"{settings.tls.scheme}://{address}",
         log=files.log(worker_id),
         environment=environment,
         stop_seconds=20,  # it lets the batches in work end first (WorkerSettings.drain_seconds)
     )
+
+
+def _access(settings: ClusterSettings, token: str) -> dict[str, str]:
+    """Return the variables that say who is let in, and with what the parts are let in at each other."""
+    access, tls = settings.access, settings.tls
+    values = {
+        "PREHEAT_AUTH": "true" if access.auth else "",
+        "PREHEAT_ALLOW_ANONYMOUS": "true" if access.allow_anonymous else "",
+        "PREHEAT_ADMIN_TOKEN_FILE": ClusterFiles(settings.data_dir).admin_token if access.auth else "",
+        "PREHEAT_TOKEN": token,
+        "PREHEAT_TLS_CERT": tls.cert or "",
+        "PREHEAT_TLS_KEY": tls.key or "",
+        "PREHEAT_CA_FILE": tls.ca or "",
+    }
+    return {name: str(value) for name, value in values.items() if value}
 
 
 def _listen(address: Address) -> tuple[str, ...]:

@@ -19,11 +19,6 @@ class Address:
     host: str
     port: int
 
-    @property
-    def url(self) -> str:
-        """The base URL of an HTTP server there."""
-        return f"http://{self}"
-
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 

@@ -28,7 +28,7 @@ def missing_part(plan: Plan) -> str:
     The workers are asked too: the coordinator may know heartbeats of an earlier run that did not yet expire.
     """
     try:
-        with Client(plan.coordinator.url, timeout=_PROBE_SECONDS) as client:
+        with _client(plan.coordinator) as client:
             client.check_ready()
             live = {worker.id for worker in client.workers().workers if worker.live}
     except PreheatError as error:
@@ -38,8 +38,14 @@ def missing_part(plan: Plan) -> str:
 
 def _missing_worker(worker: Part, live: set[str]) -> str:
     try:
-        with Client(worker.url, timeout=_PROBE_SECONDS) as client:
+        with _client(worker) as client:
             client.check_health()
     except PreheatError:
         return f"{worker.name}: its data port {worker.url} does not answer"
     return "" if worker.name in live else f"{worker.name}: the coordinator has no heartbeat of it"
+
+
+def _client(part: Part) -> Client:
+    """Return a client of a part, with the token and the authorities that the parts use among each other."""
+    token, ca_file = (part.environment.get(name, "") for name in ("PREHEAT_TOKEN", "PREHEAT_CA_FILE"))
+    return Client(part.url, token=token, ca_file=ca_file, timeout=_PROBE_SECONDS)

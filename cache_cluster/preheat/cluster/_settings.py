@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
 from preheat.errors import InvalidRequest
-from preheat.settings import COORDINATOR_PORT, DATA_PORT
+from preheat.settings import COORDINATOR_PORT, DATA_PORT, AccessSettings, TlsSettings
 
 _MAX_PORT = 65535
 LOOPBACK = "127.0.0.1"
@@ -29,6 +29,10 @@ class ClusterSettings:
     """One address per worker, all on ``worker_port``; empty puts all on 127.0.0.1."""
     capacity: int = 50 << 30
     """Bytes of cached data per worker."""
+    access: AccessSettings = field(default_factory=AccessSettings)
+    """With ``auth``, the admin token is made and kept in the data directory."""
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    """Of the coordinator and the workers; ``ca`` is whom clients on this machine trust."""
     ready_seconds: float = 60.0
     """How long the whole start may take."""
 
@@ -82,6 +86,11 @@ class ClusterFiles:
     def nats(self) -> Path:
         """The engine's configuration, token and store."""
         return self.root / "nats"
+
+    @property
+    def admin_token(self) -> Path:
+        """The token of this cluster's admin, if it runs with ``--auth``; a secret."""
+        return self.root / "admin.token"
 
     def make(self) -> None:
         """Make the data directory, if it does not exist.

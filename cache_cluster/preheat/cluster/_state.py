@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
@@ -48,7 +49,11 @@ class ClusterState:
     data_dir: str
     log_dir: str
     airflow_connection: str
-    """What Airflow's environment needs to reach the cluster."""
+    """What Airflow's environment needs to reach the cluster, as a shell takes it: a token is named by its file."""
+    admin_token_file: str = ""
+    """Holds the admin's token, if the cluster asks for tokens."""
+    ca_file: str = ""
+    """Whom to trust, if the cluster's certificates are not signed by an authority that the system knows."""
 
     @property
     def workers(self) -> tuple[PartState, ...]:
@@ -61,9 +66,18 @@ class ClusterState:
         return self.ready and all(part.alive for part in self.parts)
 
 
-def airflow_connection(url: str) -> str:
-    """Return the environment variable that connects Airflow's ``preheat_default`` to this coordinator."""
-    return f"AIRFLOW_CONN_PREHEAT_DEFAULT=preheat://{urlsplit(url).netloc}"
+def airflow_connection(url: str, *, token_file: str = "", ca_file: str = "") -> str:
+    """Return the shell's assignment that connects Airflow's ``preheat_default`` to this coordinator.
+
+    Without a secret in it: what is printed ends up in logs. The shell reads the token from its file.
+    """
+    parts = urlsplit(url)
+    login = f":$(cat {shlex.quote(token_file)})@" if token_file else ""
+    scheme = "/https" if parts.scheme == "https" else ""
+    extra = f"?{urlencode({'ca_cert': ca_file})}" if ca_file else ""
+    uri = f"preheat://{login}{parts.netloc}{scheme}{extra}"
+    quoted = f'"{uri}"' if login or extra else uri
+    return f"AIRFLOW_CONN_PREHEAT_DEFAULT={quoted}"
 
 
 def write_state(path: Path, state: ClusterState) -> None:

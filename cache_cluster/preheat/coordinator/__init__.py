@@ -8,17 +8,20 @@ from preheat.coordinator._beacon import send_beacons
 from preheat.coordinator._cached import CachedListing
 from preheat.coordinator._cached_http import HttpCachedListing
 from preheat.coordinator._cluster import ClusterView
+from preheat.coordinator._records import KnownJob
+from preheat.coordinator._estimator import LoadEstimator
 from preheat.coordinator._runner import JobRunner
 from preheat.coordinator._scheduler import JobScheduler
-from preheat.coordinator._service import Claim, JobService, KnownJob
+from preheat.coordinator._service import JobService
 from preheat.coordinator._source import JobSource
+from preheat.coordinator._submission import Claim
 from preheat.engine import Bucket, Engine
 from preheat.jobs import Job, JobControl
 from preheat.settings import CoordinatorSettings
 from preheat.ufs import UnderStore
 from preheat.views import BucketView
 
-__all__ = ["CachedListing", "Claim", "Coordinator", "HttpCachedListing", "JobService", "KnownJob"]
+__all__ = ["CachedListing", "Claim", "Coordinator", "HttpCachedListing", "JobService", "KnownJob", "LoadEstimator"]
 
 
 class Coordinator:

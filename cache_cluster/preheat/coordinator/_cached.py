@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from preheat.coordinator._catalog import Found, Page, patiently
+from preheat.coordinator._catalog import Page, patiently
 from preheat.errors import NoLiveWorker, Unavailable
 from preheat.paths import UfsPath
 from preheat.placement import Member
@@ -27,11 +27,11 @@ _PAGE_OBJECTS = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CachedPage:
-    """Some objects that a worker holds, in order."""
+    """Some objects that a worker holds, or all of them together, in order."""
 
     objects: Sequence[ObjectInfo] = ()
     next: str | None = None
-    """The key after which the worker has more, its last one here; none if it has not."""
+    """The key after which there is more, the last one here; none if there is not."""
 
 
 class CachedListing(Protocol):
@@ -74,32 +74,15 @@ class MemoryCachedListing:
         """Nothing is open."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Merged:
-    """The objects of several workers up to their horizon, each once."""
-
-    objects: list[ObjectInfo]
-    """Of the versions that workers hold the newest."""
-    copies: tuple[int, ...]
-    """How many workers hold each, in whatever version."""
-    next: str | None
-    """The horizon; none if no worker has more."""
-
-
-def merge(pages: Sequence[CachedPage]) -> Merged:
-    """Merge the pages that workers gave after the same key."""
+def merge(pages: Sequence[CachedPage]) -> CachedPage:
+    """Merge the pages that workers gave after one key, up to their horizon; of several versions take the newest."""
     horizon = min((page.next for page in pages if page.next is not None), default=None)
     held: dict[str, list[ObjectInfo]] = defaultdict(list)
     for page in pages:
         for item in page.objects:
             if horizon is None or item.key <= horizon:
                 held[item.key].append(item)
-    keys = sorted(held)
-    return Merged(
-        objects=[max(held[key], key=_age) for key in keys],
-        copies=tuple(len(held[key]) for key in keys),
-        next=horizon,
-    )
+    return CachedPage(objects=[max(held[key], key=_age) for key in sorted(held)], next=horizon)
 
 
 class CachedCatalog:
@@ -131,15 +114,13 @@ class CachedCatalog:
         while cursor is not None:
             merged = merge(await self._ask_all(path, cursor, _PAGE_OBJECTS))
             if merged.objects:
-                yield Page(root=root, objects=merged.objects, cursor=merged.objects[-1].key, copies=merged.copies)
+                yield Page(root=root, objects=merged.objects, cursor=merged.objects[-1].key)
             cursor = merged.next
 
-    async def find(self, path: UfsPath) -> Found | None:
+    async def find(self, path: UfsPath) -> ObjectInfo | None:
         """Return one object if a worker holds it; raises as :meth:`pages` does."""
-        merged = merge(await self._ask_all(path, "", 1))
-        if merged.objects and merged.objects[0].key == path.key:
-            return Found(info=merged.objects[0], copies=merged.copies[0])
-        return None
+        first = merge(await self._ask_all(path, "", 1)).objects
+        return first[0] if first and first[0].key == path.key else None
 
     async def _ask_all(self, path: UfsPath, after: str, limit: int) -> list[CachedPage]:
         members = await patiently(self._live, attempts=self._attempts)

@@ -28,16 +28,6 @@ class Page:
     """Where the listing goes on after this page."""
     missing: tuple[FailedObject, ...] = ()
     """Objects that were asked for and cannot be had."""
-    copies: tuple[int, ...] = ()
-    """How many workers hold each object; empty if that is not known."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """One object, and how many workers hold it; zero if that is not known."""
-
-    info: ObjectInfo
-    copies: int = 0
 
 
 class Catalog(Protocol):
@@ -52,7 +42,7 @@ class Catalog(Protocol):
         """Yield the objects at and below a path from the first key greater than ``after`` on; a cursor is a key."""
         ...
 
-    async def find(self, path: UfsPath) -> Found | None:
+    async def find(self, path: UfsPath) -> ObjectInfo | None:
         """Return one object; none if there is nothing to do with it.
 
         Raises:
@@ -91,9 +81,9 @@ class OriginCatalog:
             else:
                 return
 
-    async def find(self, path: UfsPath) -> Found:
+    async def find(self, path: UfsPath) -> ObjectInfo:
         """Return one object; see :class:`Catalog`."""
-        return Found(info=await patiently(lambda: self._ufs.stat(path), attempts=self._attempts))
+        return await patiently(lambda: self._ufs.stat(path), attempts=self._attempts)
 
 
 class FilteredCatalog:
@@ -112,16 +102,14 @@ class FilteredCatalog:
         async for page in self._catalog.pages(path, after=after):
             yield await asyncio.to_thread(self._filtered, page)
 
-    async def find(self, path: UfsPath) -> Found | None:
+    async def find(self, path: UfsPath) -> ObjectInfo | None:
         """Return one object, or none if its key does not match; see :class:`Catalog`."""
         if not await asyncio.to_thread(self._keys.matches, path.key):
             return None
         return await self._catalog.find(path)
 
     def _filtered(self, page: Page) -> Page:
-        kept = [number for number, item in enumerate(page.objects) if self._keys.matches(item.key)]
-        copies = tuple(page.copies[number] for number in kept) if page.copies else ()
-        return replace(page, objects=[page.objects[number] for number in kept], copies=copies)
+        return replace(page, objects=[item for item in page.objects if self._keys.matches(item.key)])
 
 
 async def patiently(ask: Callable[[], Awaitable[T]], *, attempts: int) -> T:

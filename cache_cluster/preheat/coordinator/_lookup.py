@@ -6,10 +6,11 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from preheat.coordinator._catalog import Catalog, Found, Page
+from preheat.coordinator._catalog import Catalog, Page
 from preheat.errors import AccessDenied, InvalidRequest, NotFound, PreheatError
 from preheat.jobs import FailedObject
 from preheat.paths import UfsPath
+from preheat.versions import ObjectInfo
 
 Name = UfsPath | FailedObject
 """An object to look up, or what failed before it could be."""
@@ -35,7 +36,7 @@ async def look_up(catalog: Catalog, names: Sequence[Name]) -> Page:
     """
     gate = asyncio.Semaphore(_LOOK_UPS_AT_ONCE)
 
-    async def find(name: Name) -> Found | FailedObject | None:
+    async def find(name: Name) -> ObjectInfo | FailedObject | None:
         if isinstance(name, FailedObject):
             return name
         async with gate:
@@ -45,12 +46,10 @@ async def look_up(catalog: Catalog, names: Sequence[Name]) -> Page:
                 return refused(name, error)
 
     results = await asyncio.gather(*map(find, names))
-    found = sorted((item for item in results if isinstance(item, Found)), key=lambda item: item.info.key)
     return Page(
         root=_root(names[0]),
-        objects=[item.info for item in found],
+        objects=sorted((item for item in results if isinstance(item, ObjectInfo)), key=lambda item: item.key),
         missing=tuple(item for item in results if isinstance(item, FailedObject)),
-        copies=tuple(item.copies for item in found if item.copies),
     )
 
 

@@ -11,11 +11,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
 
 import msgspec
 
 from preheat import accounting, claims
+from preheat.coordinator._batches import BatchQueue
 from preheat.coordinator._cluster import ClusterView
 from preheat.coordinator._failures import FailureLog
 from preheat.coordinator._source import JobSource, Page
@@ -23,7 +23,6 @@ from preheat.engine import Bucket, Consumer, Engine, Entry, Queue
 from preheat.errors import DeadlineExceeded, InvalidRequest, NoLiveWorker, OriginUnavailable, VersionChanged
 from preheat.jobs import (
     Action,
-    Batch,
     BatchResult,
     FailedObject,
     Job,
@@ -35,7 +34,7 @@ from preheat.jobs import (
 )
 from preheat.logs import get_logger
 from preheat.placement import PlacementMap
-from preheat.planning import PlannedBatch, Planner, passes
+from preheat.planning import Planner, passes
 from preheat.settings import SchedulerSettings
 from preheat.versions import DatasetVersion
 from preheat.views import BucketView
@@ -61,7 +60,7 @@ class StopRequested(Exception):
 
 async def clear_queues(engine: Engine, job_id: str) -> None:
     """Drop what the queues hold of a job that has ended; it may be done again."""
-    await engine.purge(Queue.BATCHES, f"*.*.{job_id}.>")
+    await BatchQueue(engine, job_id).drop_all()
     await engine.forget_consumer(Queue.RESULTS, f"job-{job_id}")
     await engine.purge(Queue.RESULTS, f"{job_id}.>")
 
@@ -87,6 +86,7 @@ class JobRunner:
         self._controls = controls
         self._settings = settings
         self._job: Job
+        self._batches: BatchQueue
         self._revision = 0
         self._results: Consumer
         self._no_worker_since: float | None = None
@@ -99,6 +99,7 @@ class JobRunner:
             EngineUnavailable: the engine does not answer; the job stays as it is for the next owner.
         """
         self._job, self._revision = job, revision
+        self._batches = BatchQueue(self._engine, job.id)
         self._results = await self._engine.consume(
             Queue.RESULTS,
             f"{job.id}.>",
@@ -217,7 +218,7 @@ class JobRunner:
         version.update(page.objects)
         self._check_epoch(action, placement)
         planned = self._planner(action).plan(page.objects, root=page.root, placement=placement, first=progress.batches)
-        await self._publish(planned)
+        await self._batches.publish(planned, self._priority())
         progress = accounting.record_window(
             progress, planned, cursor=page.cursor, version=version.state, missing=len(page.missing)
         )
@@ -248,20 +249,11 @@ class JobRunner:
             batch_bytes=self._settings.batch_bytes,
         )
 
-    async def _publish(self, planned: Sequence[PlannedBatch]) -> None:
-        publishes = []
-        for item in planned:
-            data = msgspec.json.encode(item.batch)
-            for worker in item.workers:
-                subject = f"{worker}.{self._priority()}.{self._job.id}.{item.batch.id}"
-                publishes.append(self._engine.publish(Queue.BATCHES, subject, data))
-        await asyncio.gather(*publishes)
-
     async def _replan_lost(self, action: Action, placement: PlacementMap) -> None:
         """Give the open batches of workers that left to the present owners of their entries."""
         live = [member.id for member in placement.members]
         for batch_id in accounting.lost_batches(self._progress(action), live):
-            batch = await self._find_batch(action, batch_id)
+            batch = await self._batches.find(batch_id, self._progress(action).open[batch_id].waiting)
             if batch is None:  # its last result is on its way
                 continue
             self._check_epoch(action, placement)
@@ -269,22 +261,16 @@ class JobRunner:
             planned = self._planner(action).plan(
                 batch.entries, root=batch.root, placement=placement, first=progress.batches
             )
-            await self._publish(planned)
+            await self._batches.publish(planned, self._priority())
             progress = accounting.replace_batch(progress, batch_id, planned)
             await self._save(self._with_progress(action, progress))
-            await self._engine.purge(Queue.BATCHES, f"*.*.{self._job.id}.{batch_id}")
+            await self._batches.drop(batch_id)
             log.info(
                 "A batch of a lost worker goes to others.",
                 action="batch_replanned",
                 job=self._job.id,
                 batch=batch_id,
             )
-
-    async def _find_batch(self, action: Action, batch_id: str) -> Batch | None:
-        for worker, priority in product(self._progress(action).open[batch_id].waiting, Priority):
-            if data := await self._engine.peek(Queue.BATCHES, f"{worker}.{priority}.{self._job.id}.{batch_id}"):
-                return msgspec.json.decode(data, type=Batch)
-        return None
 
     async def _collect(self, action: Action) -> None:
         """Account the results that are there, or the next one to come."""

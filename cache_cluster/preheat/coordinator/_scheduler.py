@@ -11,7 +11,7 @@ import msgspec
 
 from preheat.coordinator._failures import FailureLog
 from preheat.coordinator._runner import JobRunner, clear_queues
-from preheat.coordinator._service import digest
+from preheat.coordinator._submission import digest
 from preheat.engine import Bucket, Consumer, Engine, Lease, Queue
 from preheat.errors import Conflict, EngineUnavailable
 from preheat.jobs import Job, JobState, Priority

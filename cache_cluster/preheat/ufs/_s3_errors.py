@@ -28,6 +28,8 @@ from urllib3.exceptions import HTTPError
 from preheat.errors import (
     AccessDenied,
     BucketNotFound,
+    Conflict,
+    InvalidPath,
     InvalidRequest,
     ObjectNotFound,
     OriginUnavailable,
@@ -57,6 +59,14 @@ _REFUSED_CODES = {
     "TokenRefreshRequired",
 }
 _BUCKET_CODES = {"InvalidBucketName", "NoSuchBucket"}
+_NAME_CODES = {"KeyTooLongError", "XMinioInvalidObjectName", "XMinioInvalidResourceName"}
+_IN_THE_WAY_CODES = {"XMinioObjectExistsAsDirectory", "XMinioParentIsObject"}
+_CODES: dict[str, type[PreheatError]] = {
+    **dict.fromkeys(_BUCKET_CODES, BucketNotFound),
+    **dict.fromkeys(_REFUSED_CODES, AccessDenied),
+    **dict.fromkeys(_NAME_CODES, InvalidPath),
+    **dict.fromkeys(_IN_THE_WAY_CODES, Conflict),
+}
 _REDIRECTS = {HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.TEMPORARY_REDIRECT}
 _STATUSES: dict[int, type[PreheatError]] = {
     HTTPStatus.UNAUTHORIZED: AccessDenied,
@@ -68,6 +78,8 @@ _STATUSES: dict[int, type[PreheatError]] = {
 _MEANINGS: dict[type[PreheatError], str] = {
     AccessDenied: "the credentials were refused; ",
     BucketNotFound: "there is no such bucket; ",
+    Conflict: "an object cannot stand there beside what does; ",
+    InvalidPath: "the server allows no such key; ",
     InvalidRequest: "the object has no such bytes; ",
     ObjectNotFound: "there is no such object; ",
     OriginUnavailable: "",
@@ -155,11 +167,7 @@ def _advised(error: PreheatError, *, writing: bool) -> PreheatError:
 
 
 def _kind(status: int, code: str) -> type[PreheatError]:
-    if code in _BUCKET_CODES:
-        return BucketNotFound
-    if code in _REFUSED_CODES:
-        return AccessDenied
-    return _STATUSES.get(status, OriginUnavailable)
+    return _CODES.get(code) or _STATUSES.get(status, OriginUnavailable)
 
 
 def unreachable(path: UfsPath, endpoint: str) -> OriginUnavailable:

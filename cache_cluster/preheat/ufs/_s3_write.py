@@ -30,7 +30,7 @@ def part_size(size: int, at_least: int) -> int:
 async def put_whole(connection: S3Connection, path: UfsPath, body: bytes) -> str:
     """Write an object in one request and return its etag; raises Preheat's errors."""
     answer = await _call(connection, path, "put_object", Body=body)
-    return plain_etag(answer["ETag"])
+    return plain_etag(answer.get("ETag"))
 
 
 async def put_in_parts(connection: S3Connection, path: UfsPath, parts: AsyncIterator[bytes], *, in_flight: int) -> str:
@@ -59,8 +59,9 @@ async def copy_object(
         answer = await _call(connection, target, "copy_object", CopySource=origin, CopySourceIfMatch=f'"{info.etag}"')
     except (ObjectNotFound, VersionChanged) as error:
         raise type(error)(f"path='{source}' is no longer what it was; {error.message}") from error
-    copied = answer["CopyObjectResult"]
-    etag, modified = plain_etag(copied["ETag"]), copied["LastModified"].timestamp()
+    copied = _part_of(answer, "CopyObjectResult", target)
+    etag = plain_etag(_part_of(copied, "ETag", target))
+    modified = _part_of(copied, "LastModified", target).timestamp()
     return ObjectInfo(key=target.key, size=info.size, etag=etag, last_modified=modified)
 
 
@@ -88,11 +89,11 @@ class _Upload:
     async def complete(self) -> str:
         """Make one object of the parts and return its etag."""
         await _ended(self._sent)
-        etags = [task.result()["ETag"] for task in self._sent]
+        etags = [_part_of(task.result(), "ETag", self._path) for task in self._sent]
         listed = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, start=1)]
         query = {"UploadId": await self._id(), "MultipartUpload": {"Parts": listed}}
         answer = await self._call("complete_multipart_upload", **query)
-        return plain_etag(answer["ETag"])
+        return plain_etag(answer.get("ETag"))
 
     async def abort(self) -> None:
         """Remove the parts, after those under way have arrived: S3 would keep one that comes later."""
@@ -113,7 +114,7 @@ class _Upload:
 
     async def _id(self) -> str:
         await _ended([self._creation])
-        return str(self._creation.result()["UploadId"])
+        return str(_part_of(self._creation.result(), "UploadId", self._path))
 
     async def _call(self, operation: str, **query: Any) -> dict[str, Any]:
         try:
@@ -127,6 +128,12 @@ async def _call(connection: S3Connection, path: UfsPath, operation: str, **query
         call = getattr(connection.client, operation)
         answer: dict[str, Any] = await asyncio.to_thread(call, Bucket=path.bucket, Key=path.key, **query)
     return answer
+
+
+def _part_of(answer: dict[str, Any], name: str, path: UfsPath) -> Any:
+    if name not in answer:
+        raise OriginUnavailable(f"path='{path}': the S3 endpoint's answer has no {name}.")
+    return answer[name]
 
 
 async def _ended(tasks: Sequence[asyncio.Task[dict[str, Any]]]) -> None:
