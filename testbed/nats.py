@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -67,6 +69,19 @@ class NatsServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.process.stop()
+
+
+@contextmanager
+def run_nats(directory: Path, config: str) -> Iterator[str]:
+    """Run one node on loopback with a configuration of the caller's, besides its port and store; yield its address."""
+    directory.mkdir(parents=True, exist_ok=True)
+    address = f"{_LOOPBACK}:{(port := free_port())}"
+    store = json.dumps(str(directory / "store"))
+    (directory / "nats.conf").write_text(f"listen: {address}\njetstream {{ store_dir: {store} }}\n{config}")
+    command = [find_nats_server(), "-c", directory / "nats.conf"]
+    with ChildProcess(command, log=directory / "nats.log") as process:
+        process.wait_ready(listens(port))
+        yield address
 
 
 class NatsNode:

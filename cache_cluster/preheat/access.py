@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
 from typing import Self
@@ -229,6 +229,16 @@ def check_job(spec: JobSpec) -> None:
     authorize(grant, Role.READ, paths)
     if not paths:
         raise Forbidden("The job names no path, and the token is bound to some.")
+
+
+def for_caller(spec: JobSpec) -> JobSpec:
+    """Return a job as the present caller may have it done: what its index names is bound to the prefixes too.
+
+    Raises:
+        Forbidden, InvalidPath: as :func:`check_job`.
+    """
+    check_job(spec)
+    return replace(spec, within=caller().prefixes) if spec.index or spec.retry_of else spec
 
 
 def may_see(spec: JobSpec) -> bool:

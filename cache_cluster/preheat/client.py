@@ -14,149 +14,47 @@ from urllib.parse import quote, urlsplit
 import msgspec
 import requests
 
+from preheat import tracing
 from preheat.errors import CoordinatorUnreachable, InvalidRequest, PreheatError, from_problem
-from preheat.jobs import Action, JobSpec, JobState, JobType, Priority
+from preheat.jobs import JobSpec, JobState, JobType, Priority
+from preheat.reports import (
+    Cost,
+    Count,
+    EstimateReport,
+    Failure,
+    JobPage,
+    JobReport,
+    Options,
+    StopReport,
+    TaskPage,
+    TaskReport,
+    WorkerEstimateReport,
+    WorkerPage,
+    WorkerReport,
+)
 from preheat.settings import COORDINATOR_PORT, is_loopback
+
+__all__ = [
+    "DEFAULT_URL",
+    "Client",
+    "Cost",
+    "Count",
+    "EstimateReport",
+    "Failure",
+    "JobPage",
+    "JobReport",
+    "Options",
+    "TaskReport",
+    "WorkerEstimateReport",
+    "WorkerPage",
+    "WorkerReport",
+]
 
 DEFAULT_URL = f"http://127.0.0.1:{COORDINATOR_PORT}"
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 30.0
 
 T = TypeVar("T")
-
-
-class Count(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Files and their bytes."""
-
-    files: int = 0
-    bytes: int = 0
-
-    def __add__(self, other: Count) -> Count:
-        return Count(files=self.files + other.files, bytes=self.bytes + other.bytes)
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A job's options as the coordinator filled them in."""
-
-    replicas: int = 1
-    batch_size: int = 200
-    skip_if_exists: bool = True
-    verify: bool = False
-    bandwidth: int | None = None
-    """Bytes per second and worker."""
-    file_filter_regex: str | None = None
-    min_hot_fraction: float | None = None
-    max_failed_files: int | None = None
-    deadline: datetime | None = None
-    priority: Priority = Priority.NORMAL
-    load_metadata_only: bool = False
-
-
-class Failure(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One object that failed."""
-
-    path: str
-    size: int
-    code: str
-    message: str
-
-
-class JobReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A job as ``GET /v1/jobs/{id}`` describes it."""
-
-    id: str
-    type: JobType
-    paths: tuple[str, ...]
-    index: str | None = None
-    destination: str | None = None
-    options: Options = Options()
-    state: JobState
-    listed: Count = Count()
-    loaded: Count = Count()
-    skipped: Count = Count()
-    failed: Count = Count()
-    remaining: Count = Count()
-    in_flight: int = 0
-    """Bytes of the remaining ones that the workers have fetched so far."""
-    verified: Count | None = None
-    hot_fraction: float = 0.0
-    dataset_version: str | None = None
-    listing_done: bool = False
-    failures: tuple[Failure, ...] = ()
-    reason: str = ""
-    submitted_at: datetime
-    queue_position: int | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    revision: int = 0
-    url: str = ""
-    attached: bool = False
-
-
-class JobPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Some jobs, newest first, and the cursor of the next page."""
-
-    jobs: tuple[JobReport, ...] = ()
-    next: str | None = None
-
-
-class TaskReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What one worker did in one pass of a job."""
-
-    worker: str
-    action: Action
-    status: JobState
-    open_batches: int = 0
-    batches: int = 0
-    done: Count = Count()
-    skipped: Count = Count()
-    failed: int = 0
-    error: str = ""
-
-
-class TaskPage(msgspec.Struct, frozen=True, kw_only=True):
-    """The tasks of a job."""
-
-    tasks: tuple[TaskReport, ...] = ()
-
-
-class StopReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to :meth:`Client.stop_load`."""
-
-    success: bool
-
-
-class WorkerReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A worker as ``GET /v1/workers`` describes it."""
-
-    id: str
-    url: str
-    zone: str = ""
-    live: bool
-    leaving: bool = False
-    """It is drained or stopping: it takes no more batches."""
-    capacity: int
-    used: int = 0
-    objects: int = 0
-    active_batches: int = 0
-    pool_size: int = 0
-    unfinished_batches: int = 0
-    load_average: tuple[float, ...] = ()
-    started_at: datetime | None = None
-
-    @property
-    def state(self) -> str:
-        """``live``, ``draining``, ``drained``, or ``lost`` if it fell silent."""
-        if self.leaving:
-            return "draining" if self.active_batches or self.unfinished_batches else "drained"
-        return "live" if self.live else "lost"
-
-
-class WorkerPage(msgspec.Struct, frozen=True, kw_only=True):
-    """The workers at one epoch."""
-
-    epoch: int
-    workers: tuple[WorkerReport, ...] = ()
 
 
 class Client:
@@ -178,9 +76,15 @@ class Client:
 
     @classmethod
     def from_environment(cls, url: str, *, timeout: float = _ANSWER_SECONDS) -> Self:
-        """Return a client that shows ``PREHEAT_TOKEN`` and trusts ``PREHEAT_CA_FILE``, where these are set."""
+        """Return a client that shows ``PREHEAT_TOKEN`` and trusts ``PREHEAT_CA_FILE``, where these are set.
+
+        Its requests belong to the trace that ``TRACEPARENT`` and ``TRACESTATE`` name.
+        """
         ca_file = os.environ.get("PREHEAT_CA_FILE") or os.environ.get("REQUESTS_CA_BUNDLE", "")
-        return cls(url, token=os.environ.get("PREHEAT_TOKEN", ""), ca_file=ca_file, timeout=timeout)
+        client = cls(url, token=os.environ.get("PREHEAT_TOKEN", ""), ca_file=ca_file, timeout=timeout)
+        if trace := tracing.from_environment(os.environ):
+            client._session.headers.update(trace.headers)
+        return client
 
     def __enter__(self) -> Self:
         return self
@@ -190,15 +94,18 @@ class Client:
 
     def submit(self, spec: JobSpec, *, idempotency_key: str = "") -> JobReport:
         """Submit a job; ``attached`` in the answer tells that one of the same type and paths runs already."""
-        options = {name: value for name, value in _camel(spec.options).items() if value is not None}
-        if spec.options.deadline is not None:
-            options["deadline"] = datetime.fromtimestamp(spec.options.deadline, tz=UTC).isoformat()
-        body = {"type": spec.type, "options": options}
-        body |= {"index": spec.index} if spec.index else {"paths": list(spec.paths)}
-        if spec.destination:
-            body["destination"] = spec.destination
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        return _decode(self._request("POST", "/v1/jobs", json=body, headers=headers), JobReport)
+        return _decode(self._request("POST", "/v1/jobs", json=_body(spec), headers=headers), JobReport)
+
+    def estimate(self, spec: JobSpec, *, timeout: float = 600.0) -> EstimateReport:
+        """Return what a load would do, without doing it; the listing may take ``timeout`` seconds.
+
+        Raises:
+            DeadlineExceeded: it took longer.
+        """
+        params = {"timeout": f"{timeout:.3f}"}
+        answer = self._request("POST", "/v1/estimates", params=params, json=_body(spec), extra_seconds=timeout)
+        return _decode(answer, EstimateReport)
 
     def job(self, job_id: str, *, wait: float = 0, after: int = 0) -> JobReport:
         """Return a job: at once, or within ``wait`` seconds as soon as its revision exceeds ``after``."""
@@ -287,6 +194,15 @@ class Client:
         if not response.ok:
             raise _error(response)
         return response
+
+
+def _body(spec: JobSpec) -> dict[str, Any]:
+    options = {name: value for name, value in _camel(spec.options).items() if value is not None}
+    if spec.options.deadline is not None:
+        options["deadline"] = datetime.fromtimestamp(spec.options.deadline, tz=UTC).isoformat()
+    body: dict[str, Any] = {"type": spec.type, "options": options}
+    body |= {"index": spec.index} if spec.index else {"paths": list(spec.paths)}
+    return body | ({"destination": spec.destination} if spec.destination else {})
 
 
 def _load_ref(path: str, index: str) -> dict[str, str]:

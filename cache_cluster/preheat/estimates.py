@@ -15,6 +15,7 @@ from preheat.registry import Heartbeat
 from preheat.versions import DatasetVersion, ObjectInfo
 
 _PAID_SCHEME = "s3://"
+_PRICE_DIGITS = 9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,7 +129,6 @@ class Estimator:
 
 def cost(estimate: Estimate, prices: Prices) -> tuple[float, float]:
     """Return what the LIST and what the GET requests cost."""
-    return (
-        estimate.list_requests * prices.list_per_1000 / 1000,
-        estimate.get_requests * prices.get_per_1000 / 1000,
-    )
+    lists = estimate.list_requests * prices.list_per_1000 / 1000
+    gets = estimate.get_requests * prices.get_per_1000 / 1000
+    return round(lists, _PRICE_DIGITS), round(gets, _PRICE_DIGITS)

@@ -100,12 +100,14 @@ class JobSpec:
     """A name of the submitter's choosing, to find the job by; not part of the identity."""
     retry_of: str = ""
     """The job whose failed objects are to be done, instead of all below the paths."""
+    within: tuple[str, ...] = ()
+    """Prefixes that the submitter is bound to, where the paths do not tell all that is touched; empty is everywhere."""
     options: JobOptions = JobOptions()
 
     @property
     def identity(self) -> str:
         """Two specs with one identity are the same job while one of them runs."""
-        return "\n".join((self.type, self.retry_of, self.index, self.destination, *self.paths))
+        return "\n".join((self.type, self.retry_of, self.index, self.destination, *self.paths, *self.within))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -58,6 +58,8 @@ class AccessSettings:
     """Listen on an address that others reach without asking for a token."""
     admin_token_file: Path | None = None
     """Holds a token that is to be an admin's, so that there is a first one."""
+    token: str = field(default="", repr=False)
+    """What this process shows to the other parts of the cluster."""
 
     def check_host(self, host: str) -> None:
         """Refuse to serve the network without asking who is there.

@@ -71,9 +71,12 @@ def parse_deadline(text: str, *, now: datetime, zone: tzinfo | None = None) -> d
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError as error:
-        raise _no_deadline(text) from error
+        raise InvalidRequest(
+            f"deadline={text!r} is not a time.",
+            remedy="Write 2h, 06:00 (the next one), or an ISO 8601 time with an offset: 2030-01-31T06:00:00+01:00.",
+        ) from error
     if moment.tzinfo is None:
-        raise _no_deadline(text)
+        raise InvalidRequest(f"deadline={text!r} has no offset.", remedy=f"Write {text}Z, or {text}+01:00.")
     return moment.astimezone(UTC)
 
 
@@ -81,10 +84,3 @@ def _next_time_of_day(clock: time, *, now: datetime, zone: tzinfo | None) -> dat
     today = now.astimezone(zone).date()
     moments = (datetime.combine(today + timedelta(days=days), clock, tzinfo=zone).astimezone(UTC) for days in (0, 1))
     return next(moment for moment in moments if moment > now)
-
-
-def _no_deadline(text: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"deadline={text!r} is not a time.",
-        remedy="Write 2h, 06:00 (the next one here), or an ISO 8601 time with an offset: 2030-01-31T06:00:00+01:00.",
-    )

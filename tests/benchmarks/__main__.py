@@ -13,10 +13,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tests.benchmarks import job_service
 from tests.benchmarks.bench import Settings
 from tests.benchmarks.chart import ratio_chart
 from tests.benchmarks.comparisons import COMPARISONS, compare
 from tests.benchmarks.data import KIB, MIB, ObjectSet
+from tests.benchmarks.goals import GOALS, Measurement, judge
 from tests.benchmarks.machine import describe_machine, load_average
 from tests.benchmarks.peers import Peers
 from tests.benchmarks.report import Results, document, markdown, notes, table
@@ -53,12 +55,14 @@ def main() -> int:
     runs.mkdir(exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="run-", dir=runs))
     try:
-        results = measure(QUICK if arguments.quick else FULL, directory, console)
+        results = measure(arguments, directory, console)
     finally:
         shutil.rmtree(directory)
     console.print(table(results))
     for note in notes(results):
         console.print(f"- {note}", markup=False, soft_wrap=True)
+    if arguments.only:
+        return 0
     write(results, arguments.output)
     console.print(f"Written to {arguments.output}: results.md, results.json, ratios.svg.")
     return 0
@@ -67,26 +71,41 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     """Return what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller sets, for a look in under two minutes")
+    parser.add_argument("--quick", action="store_true", help="smaller sets, for a look in a few minutes")
+    parser.add_argument("--only", choices=("peers", "goals"), help="a part of the table, which is printed and not kept")
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"), help="directory for the results")
     return parser.parse_args()
 
 
-def measure(settings: Settings, directory: Path, console: Console) -> Results:
+def measure(arguments: argparse.Namespace, directory: Path, console: Console) -> Results:
     """Do all rounds and return the results."""
+    settings, scale = (QUICK, job_service.QUICK) if arguments.quick else (FULL, job_service.FULL)
     peers = Peers(REPOSITORY / ".venv-peers")
     machine = describe_machine(peers)
-    run = Run(settings, directory=directory, peers=peers, report=lambda line: console.print(line, style="dim"))
-    run.measure()
-    command = "make bench-quick" if settings is QUICK else "make bench"
+
+    def report(line: str) -> None:
+        console.print(line, style="dim", soft_wrap=True)
+
+    run = Run(settings, directory=directory, peers=peers, report=report)
+    comparisons, goals, measurements = COMPARISONS, GOALS, list[Measurement]()
+    if arguments.only == "goals":
+        comparisons = ()
+    else:
+        run.measure()
+    if arguments.only == "peers":
+        goals = ()
+    else:
+        measurements = job_service.measure(scale, directory, report)
+    command = "make bench-quick" if arguments.quick else "make bench"
     after = {"load_after": load_average(), "worker_peak_mib": run.worker_peak / MIB, "command": command}
-    comparisons = [replace(comparison, title=settings.titled(comparison.title)) for comparison in COMPARISONS]
     return Results(
-        rows=[compare(comparison, run.samples) for comparison in comparisons],
+        rows=[compare(replace(item, title=settings.titled(item.title)), run.samples) for item in comparisons],
         samples=run.samples,
         machine=machine | after,
-        settings=settings.describe(),
+        settings=settings.describe() | {"goals": scale.describe()},
         checked=run.checked,
+        verdicts=[judge(replace(goal, title=scale.titled(goal.title)), measurements) for goal in goals],
+        measurements=measurements,
     )
 
 

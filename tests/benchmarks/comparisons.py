@@ -153,7 +153,10 @@ def time_spent(samples: Sequence[Sample]) -> str:
         name: statistics.median([sample.cpu.get(name, sample.others.get(name, 0.0)) for sample in samples])
         for name in parts
     }
-    largest = sorted(seconds.items(), key=lambda item: -item[1])
-    wall = statistics.median([sample.seconds for sample in samples])
-    spent = ", ".join(f"{name} {value:.2f} s" for name, value in largest if value >= 0.01)
-    return f"{wall:.2f} s; CPU: {spent}"
+    return spent(statistics.median([sample.seconds for sample in samples]), seconds)
+
+
+def spent(wall: float, cpu: Mapping[str, float]) -> str:
+    """Return wall seconds, and the CPU seconds of processes, the largest first."""
+    largest = sorted(cpu.items(), key=lambda item: -item[1])
+    return f"{wall:.2f} s; CPU: {', '.join(f'{name} {value:.2f} s' for name, value in largest if value >= 0.01)}"

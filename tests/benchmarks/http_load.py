@@ -2,9 +2,9 @@
 
 It reads a JSON object from stdin (``host``, ``port``, ``requests``: a list of ``{"target", "range"}``, ``connections``,
 ``seconds``) and prints one: ``requests``, ``bytes``, ``seconds``, ``cpu``, ``p50`` and ``p99``, the percentiles of the
-seconds that answers took, and ``digests``, the SHA-256 of each request's body. Each request is first sent once; its answer is read, checked and hashed. Then every connection sends one
-request after another. An answer's first bytes are checked again; the rest the kernel throws away uncopied (MSG_TRUNC),
-so that one Python thread keeps a server busy.
+seconds that answers took, and ``digests``, the SHA-256 of each request's body. Each request is first sent once; its
+answer is read, checked and hashed. Then every connection sends one request after another. An answer's first bytes are
+checked again; the rest the kernel throws away uncopied (MSG_TRUNC), so that one Python thread keeps a server busy.
 """
 
 from __future__ import annotations

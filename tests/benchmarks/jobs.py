@@ -7,17 +7,20 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from preheat.client import Client, JobReport
+from preheat.client import Client
 from preheat.errors import CoordinatorUnreachable
 from preheat.jobs import JobSpec
+from preheat.reports import JobReport
 from testbed.local_cluster import LocalCluster, local_cluster
 from testbed.s3 import SeaweedFS
 from tests.benchmarks.bench import WORKERS, WrongResultError
-from tests.benchmarks.data import BUCKET, ObjectSet
+from tests.benchmarks.comparisons import spent
+from tests.benchmarks.data import BUCKET, ObjectSet, content
 from tests.benchmarks.goals import Measurement
 from tests.benchmarks.metering import Meter, cluster_pids
 from tests.benchmarks.origin_proxy import OriginProxy
@@ -27,9 +30,45 @@ VICTIMS = ("coordinator", "worker-0", "nats-server")
 _LOAD_SECONDS = 300.0
 _RESTART_SECONDS = 60.0
 _POLL_SECONDS = 0.02
+_MOMENT_SECONDS = 0.002
+_AT_LEAST = 50
+"""Reads of the origin that must come before a kill, to be sure that the load is under way at that moment."""
 _WAIT_SECONDS = 60.0
 _ENDED = 1 << 50
 """A revision that no job reaches: a wait for it ends with the job."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Some objects to load, and where they are."""
+
+    name: str
+    uri: str
+    count: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """How to reach them."""
+    pids: Mapping[str, int] = field(default_factory=dict)
+    """Who serves them."""
+
+    @classmethod
+    def on_s3(cls, origin: SeaweedFS, objects: ObjectSet) -> Dataset:
+        """Return a set that was uploaded."""
+        return cls(
+            name="s3",
+            uri=objects.uri,
+            count=objects.count,
+            environment=origin.environment(),
+            pids={"origin": origin.process.pid},
+        )
+
+    @classmethod
+    def of_files(cls, directory: Path, objects: ObjectSet) -> Dataset:
+        """Write a set as files."""
+        for key in objects.keys():  # noqa: SIM118 - not a dict
+            file = directory / key
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content(key, objects.size))
+        return cls(name="files", uri=f"file://{directory.resolve()}/{objects.prefix}", count=objects.count)
 
 
 @contextmanager
@@ -49,54 +88,64 @@ def first_byte(cluster: LocalCluster, proxy: OriginProxy, objects: ObjectSet) ->
         job = client.submit(JobSpec(paths=(objects.uri,)))
         acknowledged = time.perf_counter() - started
         _expect(_ended(client, job), objects, skipped=False)
-    first = proxy.reads(f"{BUCKET}/{objects.prefix}")[0] - started
+    first = proxy.first_read(f"{BUCKET}/{objects.prefix}") - started
     return Measurement(work="first-byte", value=first * 1e3, detail=f"acknowledged after {acknowledged * 1e3:.0f} ms")
 
 
-def skip(cluster: LocalCluster, origin: SeaweedFS, objects: ObjectSet) -> Measurement:
-    """Load a set that is hot already, from the submit to its end."""
-    pids = cluster_pids(cluster) | {"origin": origin.process.pid}
-    with Client(cluster.url) as client, Meter(pids) as meter:
-        job = _ended(client, client.submit(JobSpec(paths=(objects.uri,))))
-    _expect(job, objects, skipped=True)
-    assert job.started_at and job.finished_at
-    ran = (job.finished_at - job.started_at).total_seconds()
-    spent = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in sorted(meter.cpu.items(), key=lambda i: -i[1]))
+def skip(cluster: LocalCluster, dataset: Dataset) -> Measurement:
+    """Load a dataset that is hot already, from the submit to its end."""
+    with Client(cluster.url) as client, Meter(cluster_pids(cluster) | dataset.pids) as meter:
+        job = _ended(client, client.submit(JobSpec(paths=(dataset.uri,))))
+    _expect(job, dataset, skipped=True)
+    assert job.started_at
+    assert job.finished_at
+    running = (job.finished_at - job.started_at).total_seconds()
     return Measurement(
-        work="skip",
-        value=objects.count / meter.seconds,
-        detail=f"{meter.seconds:.2f} s, of which {ran:.2f} s running; the listing alone takes"
-        f" {_listing_seconds(origin, objects):.2f} s; CPU: {spent}",
+        work=f"skip-{dataset.name}",
+        value=dataset.count / meter.seconds,
+        detail=f"{spent(meter.seconds, meter.cpu)}; {meter.seconds - running:.2f} s of it before the job ran;"
+        f" one listing alone takes {_listing_seconds(dataset):.2f} s",
     )
 
 
-def load(cluster: LocalCluster, objects: ObjectSet) -> None:
-    """Load a set."""
+def load(cluster: LocalCluster, dataset: Dataset) -> None:
+    """Load a dataset."""
     with Client(cluster.url) as client:
-        _expect(_ended(client, client.submit(JobSpec(paths=(objects.uri,)))), objects, skipped=False)
+        _expect(_ended(client, client.submit(JobSpec(paths=(dataset.uri,)))), dataset, skipped=False)
 
 
 def redo(cluster: LocalCluster, proxy: OriginProxy, objects: ObjectSet) -> Measurement:
-    """Kill one process of each kind in the midst of one load, and count what the origin was asked for twice."""
-    before = len(proxy.reads(f"{BUCKET}/{objects.prefix}"))
+    """Kill one process of each kind in the midst of one load, and count what the origin was asked for twice.
+
+    Each is killed at a moment when the origin is being read, and after the job has gone on from the kill before.
+    """
+    kills, started = [], time.perf_counter()
     with Client(cluster.url) as client:
         job = client.submit(JobSpec(paths=(objects.uri,)))
-        counts = []
         for number, victim in enumerate(VICTIMS, start=1):
-            share = objects.count * number // (len(VICTIMS) + 1)
-            _until(client, job.id, lambda now, share=share: now.loaded.files >= share or now.state.ended)
+            job = _until_loaded(client, job.id, job.loaded.files + 1)
+            at = _until_read(proxy, max(proxy.reads + _AT_LEAST, objects.count * number // (len(VICTIMS) + 1)))
+            kills.append(f"{victim} after {at:,} reads")
             _kill(cluster, victim)
-            counts.append(len(proxy.reads(f"{BUCKET}/{objects.prefix}")) - before)
-        job = _until(client, job.id, lambda now: now.state.ended)
+        job = _until_loaded(client, job.id, sys.maxsize)
     _expect(job, objects, skipped=False)
-    reads = len(proxy.reads(f"{BUCKET}/{objects.prefix}")) - before
-    twice = reads - objects.count
-    at = ", ".join(f"{victim} after {count:,} reads" for victim, count in zip(VICTIMS, counts, strict=True))
+    reads = proxy.reads
     return Measurement(
         work="redo",
-        value=100 * twice / objects.count,
-        detail=f"{reads:,} reads of {objects.count:,} objects; killed: {at}",
+        value=100 * (reads - objects.count) / objects.count,
+        detail=f"{reads:,} reads of {objects.count:,} objects; killed: {', '.join(kills)};"
+        f" {time.perf_counter() - started:.0f} s with all waits for leases",
     )
+
+
+def _until_read(proxy: OriginProxy, count: int) -> int:
+    """Return when the origin has just been asked so often, or a little more."""
+    deadline = time.monotonic() + _LOAD_SECONDS
+    while (reads := proxy.reads) < count:
+        if time.monotonic() > deadline:
+            raise WrongResultError(f"The origin was read {reads} times and not {count}: use a larger set.")
+        time.sleep(_MOMENT_SECONDS)
+    return reads
 
 
 def _kill(cluster: LocalCluster, name: str) -> None:
@@ -116,15 +165,15 @@ def _pid(cluster: LocalCluster, name: str) -> int | None:
     return process and int(process["pid"])
 
 
-def _until(client: Client, job_id: str, condition: Callable[[JobReport], bool]) -> JobReport:
-    """Poll a job until a condition holds, also while its coordinator is away."""
+def _until_loaded(client: Client, job_id: str, files: int) -> JobReport:
+    """Poll a job until it has loaded some files or ended, also while its coordinator is away."""
     deadline = time.monotonic() + _LOAD_SECONDS
     while time.monotonic() < deadline:
         try:
             job = client.job(job_id)
         except CoordinatorUnreachable:
             job = None
-        if job and condition(job):
+        if job and (job.loaded.files >= files or job.state.ended):
             return job
         time.sleep(_POLL_SECONDS)
     raise WrongResultError(f"The job {job_id} came to nothing within {_LOAD_SECONDS:.0f} s.")
@@ -137,12 +186,12 @@ def _ended(client: Client, job: JobReport) -> JobReport:
     return job
 
 
-def _expect(job: JobReport, objects: ObjectSet, *, skipped: bool) -> None:
+def _expect(job: JobReport, dataset: Dataset | ObjectSet, *, skipped: bool) -> None:
     done = job.skipped if skipped else job.loaded
-    if job.state != "SUCCEEDED" or done.files != objects.count:
-        raise WrongResultError(f"The load of {objects.uri} is {job.state} with {done} of {job.listed}: {job.reason}")
+    if job.state != "SUCCEEDED" or done.files != dataset.count:
+        raise WrongResultError(f"The load of {dataset.uri} is {job.state} with {done} of {job.listed}: {job.reason}")
 
 
-def _listing_seconds(origin: SeaweedFS, objects: ObjectSet) -> float:
-    command: list[str | Path] = [sys.executable, "-m", "tests.benchmarks.list_keys", "preheat", objects.uri]
-    return float(json.loads(run(command, env=origin.environment()))["seconds"])
+def _listing_seconds(dataset: Dataset) -> float:
+    command: list[str | Path] = [sys.executable, "-m", "tests.benchmarks.list_keys", "preheat", dataset.uri]
+    return float(json.loads(run(command, env=dataset.environment))["seconds"])

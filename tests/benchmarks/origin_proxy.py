@@ -11,7 +11,6 @@ import asyncio
 import re
 import threading
 import time
-from collections import defaultdict
 from types import TracebackType
 from typing import Self
 from urllib.parse import unquote
@@ -32,7 +31,9 @@ class OriginProxy:
 
     def __init__(self, port: int) -> None:
         self._upstream = port
-        self._reads: dict[str, list[float]] = defaultdict(list)
+        self._first: dict[str, float] = {}
+        self.reads = 0
+        """How often objects were asked for so far."""
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="origin-proxy", daemon=True)
         self._loop: asyncio.AbstractEventLoop
@@ -44,13 +45,16 @@ class OriginProxy:
         """The URL to give as AWS_ENDPOINT_URL."""
         return f"http://127.0.0.1:{self._port}"
 
-    def reads(self, prefix: str) -> list[float]:
-        """Return when objects below a prefix were asked for, in order, on the clock of ``time.perf_counter``.
+    def first_read(self, prefix: str) -> float:
+        """Return when an object below a prefix was first asked for, on the clock of ``time.perf_counter``.
 
         Args:
             prefix: ``bucket/prefix``.
+
+        Raises:
+            ValueError: none was.
         """
-        return sorted(at for name, times in self._reads.copy().items() if name.startswith(prefix) for at in times)
+        return min(at for name, at in self._first.copy().items() if name.startswith(prefix))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -85,7 +89,8 @@ class OriginProxy:
     async def _note(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(_CHUNK):
             if found := _OBJECT.match(data):
-                self._reads[unquote(found[1].decode())].append(time.perf_counter())
+                self._first.setdefault(unquote(found[1].decode()), time.perf_counter())
+                self.reads += 1
             writer.write(data)
             await writer.drain()
         writer.close()

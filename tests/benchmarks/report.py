@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from tests.benchmarks.comparisons import Row, Sample, Spread
+from tests.benchmarks.goals import Measurement, Verdict
 
 HEADINGS = ("work", "preheat", "peer", "ratio (min–max)", "CPU ratio", "target", "result")
 NOT_MEASURED = (
@@ -18,6 +19,7 @@ NOT_MEASURED = (
     "a real disk: files stay in the page cache, and this machine's disk may be virtual",
     "authentication of reads and of the coordinator's API: not there yet",
     "a cluster on several machines, or with the engine replicated",
+    "a real origin and real workers in the row on memory: its listing is synthetic, its workers answer at once",
     "of the targets: an origin 30 ms away, juicefs warmup, batch reads, the page store alone, cold reads",
 )
 
@@ -32,6 +34,8 @@ class Results:
     settings: Mapping[str, Any]
     checked: Mapping[str, int]
     """Objects compared byte by byte with their source, by work."""
+    verdicts: Sequence[Verdict] = ()
+    measurements: Sequence[Measurement] = ()
 
 
 def table(results: Results) -> Table:
@@ -39,6 +43,8 @@ def table(results: Results) -> Table:
     found = Table(*HEADINGS, title="Preheat beside its peers, on this machine")
     for row in results.rows:
         found.add_row(*cells(row), style="green" if row.won else "red")
+    for verdict in results.verdicts:
+        found.add_row(*goal_cells(verdict), style="green" if verdict.won else "red")
     return found
 
 
@@ -46,10 +52,11 @@ def notes(results: Results) -> list[str]:
     """Return the lines below the table."""
     machine = results.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    lost = [f"lost: {describe(row)}: {row.reason}" for row in results.rows if not row.won]
+    reasons = [(describe(row), row.reason) for row in results.rows if not row.won]
+    reasons += [(verdict.goal.title, verdict.reason) for verdict in results.verdicts if not verdict.won]
     checked = ", ".join(f"{count} of {work}" for work, count in results.checked.items())
     return [
-        *lost,
+        *(f"lost: {what}: {reason}" for what, reason in reasons),
         f"compared byte by byte with the source: {checked}",
         f"peak memory of a worker: {machine['worker_peak_mib']:.0f} MiB",
         f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']:.0f} GiB, Linux {machine['kernel']}",
@@ -72,6 +79,7 @@ def markdown(results: Results) -> str:
         f"| {' | '.join(HEADINGS)} |",
         f"|{'---|' * len(HEADINGS)}",
         *(f"| {' | '.join(cells(row))} |" for row in results.rows),
+        *(f"| {' | '.join(goal_cells(verdict))} |" for verdict in results.verdicts),
         "",
         *(f"- {note}" for note in notes(results)),
         "",
@@ -86,6 +94,8 @@ def document(results: Results) -> dict[str, Any]:
         "settings": dict(results.settings),
         "checked": dict(results.checked),
         "rows": [{**dataclasses.asdict(row), "won": row.won} for row in results.rows],
+        "goals": [{**dataclasses.asdict(verdict), "won": verdict.won} for verdict in results.verdicts],
+        "measurements": [dataclasses.asdict(measurement) for measurement in results.measurements],
         "samples": [dataclasses.asdict(sample) for sample in results.samples],
         "not_measured": list(NOT_MEASURED),
     }
@@ -105,6 +115,20 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{row.cpu_ratio.median:.2f}×",
         target,
         "won" if row.won else "lost",
+    )
+
+
+def goal_cells(verdict: Verdict) -> tuple[str, ...]:
+    """Return a row of the table for what has no peer: in the place of a ratio stand the extremes."""
+    goal, value = verdict.goal, verdict.value
+    return (
+        goal.title,
+        f"{number(value.median)} {goal.unit}",
+        "",
+        f"({number(value.low)}–{number(value.high)})",
+        "",
+        f"{'≤' if goal.at_most else '≥'} {number(goal.target)} {goal.unit}",
+        "won" if verdict.won else "lost",
     )
 
 

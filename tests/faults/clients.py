@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING
 
 from preheat.errors import CoordinatorUnreachable, InvalidRequest, NotFound, PreheatError, Unavailable
-from preheat.jobs import JobOptions, JobSpec
+from preheat.jobs import JobSpec, JobType
 from preheat.paths import UfsPath
 from tests.faults.history import Submit
-from tests.faults.origin import DATASETS
+from tests.faults.workloads import MOVED
 
 if TYPE_CHECKING:
     from tests.faults.scenario import Scenario
@@ -21,26 +21,17 @@ ANSWER_SECONDS = 120.0
 
 async def submit_at_random(scenario: Scenario, number: int) -> None:
     """Submit some jobs one after the other, and stop one now and then."""
-    for count in range(scenario.size.submits):
-        await asyncio.sleep(scenario.random.uniform(0, scenario.size.seconds / scenario.size.submits))
+    submits = scenario.workload.submits
+    for count in range(submits):
+        await asyncio.sleep(scenario.random.uniform(0, scenario.size.seconds / submits))
         key = f"client-{number}-{count}"
-        job_id = await _insist_on_submit(scenario, key, _random_spec(scenario))
+        spec = scenario.workload.new_spec(scenario.random)
+        if spec.type is JobType.MOVE:
+            scenario.write_some(MOVED)
+        job_id = await _insist_on_submit(scenario, key, spec)
         if job_id and scenario.random.random() < 0.2:
             await asyncio.sleep(scenario.random.uniform(0, 20))
             await _stop(scenario, job_id)
-
-
-def _random_spec(scenario: Scenario) -> JobSpec:
-    random = scenario.random
-    paths = random.sample(DATASETS, k=random.choice((1, 1, 2)))
-    options = JobOptions(
-        batch_size=random.choice((2, 5, 15)),
-        replicas=random.choice((1, 1, 2)),
-        verify=random.random() < 0.7,
-        skip_if_exists=random.random() < 0.8,
-        max_failed_files=random.choice((None, None, 3)),
-    )
-    return JobSpec(paths=tuple(paths), options=options)
 
 
 async def _insist_on_submit(scenario: Scenario, key: str, spec: JobSpec) -> str | None:
@@ -58,7 +49,7 @@ async def _insist_on_submit(scenario: Scenario, key: str, spec: JobSpec) -> str 
             scenario.note(f"timed out {key}")
         else:
             scenario.history.submits.append(Submit(at=time.time(), key=key, spec=spec, job_id=known))
-            scenario.note(f"acknowledged {key} as {known[:8]}")
+            scenario.note(f"acknowledged {key} as {known[:8]}: {spec.type} {' '.join(spec.paths)}")
             return known
 
 

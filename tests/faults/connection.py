@@ -96,7 +96,7 @@ class Connection:
         while True:
             async with aclosing(self._engine.watch(bucket)) as entries:  # type: ignore[type-var]
                 async for entry in entries:
-                    await self._pass_time()
+                    await self.pass_time()
                     if entry is not None or not announced:
                         announced = announced or entry is None
                         yield entry
@@ -108,11 +108,11 @@ class Connection:
 
     async def call(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
         """Do something at the engine, perhaps."""
-        await self._pass_time()
+        await self.pass_time()
         if self.happens(self._faults.refused):
             raise EngineUnavailable("The call was refused.")
         result = await operation(*args, **kwargs)
-        await self._pass_time()
+        await self.pass_time()
         if self.happens(self._faults.answer_lost):
             raise EngineUnavailable("The answer was lost.")
         return result
@@ -129,7 +129,8 @@ class Connection:
     def happens(self, probability: float) -> bool:
         return self._random.random() < probability
 
-    async def _pass_time(self) -> None:
+    async def pass_time(self) -> None:
+        """Let a message take its time; raises as :meth:`running` does."""
         await self.running()
         await asyncio.sleep(self._random.uniform(0, self._faults.latency))
         await self.running()

@@ -7,12 +7,18 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from preheat.engine import Queue
-from preheat.jobs import Job, JobState, Progress, Tally
+from preheat.jobs import Job, JobState, Priority, Progress, Tally
 from preheat.versions import DatasetVersion
+from tests.faults import effects
 from tests.faults.history import History, Record, Success
+from tests.faults.workloads import INDEX, NAMED
 
 _RANK = {JobState.WAITING: 0, JobState.RUNNING: 1, JobState.VERIFYING: 2}
 _ENDED = 3
+_TURN_SECONDS = 4.0
+"""How long ago a coordinator without trouble may have decided that a job begins: a pull, and some round trips."""
+_TROUBLE_SECONDS = 20.0
+"""For how long round trips that began in trouble may delay what comes after it."""
 _NOTICED_SECONDS = 0.5
 """How long before its success a job may have looked at the placement map for the last time."""
 
@@ -29,6 +35,8 @@ def violations(history: History) -> list[str]:
         *_accounts(history),
         *_answers(history),
         *_left_over(history),
+        *_in_turn(history),
+        *effects.violations(history),
     ]
 
 
@@ -36,7 +44,7 @@ def _hot(history: History) -> Iterator[str]:
     """I1: a success means that all that is listed was counted, and with ``verify`` that all of it was hot."""
     for success in history.successes:
         job = success.job
-        if not all(progress.complete for progress in (job.work, job.verification) if progress):
+        if not all(progress.complete for progress in _passes(job)):
             yield f"I1 {job.id} succeeded before it was complete"
         if _origin_changed(history, job, job.submitted_at, success.at):
             continue
@@ -87,6 +95,8 @@ def _acknowledged(history: History) -> Iterator[str]:
             yield f"I5 {submit.job_id}, acknowledged at {submit.at:.1f}, is unknown"
         elif not last[submit.job_id].state.ended:
             yield f"I8 {submit.job_id} is still {last[submit.job_id].state} at {history.ended_at:.0f}"
+        elif last[submit.job_id].state is JobState.FAILED and not _reason_holds(history, last[submit.job_id]):
+            yield f"I8 {submit.job_id} failed for no good reason: {last[submit.job_id].reason!r}"
         if keys.setdefault(submit.key, submit.job_id) != submit.job_id:
             yield f"I5 the key {submit.key} was answered with two jobs"
 
@@ -94,13 +104,13 @@ def _acknowledged(history: History) -> Iterator[str]:
 def _accounts(history: History) -> Iterator[str]:
     """I7: listed = loaded + skipped + failed + remaining; and what failed is named."""
     for record in history.records:
-        for progress in filter(None, (record.job.work, record.job.verification)):
+        for progress in _passes(record.job):
             if not _adds_up(progress):
                 yield f"I7 {record.job.id} does not add up at {record.at:.1f}"
     for records in _by_job(history.records).values():
         job = records[-1].job
         named = history.failures.get(job.id, 0)
-        failed = job.work.failed.objects + (job.verification.failed.objects if job.verification else 0)
+        failed = sum(progress.failed.objects for progress in _passes(job))
         verifications = {record.job.verification.epoch for record in records if record.job.verification}
         if job.state.ended and (named < failed or (named > failed and len(verifications) < 2)):
             yield f"I7 {job.id} counts {failed} failed objects and names {named}"
@@ -125,6 +135,38 @@ def _left_over(history: History) -> Iterator[str]:
             yield f"I8 nobody takes {message}"
 
 
+def _in_turn(history: History) -> Iterator[str]:
+    """Priorities: a coordinator begins no job while it knows of a more urgent one that waits."""
+    starts = {start.job.id: start for start in _starts(history)}
+    known: dict[tuple[str, str], Record] = {}
+    for answer in history.answers:
+        known.setdefault((answer.source, answer.job.id), answer)
+    for start in starts.values():
+        since = start.at - _TURN_SECONDS
+        if any(begin <= start.at and end >= since - _TROUBLE_SECONDS for begin, end, _ in history.slow):
+            continue
+        for (source, job_id), first in known.items():
+            waits = job_id not in starts or starts[job_id].at > start.at
+            if source == start.job.owner and waits and first.at <= since and _urgency(first) < _urgency(start):
+                yield f"priority: {start.job.id} began at {start.at:.1f} at {source} before {job_id}"
+
+
+def _urgency(record: Record) -> int:
+    return list(Priority).index(record.job.spec.options.priority)
+
+
+def _starts(history: History) -> Iterator[Record]:
+    """Yield the first record of each job that is not of a waiting one."""
+    for records in _by_job(history.records).values():
+        first = next((record for record in records if record.job.state is not JobState.WAITING), None)
+        if first is not None:
+            yield first
+
+
+def _passes(job: Job) -> list[Progress]:
+    return [progress for progress in (job.work, job.verification, job.trimming) if progress]
+
+
 def _by_job(records: list[Record]) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -143,11 +185,10 @@ def _went_back(before: Job, after: Job) -> Iterator[str]:
         yield "its state"
     if after.generation < before.generation:
         yield "its generation"
-    if before.verification and not after.verification:
-        yield "its verification"
-    yield from _pass_went_back(before.work, after.work)
-    if before.verification and after.verification:
-        yield from _pass_went_back(before.verification, after.verification)
+    if len(_passes(after)) < len(_passes(before)):
+        yield "its passes"
+    for old, new in zip(_passes(before), _passes(after), strict=False):
+        yield from _pass_went_back(old, new)
 
 
 def _pass_went_back(old: Progress, new: Progress) -> Iterator[str]:
@@ -160,8 +201,14 @@ def _pass_went_back(old: Progress, new: Progress) -> Iterator[str]:
         was, became = getattr(old, name), getattr(new, name)
         if became.objects < was.objects or became.bytes < was.bytes:
             yield name
-    if (new.path_index, new.cursor) < (old.path_index, old.cursor):
+    if _place(new) < _place(old):
         yield "its cursor"
+
+
+def _place(progress: Progress) -> tuple[int, int, str]:
+    """Return how far a listing went; a position in an index file has three colons, and no key here has one."""
+    _, offset, _, within = progress.cursor.split(":") if ":" in progress.cursor else ("", "0", "", progress.cursor)
+    return progress.path_index, int(offset), within
 
 
 def _rank(job: Job) -> int:
@@ -169,7 +216,8 @@ def _rank(job: Job) -> int:
 
 
 def _tally(success: Success) -> Tally:
-    return Tally(objects=len(success.listing), bytes=sum(item.size for item in success.listing))
+    objects = len(success.listing) + success.missing
+    return Tally(objects=objects, bytes=sum(item.size for item in success.listing))
 
 
 def _version(success: Success) -> str:
@@ -186,7 +234,8 @@ def _reason_holds(history: History, job: Job) -> bool:
 
 def _origin_changed(history: History, job: Job, since: float, until: float) -> bool:
     """Whether the origin may have listed one thing and then another."""
-    return any(since <= at <= until and uri.startswith(job.spec.paths) for at, uri in history.origin_changes)
+    roots = job.spec.paths or (INDEX, NAMED)
+    return any(since <= change.at <= until and change.uri.startswith(roots) for change in history.origin_changes)
 
 
 def _hotness_lost(history: History, success: Success) -> bool:
@@ -195,4 +244,4 @@ def _hotness_lost(history: History, success: Success) -> bool:
     since = next(record.at for record in states if record.job.state is JobState.VERIFYING)
     if any(since <= at <= success.at for at, _ in history.losses):
         return True
-    return any(success.at - _NOTICED_SECONDS <= at <= success.at for at in history.epochs)
+    return any(success.at - _NOTICED_SECONDS <= at <= success.at for at, _ in history.placements)

@@ -13,7 +13,20 @@ from preheat.paths import UfsPath
 from preheat.ufs import Download, MemoryUnderStore
 from preheat.versions import ObjectInfo
 
-DATASETS = ("s3://b/one/", "s3://b/two/", "s3://b/three/")
+COPIED_BY_ITSELF = 150
+"""Bytes of the largest object that the origin copies itself; what is larger passes through a worker."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """One object that was written or deleted."""
+
+    at: float
+    uri: str
+    body: bytes | None
+    """None if it was deleted."""
+    by_worker: bool
+    """Else by somebody who knows nothing of the cache."""
 
 
 @dataclass(kw_only=True)
@@ -40,24 +53,28 @@ class FaultyOrigin:
         self._random = random
         self.versions: dict[tuple[str, str], bytes] = {}
         """(URI, etag) → body, of all that ever was."""
-        self.changes: list[tuple[float, str]] = []
-        """When which URI was written or deleted after it was filled."""
+        self.changes: list[Change] = []
 
     def write(self, uri: str, body: bytes) -> None:
         info = self._store.write(uri, body)
-        self.versions[uri, info.etag] = body
-        self._note_change(uri)
+        self._note_change(uri, info.etag, body, by_worker=False)
 
     def remove(self, uri: str) -> None:
         self._store.remove(uri)
-        self._note_change(uri)
+        self._note_change(uri, "", None, by_worker=False)
 
-    def _note_change(self, uri: str) -> None:
-        self.changes.append((time.time(), uri))
+    def _note_change(self, uri: str, etag: str, body: bytes | None, *, by_worker: bool) -> None:
+        self.changes.append(Change(at=time.time(), uri=uri, body=body, by_worker=by_worker))
+        if body is not None:
+            self.versions[uri, etag] = body
 
     async def now_at(self, path: str) -> list[ObjectInfo]:
         """Return what is there, without faults."""
         return [info async for page in self._store.list(UfsPath.parse(path)) for info in page]
+
+    def body_now(self, uri: str) -> bytes:
+        """Return an object's bytes, without faults."""
+        return self._store._find(UfsPath.parse(uri))[1]
 
     async def list(self, path: UfsPath, *, after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
         await self._answer(path)
@@ -80,21 +97,24 @@ class FaultyOrigin:
 
     async def copy(self, source: UfsPath, target: UfsPath, *, etag: str) -> ObjectInfo | None:
         await self._answer(target)
+        if (await self._store.stat(source)).size > COPIED_BY_ITSELF:
+            return None
         info = await self._store.copy(source, target, etag=etag)
         return await self._changed(target, info) if info else None
 
     async def delete(self, path: UfsPath, *, etag: str | None = None) -> bool:
         await self._answer(path)
         was_there = await self._store.delete(path, etag=etag)
-        self._note_change(str(path))
+        if was_there:
+            self._note_change(str(path), "", None, by_worker=True)
         await self._answer(path)
         return was_there
 
     async def _changed(self, path: UfsPath, info: ObjectInfo) -> ObjectInfo:
         """Remember a version that was written; the answer that says so may get lost."""
         download = await self._store.get(path, etag=info.etag)
-        self.versions[str(path), info.etag] = b"".join([bytes(chunk) async for chunk in download.chunks])
-        self._note_change(str(path))
+        body = b"".join([bytes(chunk) async for chunk in download.chunks])
+        self._note_change(str(path), info.etag, body, by_worker=True)
         await self._answer(path)
         return info
 

@@ -12,13 +12,16 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
+from preheat.coordinator import _cached, _index_file
 from preheat.errors import EngineUnavailable
+from preheat.settings import SchedulerSettings
 from tests.faults import clients, virtual_time
 from tests.faults.connection import EngineFaults
 from tests.faults.history import History
 from tests.faults.observer import Observer
-from tests.faults.origin import DATASETS, FaultyOrigin, OriginFaults
+from tests.faults.origin import FaultyOrigin, OriginFaults
 from tests.faults.processes import COORDINATORS, WORKERS, CoordinatorProcess, Machines, Process, WorkerProcess
+from tests.faults.workloads import COPIED, INDEX, LOADS, NAMED, NAMED_BELOW, Workload
 
 QUIET_SECONDS = 900.0
 """How long after the last fault everything may take to end."""
@@ -33,28 +36,35 @@ class Size:
     objects: int = 40
     """In each dataset."""
     clients: int = 3
-    submits: int = 2
-    """By each client."""
 
 
-def simulate(seed: int, size: Size = Size()) -> History:
-    """Run one history in virtual time; the same seed gives the same one."""
+def simulate(seed: int, size: Size = Size(), workload: Workload = LOADS) -> History:
+    """Run one history in virtual time; the same seed gives the same one. Pages and blocks of listings are small."""
     random = Random(seed)
-    with patch("uuid.uuid4", lambda: uuid.UUID(int=random.getrandbits(128), version=4)):
-        return virtual_time.run(Scenario(seed, random, size).run())
+    with (
+        patch("uuid.uuid4", lambda: uuid.UUID(int=random.getrandbits(128), version=4)),
+        patch.object(_cached, "_PAGE_OBJECTS", 10),
+        patch.object(_index_file, "_BLOCK_LINES", 5),
+        patch.object(_index_file, "_CHUNK_BYTES", 100),
+    ):
+        return virtual_time.run(Scenario(seed, random, size, workload).run())
 
 
 class Scenario:
     """One history while it happens."""
 
-    def __init__(self, seed: int, random: Random, size: Size) -> None:
+    def __init__(self, seed: int, random: Random, size: Size, workload: Workload) -> None:
         self.random = random
         self.size = size
+        self.workload = workload
         self.history = History(seed=seed)
         self._engine_faults = EngineFaults()
         self._origin_faults = OriginFaults()
         self.origin = FaultyOrigin(self._origin_faults, random)
-        self.machines = Machines(random, engine_faults=self._engine_faults, origin=self.origin)
+        settings = SchedulerSettings(max_running=random.choice(workload.max_running))
+        self.machines = Machines(
+            random, engine_faults=self._engine_faults, origin=self.origin, settings=settings
+        )
         self.coordinators: dict[str, CoordinatorProcess] = {}
         self.workers: dict[str, WorkerProcess] = {}
         self._supervisors: set[asyncio.Task[None]] = set()
@@ -88,14 +98,35 @@ class Scenario:
         """Return the coordinators that answer."""
         return [process for process in self.coordinators.values() if process.serving]
 
-    def _fill_origin(self) -> None:
-        for dataset in DATASETS:
-            for number in range(self.random.randint(1, 2 * self.size.objects)):
-                self.origin.write(f"{dataset}{number:03d}", self._body())
-        self.origin.changes.clear()
+    def write_some(self, dataset: str) -> None:
+        """Bring new objects and new versions into a dataset, as somebody else does."""
+        for number in range(self.random.randint(1, self.size.objects)):
+            self.origin.write(uri := f"{dataset}{number:03d}", self._body(uri))
 
-    def _body(self) -> bytes:
-        return self.random.randbytes(self.random.choice((0, 1, 50, 100, 200)))
+    def _fill_origin(self) -> None:
+        for dataset in self.workload.datasets:
+            for number in range(self.random.randint(1, 2 * self.size.objects)):
+                self.origin.write(uri := f"{dataset}{number:03d}", self._body(uri))
+        if NAMED in self.workload.datasets:
+            self._write_index()
+
+    def _write_index(self) -> None:
+        """Name some objects, up to two that were never there, and a directory."""
+        known = {uri for uri, _ in self.origin.versions if uri.startswith(NAMED)}
+        names = sorted(uri for uri in known if not uri.startswith(NAMED_BELOW))
+        names = self.random.sample(names, self.random.randint(1, len(names)))
+        names += [f"{NAMED}none-{number}" for number in range(self.random.randint(0, 2))]
+        lines = [name.removeprefix("s3://b/") for name in sorted(names)]
+        lines.insert(self.random.randint(0, len(lines)), f"{NAMED_BELOW}\n")
+        self.origin.write(INDEX, "\n".join(lines).encode())
+
+    def _body(self, uri: str) -> bytes:
+        """Return new bytes. No two versions of what is copied have one size: a copy job would not tell them apart."""
+        size = self.random.choice((0, 1, 50, 100, 200))
+        if uri.startswith(COPIED):
+            sizes = {len(body) for (known, _), body in self.origin.versions.items() if known == uri}
+            size = self.random.choice([size for size in range(250) if size not in sizes])
+        return self.random.randbytes(size)
 
     def _start(self, name: str) -> None:
         if name in COORDINATORS:
@@ -173,8 +204,10 @@ class Scenario:
         connection = self._process(name).connection
         self.note(f"pause {name}")
         connection.pause()
+        since = time.time()
         await asyncio.sleep(self.random.uniform(1, 30))
         connection.resume()
+        self.history.slow.append((since, time.time(), name))
         self.note(f"resume {name}")
 
     async def _trouble_engine(self) -> None:
@@ -191,17 +224,24 @@ class Scenario:
     async def _trouble(self, faults: EngineFaults | OriginFaults, kind: str, value: float) -> None:
         self.note(f"{type(faults).__name__} {kind}={value}")
         setattr(faults, kind, value)
+        since = time.time()
         await asyncio.sleep(self.random.uniform(2, 20))
         setattr(faults, kind, getattr(type(faults)(), kind))
+        if faults is self._engine_faults:
+            self.history.slow.append((since, time.time(), ""))
 
     async def _change_origin(self) -> None:
-        uri = f"{self.random.choice(DATASETS)}{self.random.randrange(2 * self.size.objects):03d}"
-        if self.random.random() < 0.3:
+        dataset = self.random.choice(self.workload.datasets)
+        uri = f"{dataset}{self.random.randrange(2 * self.size.objects):03d}"
+        if dataset == NAMED and self.random.random() < 0.3:
+            self.note(f"write {INDEX}")
+            self._write_index()
+        elif self.random.random() < 0.3:
             self.note(f"delete {uri}")
             self.origin.remove(uri)
         else:
             self.note(f"write {uri}")
-            self.origin.write(uri, self._body())
+            self.origin.write(uri, self._body(uri))
 
     def _heal(self) -> None:
         """End every fault; what was killed starts again."""

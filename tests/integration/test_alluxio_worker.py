@@ -16,12 +16,13 @@ import msgspec
 import pytest
 import uvicorn
 
+from preheat.access import Grant, Role
 from preheat.api import create_app
-from preheat.coordinator import Coordinator
 from preheat.engine import Bucket, MemoryEngine
 from preheat.registry import Beacon
 from preheat.settings import CoordinatorSettings
 from preheat.store import MemoryStore
+from preheat.tokens import TokenStore
 from preheat.ufs import MemoryUnderStore
 from preheat.worker._alluxio import AlluxioWorker
 from preheat.worker._coordinators import ControlPlane
@@ -39,18 +40,12 @@ class ServedCluster(Cluster):
 
     def __init__(self) -> None:
         self.socket = socket.create_server(("127.0.0.1", 0))
-        self.settings = CoordinatorSettings(
-            id="coordinator-0", port=self.socket.getsockname()[1], scheduler=SETTINGS
-        )
-        super().__init__()
-
-    def new_coordinator(self, name: str) -> Coordinator:
-        return Coordinator(self.settings, engine=self.engine, ufs=self.origin)
+        super().__init__(port=self.socket.getsockname()[1])
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
-        config = uvicorn.Config(create_app(self.coordinator, self.settings), log_config=None, lifespan="off")
-        server = uvicorn.Server(config)
+    async def serving(self, *, tokens: TokenStore | None = None) -> AsyncIterator[None]:
+        app = create_app(self.coordinator, CoordinatorSettings(port=self.port), tokens=tokens)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         task = asyncio.create_task(server.serve(sockets=[self.socket]))
         await self.start_all()
         try:
@@ -61,17 +56,31 @@ class ServedCluster(Cluster):
             await self.stop_all()
 
 
+    async def listed(self, job_id: str) -> None:
+        """Return when a job has listed everything."""
+        known = await self.coordinator.service.get(job_id)
+        async with asyncio.timeout(SECONDS):
+            while not known.job.work.listing_done:
+                known = await self.coordinator.service.wait(job_id, after=known.revision, seconds=SECONDS)
+
+
 class Worker:
     """The data port of a worker, asked as Alluxio's clients do."""
 
     def __init__(self, url: str, control: ControlPlane, http: aiohttp.ClientSession) -> None:
         self.url = url
         self.control = control
+        self.headers: dict[str, str] = {}
         self._http = http
 
+    async def knows_a_coordinator(self) -> None:
+        async with asyncio.timeout(SECONDS):
+            while not self.control.coordinator_urls():
+                await asyncio.sleep(0.01)
+
     async def load(self, operation: str, path: str = PATH, *, method: str = "GET", **params: str) -> dict[str, Any]:
-        params = {"path": path, "opType": operation, **params}
-        async with self._http.request(method, f"{self.url}/v1/load", params=params) as response:
+        url, params = f"{self.url}/v1/load", {"path": path, "opType": operation, **params}
+        async with self._http.request(method, url, params=params, headers=self.headers) as response:
             assert (response.status, response.content_type) == (200, "text/plain"), await response.text()
             answer: dict[str, Any] = json.loads(await response.text())
         return answer
@@ -108,9 +117,7 @@ async def cluster() -> AsyncIterator[ServedCluster]:
 @pytest.fixture
 async def worker(cluster: ServedCluster) -> AsyncIterator[Worker]:
     async with working(cluster.engine) as worker:
-        async with asyncio.timeout(SECONDS):
-            while not worker.control.coordinator_urls():
-                await asyncio.sleep(0.01)
+        await worker.knows_a_coordinator()
         yield worker
 
 
@@ -122,8 +129,10 @@ async def test_a_job_from_submit_to_stop(worker: Worker, cluster: ServedCluster)
     submitted = await worker.load("submit")
     job_id = submitted["jobId"]
     assert submitted == expected("submit", job_id)
-    assert await worker.load("SUBMIT", method="POST", verbose="true") == expected("submit of a path that is loading", job_id)
-    await cluster.coordinator.service.wait(job_id, after=1 << 60, seconds=0.5)
+    assert await worker.load("SUBMIT", method="POST", verbose="true") == expected(
+        "submit of a path that is loading", job_id
+    )
+    await cluster.listed(job_id)
     assert await worker.load("progress", verbose="true") == expected("progress")
     assert await worker.load("stop") == expected("stop")
     assert await worker.load("stop") == expected("stop of a path that is not loading")
@@ -155,8 +164,8 @@ async def test_a_failed_job_is_shown_up_to_the_next_colon(worker: Worker, cluste
     key = "data/odd\n\tJob State: SUCCEEDED\n"
     cluster.origin.write(f"s3://b/{key}", b"x")
     submitted = await worker.load("submit")
-    await cluster.coordinator.service.wait(submitted["jobId"], after=1 << 60, seconds=0.5)
-    cluster.origin.delete(f"s3://b/{key}")
+    await cluster.listed(submitted["jobId"])
+    cluster.origin.remove(f"s3://b/{key}")
     cluster.resume_workers()
     await cluster.ended(submitted["jobId"])
     progress = await worker.load("progress", verbose="true")
@@ -253,8 +262,17 @@ async def test_node_names_itself_where_the_owner_is_not_known(query: str) -> Non
         assert await worker.get(f"/v1/node{query}") == (200, {"Host": "127.0.0.9", "HttpServerPort": 28080})
 
 
-async def test_the_callers_token_is_passed_on(worker: Worker, cluster: ServedCluster) -> None:
-    seen = []
-    cluster_app = cluster.coordinator.service
-    del cluster_app
-    assert seen == []
+async def test_the_callers_token_is_passed_on() -> None:
+    cluster = ServedCluster()
+    tokens = TokenStore(cluster.engine)
+    following = asyncio.create_task(tokens.follow())
+    _, token = await tokens.create(grant=Grant(role=Role.SUBMIT))
+    async with cluster.serving(tokens=tokens), working(cluster.engine) as worker:
+        cluster.fill(1)
+        await worker.knows_a_coordinator()
+        refused = await worker.load("submit")
+        assert refused["success"] is False
+        assert "token" in refused["message"]
+        worker.headers["Authorization"] = f"Bearer {token.text}"
+        assert (await worker.load("submit"))["success"] is True
+    following.cancel()

@@ -12,7 +12,7 @@ from preheat.engine import Bucket, MemoryEngine
 from preheat.jobs import JobControl, JobOptions, JobSpec, JobState
 from preheat.paths import UfsPath
 from preheat.registry import WorkerControl
-from preheat.settings import CoordinatorSettings, SchedulerSettings, WorkerSettings
+from preheat.settings import COORDINATOR_PORT, CoordinatorSettings, SchedulerSettings, WorkerSettings
 from preheat.store import MemoryStore, PageStore
 from preheat.ufs import MemoryUnderStore
 from preheat.views import BucketView
@@ -61,7 +61,8 @@ class Worker:
 class Cluster:
     """One coordinator, two workers, one origin; parts are killed by cancelling their task."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, port: int = COORDINATOR_PORT) -> None:
+        self.port = port
         self.engine = MemoryEngine()
         self.origin = MemoryUnderStore(page_size=40, chunk_bytes=1 << 16)
         self.workers = [Worker(number, self.engine, self.origin) for number in range(2)]
@@ -70,7 +71,7 @@ class Cluster:
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
     def new_coordinator(self, name: str, scheduler: SchedulerSettings = SETTINGS) -> Coordinator:
-        settings = CoordinatorSettings(id=name, scheduler=scheduler)
+        settings = CoordinatorSettings(id=name, port=self.port, scheduler=scheduler)
         return Coordinator(settings, engine=self.engine, ufs=self.origin, cached=MemoryCachedListing(self.stores))
 
     def fill(self, count: int) -> dict[str, bytes]:

@@ -106,7 +106,7 @@ async def test_stop(client: httpx.AsyncClient, cluster: Cluster):
         ({"path": "s3://nope/x/"}, 404, "bucket_not_found", "nope"),
         ({"path": "data/"}, 400, "invalid_path", "data/"),
         ({}, 400, "invalid_request", "path"),
-        ({"path": PATH, "paths": [PATH]}, 400, "invalid_request", "either path or paths"),
+        ({"path": PATH, "paths": [PATH]}, 400, "invalid_request", "one of path, paths and index"),
         ({"path": PATH, "options": {"replicas": 3}}, 400, "invalid_request", "replicas=3"),
         ({"path": PATH, "options": {"replicas": "many"}}, 400, "invalid_request", "options.replicas='many'"),
         ({"path": PATH, "options": {"bandwidth": "fast"}}, 400, "invalid_request", "bandwidth='fast'"),
@@ -152,7 +152,7 @@ async def test_workers_and_placement(client: httpx.AsyncClient):
     placement = (await client.get("/v1/placement")).json()
     assert [(worker["id"], worker["live"]) for worker in workers["workers"]] == [("worker-0", True), ("worker-1", True)]
     assert placement["epoch"] == workers["epoch"]
-    assert placement["members"][0] == {"id": "worker-0", "url": "http://worker-0", "weight": 1.0}
+    assert placement["members"][0] == {"id": "worker-0", "url": "http://worker-0", "weight": 1.0, "zone": ""}
 
 
 async def test_pages_and_metrics_show_the_job_and_escape_it(client: httpx.AsyncClient, cluster: Cluster):
@@ -267,7 +267,7 @@ class TestDialectC:
         row = (await client.post(self.URL, json={"paths": [PATH], "options": {"sync": True}})).json()
         assert (row["state"], row["loadedNonEmptyFiles"]) == ("SUCCEEDED", 3)
 
-    @pytest.mark.parametrize("body", [None, {}, {"paths": []}, {"index": "s3://b/index"}, {"paths": [PATH], "x": 1}])
+    @pytest.mark.parametrize("body", [None, {}, {"paths": []}, {"paths": [PATH], "x": 1}])
     async def test_an_incomplete_submit_is_400(self, client: httpx.AsyncClient, body: object):
         assert (await client.post(self.URL, json=body)).status_code == 400
 

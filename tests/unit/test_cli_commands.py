@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -100,6 +101,7 @@ class TestJobLoad:
     def test_submit_sends_every_option(self, server: StandIn, run):
         server.reply("POST", "/v1/jobs", CONTRACT, status=201)
         flags = "--replicas 2 --verify --no-skip-if-exists --bandwidth 1MiB/s --batch-size 7 --file-filter-regx .*png"
+        flags += " --metadata-only --partial-listing --priority HIGH --deadline 2100-01-31T06:00:00+01:00"
         run("job", "load", PATH, "--submit", *flags.split())
         assert server.asked[0][2] == {
             "type": "load",
@@ -111,8 +113,27 @@ class TestJobLoad:
                 "bandwidth": 1 << 20,
                 "batchSize": 7,
                 "fileFilterRegex": ".*png",
+                "loadMetadataOnly": True,
+                "priority": "high",
+                "deadline": "2100-01-31T05:00:00+00:00",
             },
         }
+
+    def test_an_index_file_stands_for_the_path(self, server: StandIn, run):
+        index = "s3://datasets/list.txt"
+        server.reply("POST", "/v1/jobs", CONTRACT, status=201)
+        submitted = run("job", "load", "--index-file", index, "--submit", "--bandwidth", "", "--partial-listing")
+        assert submitted.out == f"Load '{index}' is successfully submitted. JobId: {JOB_ID}\n"
+        body = server.asked[0][2]
+        assert (body["index"], "paths" in body, "bandwidth" in body["options"]) == (index, False, False)
+        server.reply("GET", PROGRESS, "\tJob State: RUNNING\n")
+        assert run("job", "load", "--index-file", index, "--progress").out.startswith(
+            f"Progress for loading path '{index}':\n"
+        )
+        assert f"indexFile={quote(index, safe='')}" in server.asked[1][1]
+        server.reply("POST", STOP, {"success": True})
+        assert run("job", "load", "--index-file", index, "--stop").code == 0
+        assert server.asked[2][2] == {"indexFile": index}
 
     def test_submit_of_a_path_that_is_loading(self, server: StandIn, run):
         server.reply("POST", "/v1/jobs", CONTRACT | {"attached": True})
@@ -161,6 +182,10 @@ class TestJobLoad:
             ([PATH, "--path", PATH, "--submit"], "Give one path"),
             ([f"{PATH}*", "--submit"], "Load does not support wildcard path"),
             ([PATH, "--submit", "--bandwidth", "fast"], "bandwidth='fast' is not a size"),
+            ([PATH, "--index-file", PATH, "--submit"], "Give one path"),
+            ([PATH, "--submit", "--priority", "urgent"], "urgent"),
+            ([PATH, "--submit", "--deadline", "tomorrow"], "is not a time"),
+            ([PATH, "--submit", "--deadline", "2100-01-31T06:00:00"], "has no offset"),
         ],
     )
     def test_wrong_usage_is_exit_2(self, run, arguments: list[str], message: str):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import posixpath
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,3 +141,13 @@ def test_two_objects_never_share_a_target(path: str, destination: str, below: li
             continue
 
     assert len(set(targets)) == len(targets)
+
+
+@given(below=KEY)
+def test_a_file_is_always_below_its_destination(below: str) -> None:
+    try:
+        found = target("s3://a/dir/", "file:///data/y", f"dir/{below}")
+    except InvalidPath:
+        return
+
+    assert f"/{found.key}" == posixpath.normpath(f"/{found.key}") == f"/data/y/{below}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,11 @@ from preheat.coordinator._index_file import IndexFile, Position, parse_line
 from preheat.coordinator._source import JobSource
 from preheat.engine import MemoryEngine
 from preheat.errors import NotFound, ObjectNotFound, OriginUnavailable, VersionChanged
-from preheat.jobs import FailedObject, JobOptions, JobSpec, Progress
+from preheat.jobs import FailedObject, JobOptions, JobSpec, JobState, Progress
 from preheat.paths import UfsPath
 from preheat.ufs import Download, FileUnderStore, MemoryUnderStore, UnderStore
 from preheat.versions import ObjectInfo
+from tests.unit.memory_cluster import Cluster
 from tests.unit.source_pages import every_resume_completes
 
 INDEX = "s3://b/index.txt"
@@ -223,6 +225,42 @@ async def test_an_index_that_changes_under_the_job_fails_it(source: JobSource, o
         await anext(pages)
     with pytest.raises(VersionChanged, match="Submit the job again"):
         await anext(source.pages(SPEC, Progress(cursor=page.cursor)))
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Cluster]:
+    running = Cluster()
+    await running.start_all()
+    yield running
+    await running.stop_all()
+
+
+async def test_a_job_of_an_index_file(cluster: Cluster):
+    data = cluster.fill(90)
+    index = "s3://b/lists/index"
+    cluster.origin.write(index, "\n".join(["data/", "gone", *list(data)[:3], "\r"]).encode() + b"\xff\n")
+    known = await cluster.coordinator.service.submit(JobSpec(index=index, options=JobOptions(max_failed_files=2)))
+    assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
+    job = (await cluster.coordinator.service.get(known.job.id)).job
+    assert (job.work.listed.objects, job.work.failed.objects) == (95, 2)
+    assert [item.path for item in job.failures] == ["\\r\\xff", "s3://b/gone"]
+    assert all(cluster.cached(uri) for uri in data)
+
+
+@pytest.mark.usefixtures("_small_blocks")
+async def test_a_job_whose_index_changes_fails(cluster: Cluster):
+    data = cluster.fill(90)
+    cluster.origin.write("s3://b/index", "\n".join(data).encode())
+    await cluster.pause_workers()  # so that the coordinator stops reading at its limit of open batches
+    known = await cluster.coordinator.service.submit(JobSpec(index="s3://b/index"))
+    async with asyncio.timeout(5):
+        while not (await cluster.coordinator.service.get(known.job.id)).job.work.open:
+            await asyncio.sleep(0.01)
+    cluster.origin.write("s3://b/index", b"data/")
+    cluster.resume_workers()
+    assert await cluster.ended(known.job.id) is JobState.FAILED
+    job = (await cluster.coordinator.service.get(known.job.id)).job
+    assert job.reason.startswith("index='s3://b/index' changed while the job ran")
 
 
 async def test_files_of_the_machine(tmp_path: Path):

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import traceback
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
+from botocore.credentials import Credentials
 
 from preheat.errors import AccessDenied, OriginUnavailable, VersionChanged
 from preheat.paths import UfsPath
 from preheat.ufs import S3UnderStore, UfsSettings
 from preheat.ufs._download import checked
+from preheat.ufs._s3_client import S3Connection
 from preheat.ufs._s3_errors import from_answer
 from preheat.ufs._s3_listing import parse_page, plain_etag
-from preheat.ufs._s3_write import part_size
+from preheat.ufs._s3_write import part_size, put_in_parts
 from tests.unit.ufs_conformance import chunks_of, content
 
 PATH = UfsPath.parse("s3://bucket/x")
@@ -133,6 +136,47 @@ async def test_a_large_object_goes_in_parts(server: RawServer, ufs: S3UnderStore
         *("POST /bucket/x?uploadId=u HTTP/1.1", "POST /bucket/x?uploads HTTP/1.1"),
         *("PUT /bucket/x?uploadId=u&partNumber=1 HTTP/1.1", "PUT /bucket/x?uploadId=u&partNumber=2 HTTP/1.1"),
     ]
+
+
+class HoldingClient:
+    """In the place of a boto3 client: holds every part until it may go on."""
+
+    def __init__(self) -> None:
+        self.may_go_on = threading.Event()
+        self.in_flight = 0
+
+    def create_multipart_upload(self, **_query: object) -> dict[str, str]:
+        return {"UploadId": "u"}
+
+    def upload_part(self, **_query: object) -> dict[str, str]:
+        self.in_flight += 1
+        assert self.may_go_on.wait(10)
+        return {"ETag": "e"}
+
+    def complete_multipart_upload(self, **_query: object) -> dict[str, str]:
+        return {"ETag": "e-9"}
+
+
+async def test_a_slow_server_does_not_fill_the_memory() -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        for number in range(9):
+            taken.append(number)
+            yield b"part"
+
+    taken: list[int] = []
+    client = HoldingClient()
+    connection = S3Connection(client=client, credentials=Credentials("key", "secret"), endpoint="http://s", region="r")
+    upload = asyncio.create_task(put_in_parts(connection, PATH, parts(), in_flight=2))
+    async with asyncio.timeout(10):
+        while client.in_flight < 2:
+            await asyncio.sleep(0.001)
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+    assert len(taken) == 3
+    client.may_go_on.set()
+    assert await upload == "e-9"
+    assert len(taken) == 9
 
 
 @pytest.mark.parametrize("refused", ["partNumber=1", "partNumber=2", "POST /bucket/x?uploadId"])

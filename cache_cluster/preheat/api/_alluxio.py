@@ -96,7 +96,8 @@ def alluxio_router(service: JobService) -> APIRouter:
         await service.stop(known.job.id)
         return {"success": True, "path": body.name, "message": f"Load '{body.name}' is successfully stopped."}
 
-    @router.api_route("/list_job", methods=["GET", "POST"])
+    @router.get("/list_job")
+    @router.post("/list_job")
     async def list_job(
         job_type: Annotated[str, Query(alias="job-type")] = "ALL",
         job_state: Annotated[str, Query(alias="job-state")] = "ALL",

@@ -22,6 +22,8 @@ from preheat.errors import InvalidRequest, JobNotFound
 from preheat.jobs import Job, JobOptions, JobSpec, JobState, JobType
 
 _SYNC_SECONDS = 600.0
+_JSON: dict[str, Any] = {"content": {"application/json": {"schema": {"type": "object"}}}}
+"""Alluxio's answers to what is not there, or is there already, are no problems as our own API's are."""
 _NEVER = 1 << 60
 _NOT_FOUND = {"status": "No job found..."}
 Alias = Annotated[str, Field(min_length=1, max_length=256)]
@@ -88,7 +90,7 @@ def alluxio_rest_router(service: JobService) -> APIRouter:
     """Return the routes of dialect C."""
     router = APIRouter(prefix="/api/v1/load", tags=["alluxio"], dependencies=[Depends(refuse_unknown_query)])
 
-    @router.post("", response_model=None)
+    @router.post("", response_model=None, responses={409: _JSON})
     async def submit(body: RestSubmit) -> JSONResponse:
         spec = body.to_spec()
         holder = _by_alias(service, spec.alias)
@@ -101,7 +103,7 @@ def alluxio_rest_router(service: JobService) -> APIRouter:
             return JSONResponse(_row(service, known.job))
         return _submitted(known)
 
-    @router.get("", response_model=None)
+    @router.get("", response_model=None, responses={404: _JSON})
     async def get(
         job_id: Annotated[str | None, Query(alias="id")] = None, alias: Annotated[str | None, Query()] = None
     ) -> JSONResponse:
@@ -111,7 +113,7 @@ def alluxio_rest_router(service: JobService) -> APIRouter:
         known = await _find(service, _ref(job_id, alias))
         return JSONResponse(_row(service, known.job)) if known else JSONResponse(_NOT_FOUND, status_code=404)
 
-    @router.delete("", response_model=None)
+    @router.delete("", response_model=None, responses={404: _JSON})
     async def stop(
         body: RestRef | None = None,
         job_id: Annotated[str | None, Query(alias="id")] = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -27,8 +26,7 @@ from preheat.api._tracing import install_tracing
 from preheat.coordinator import Coordinator, HttpCachedListing
 from preheat.engine import connect
 from preheat.logs import configure_logging, get_logger
-from preheat.settings import CoordinatorSettings
-from preheat.tls import server_context
+from preheat.settings import AccessSettings, CoordinatorSettings, TlsSettings
 from preheat.token_files import read_token_file
 from preheat.tokens import TokenStore
 from preheat.ufs import UnderStores
@@ -63,11 +61,10 @@ def run_coordinator(settings: CoordinatorSettings) -> None:
     """Run a coordinator until SIGINT or SIGTERM.
 
     Raises:
-        InvalidRequest: others reach its address without a token, or a file of the settings cannot be used.
+        InvalidRequest: others reach its address without a token, or its token file cannot be used.
         EngineUnavailable: NATS does not answer.
     """
     settings.access.check_host(settings.host)
-    server_context(settings.tls)  # a wrong file is told now, and not after a wait for the engine
     configure_logging()
     uvloop.run(_serve(settings))
 
@@ -78,7 +75,7 @@ async def _serve(settings: CoordinatorSettings) -> None:
     engine = await connect(settings.engine, name=settings.id)
     tokens = TokenStore(engine) if settings.access.auth else None
     ufs = UnderStores()
-    cached = HttpCachedListing(token=os.environ.get("PREHEAT_TOKEN", ""))
+    cached = HttpCachedListing(token=settings.access.token, tls=TlsSettings(ca=settings.tls.ca))
     coordinator = Coordinator(settings, engine=engine, ufs=ufs, cached=cached)
     config = uvicorn.Config(
         create_app(coordinator, settings, tokens=tokens),
@@ -94,6 +91,8 @@ async def _serve(settings: CoordinatorSettings) -> None:
         if tokens and admin:
             await tokens.adopt_admin(admin)
         async with _running(coordinator, tokens):
+            if tokens:
+                _warn_of_missing_tokens(tokens, settings.access)
             log.info("The coordinator serves.", action="serving", url=settings.url)
             await uvicorn.Server(config).serve()
     finally:
@@ -110,17 +109,22 @@ async def _running(coordinator: Coordinator, tokens: TokenStore | None) -> Async
         if tokens:
             work.append(tasks.create_task(tokens.follow()))
             await tokens.loaded.wait()
-            _warn_if_nobody_may_administer(tokens)
         await coordinator.wait_loaded()
         yield
         for task in work:
             task.cancel()
 
 
-def _warn_if_nobody_may_administer(tokens: TokenStore) -> None:
+def _warn_of_missing_tokens(tokens: TokenStore, access: AccessSettings) -> None:
     if not any(record.grant.role is Role.ADMIN for record in tokens.list()):
         log.warning(
             "No admin token is known. Write one with `preheat token generate > FILE`, and name the file in "
             "PREHEAT_ADMIN_TOKEN_FILE.",
             action="no_admin_token",
+        )
+    if not access.token:
+        log.warning(
+            "PREHEAT_TOKEN is not set: workers will not tell this coordinator what they hold, which the jobs free, "
+            "replicate and rebalance need.",
+            action="no_own_token",
         )

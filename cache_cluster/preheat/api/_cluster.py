@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from preheat.api._answers import PlacementView, WorkerList, WorkerView
 from preheat.coordinator import Coordinator
-from preheat.errors import NoLiveWorker
+from preheat.errors import NoLiveWorker, WorkerNotFound
 
 
 class Health(BaseModel):
@@ -25,18 +25,8 @@ class Readiness(Health):
 def cluster_router(coordinator: Coordinator) -> APIRouter:
     """Return the routes of the cluster."""
     router = APIRouter(tags=["cluster"])
+    router.include_router(_workers_router(coordinator))
     cluster = coordinator.cluster
-
-    @router.get("/workers")
-    async def workers() -> WorkerList:
-        """List the workers known."""
-        live = {heartbeat.id for heartbeat in cluster.live()}
-        unfinished = coordinator.service.unfinished_batches()
-        views = [
-            WorkerView.of(heartbeat, live=heartbeat.id in live, unfinished=unfinished[heartbeat.id])
-            for heartbeat in cluster.workers()
-        ]
-        return WorkerList(epoch=cluster.placement.epoch, workers=views)
 
     @router.get("/placement")
     async def placement() -> PlacementView:
@@ -57,3 +47,43 @@ def cluster_router(coordinator: Coordinator) -> APIRouter:
         return Readiness(workers=live)
 
     return router
+
+
+def _workers_router(coordinator: Coordinator) -> APIRouter:
+    router = APIRouter(prefix="/workers")
+    cluster = coordinator.cluster
+
+    @router.get("")
+    async def workers() -> WorkerList:
+        """List the workers known."""
+        return WorkerList(epoch=cluster.placement.epoch, workers=_views(coordinator))
+
+    @router.post("/{worker_id}/drain")
+    async def drain(worker_id: str) -> WorkerView:
+        """Ask a worker to hand its batches over and take no more; `leaving` shows soon that it does."""
+        await cluster.set_drained(worker_id, drained=True)
+        return _view(coordinator, worker_id)
+
+    @router.delete("/{worker_id}/drain")
+    async def undrain(worker_id: str) -> WorkerView:
+        """Ask a drained worker to take part again."""
+        await cluster.set_drained(worker_id, drained=False)
+        return _view(coordinator, worker_id)
+
+    return router
+
+
+def _views(coordinator: Coordinator) -> list[WorkerView]:
+    live = {heartbeat.id for heartbeat in coordinator.cluster.live()}
+    unfinished = coordinator.service.unfinished_batches()
+    return [
+        WorkerView.of(heartbeat, live=heartbeat.id in live, unfinished=unfinished[heartbeat.id])
+        for heartbeat in coordinator.cluster.workers()
+    ]
+
+
+def _view(coordinator: Coordinator, worker_id: str) -> WorkerView:
+    view = next((view for view in _views(coordinator) if view.id == worker_id), None)
+    if view is None:
+        raise WorkerNotFound(f"There is no worker {worker_id!r} any more.")
+    return view

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from fastapi import APIRouter, Query
 from pydantic import ConfigDict, Field
 
-from preheat.api._schemas import Duration, Schema, Submit
+from preheat.api._schemas import Duration, Schema, Submit, Text
 from preheat.coordinator import Coordinator, LoadEstimator
 from preheat.estimates import Estimate, Prices, WorkerEstimate, cost
 
@@ -20,8 +20,8 @@ class PriceList(Schema):
 
     list_per_1000: float = Field(_DEFAULTS.list_per_1000, ge=0, le=1e6)
     get_per_1000: float = Field(_DEFAULTS.get_per_1000, ge=0, le=1e6)
-    currency: str = Field(_DEFAULTS.currency, max_length=16)
-    basis: str = Field(_DEFAULTS.basis, max_length=1000, description="Where the prices are from.")
+    currency: Text = Field(_DEFAULTS.currency, max_length=16)
+    basis: Text = Field(_DEFAULTS.basis, max_length=1000, description="Where the prices are from.")
 
     def to_prices(self) -> Prices:
         """Return the prices as the estimate takes them."""
@@ -102,7 +102,7 @@ class EstimateView(Schema):
             bytes=estimate.listed.bytes,
             missing=estimate.missing,
             requests=Requests(list=estimate.list_requests, get=estimate.get_requests),
-            cost=Cost(list=lists, get=gets, total=lists + gets, currency=prices.currency, basis=prices.basis),
+            cost=Cost(list=lists, get=gets, total=round(lists + gets, 9), currency=prices.currency, basis=prices.basis),
             seconds=estimate.seconds,
             fits=estimate.fits,
             workers=[WorkerShareView.of(worker) for worker in estimate.workers],

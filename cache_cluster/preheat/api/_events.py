@@ -17,6 +17,7 @@ import msgspec
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
+from preheat.access import may_see
 from preheat.api._answers import JobViews, PlacementView, WorkerView
 from preheat.coordinator import Coordinator
 from preheat.jobs import Job, JobState
@@ -210,7 +211,8 @@ class EventHub:
             known = self._coordinator.service.peek(key)
             if known is None:
                 return _lines("job-gone", _identified(key))
-            return _lines("job", self._views.json(known)) if wanted.takes(known.job) else b""
+            told = wanted.takes(known.job) and may_see(known.job.spec)
+            return _lines("job", self._views.json(known)) if told else b""
         if kind == "worker":
             worker = self._worker(key)
             return _lines("worker", self._worker_json(worker)) if worker else _lines("worker-gone", _identified(key))

@@ -13,9 +13,10 @@ from preheat.api._estimates import estimates_router
 from preheat.api._events import events_router
 from preheat.api._problems import refuse_unknown_query
 from preheat.api._schemas import MAX_INT, Change, Claim, Duration, Submit
+from preheat.api._tasks import tasks_router
 from preheat.api._tracing import trace_of
 from preheat.coordinator import Coordinator, JobService, KnownJob
-from preheat.jobs import JobState
+from preheat.jobs import JobState, JobType
 
 _MAX_WAIT_SECONDS = 60
 _MAX_PAGE = 1000
@@ -29,6 +30,7 @@ def native_router(coordinator: Coordinator, *, base_url: str) -> APIRouter:
     router.include_router(_submit_routes(coordinator.service, views))
     router.include_router(_job_routes(coordinator.service, views))
     router.include_router(_change_routes(coordinator.service, views))
+    router.include_router(tasks_router(coordinator.service))
     router.include_router(estimates_router(coordinator))
     router.include_router(events_router(coordinator, views))
     router.include_router(cluster_router(coordinator))
@@ -64,11 +66,13 @@ def _job_routes(service: JobService, views: JobViews) -> APIRouter:
     @router.get("")
     async def list_jobs(
         state: Annotated[list[JobState] | None, Query(description="Only jobs in these states.")] = None,
+        job_type: Annotated[list[JobType] | None, Query(alias="type", description="Only jobs of these types.")] = None,
         limit: Annotated[int, Query(ge=1, le=_MAX_PAGE)] = 50,
         cursor: Annotated[str, Query(max_length=64, description="`next` of the page before.")] = "",
     ) -> JobList:
         """List jobs, newest first."""
         jobs = service.list(states=frozenset(state) if state else None)
+        jobs = [known for known in jobs if not job_type or known.job.spec.type in job_type]
         page = jobs[(start := _start(jobs, cursor)) : start + limit]
         more = start + limit < len(jobs)
         return JobList(jobs=[views.view(known) for known in page], next=page[-1].job.id if more else None)
@@ -76,7 +80,7 @@ def _job_routes(service: JobService, views: JobViews) -> APIRouter:
     @router.get("/{job_id}", response_model=JobView)
     async def get_job(
         job_id: str,
-        wait: Annotated[Duration, Query(ge=0, le=_MAX_WAIT_SECONDS, description="At most so long.")] = 0,
+        wait: Annotated[Duration, Query(ge=0, le=_MAX_WAIT_SECONDS, description="At most so long.")] = 0.0,
         after: Annotated[int, Query(ge=0, le=MAX_INT, description="A revision.")] = 0,
     ) -> Response:
         """Return a job; with ``wait``, once its revision is past ``after`` or it ended."""

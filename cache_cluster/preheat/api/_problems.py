@@ -12,6 +12,7 @@ from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from preheat.errors import InvalidRequest, NotFound, PreheatError
@@ -59,7 +60,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(request: Request, error: RequestValidationError) -> ProblemResponse:
         if isinstance(error.body, bytes):  # it was not parsed
-            given = request.headers.get("content-type")
+            given = request.headers.get("content-type", "")
             return problem_response(HTTPException(415, f"Content-Type={given!r} is not application/json"))
         return problem_response(InvalidRequest("; ".join(map(_sentence, error.errors())), remedy="See /docs."))
 
@@ -69,6 +70,8 @@ def install(app: FastAPI) -> None:
             return problem_response(NotFound(f"There is nothing at {request.url.path}.", remedy="See /docs."))
         if error.__cause__ is not None and error.status_code == InvalidRequest.status:
             return problem_response(InvalidRequest(f"The body cannot be read: {_cause(error.__cause__)}."))
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            error.headers = {"Allow": ", ".join(_methods(request))}
         error.detail = f"{request.method} {request.url.path}: {error.detail}"
         return problem_response(error)
 
@@ -109,6 +112,19 @@ class _UnexpectedErrors:
             await problem_response(PreheatError(f"{type(error).__name__}: {error}"))(scope, receive, send)
 
 
+def _methods(request: Request) -> list[str]:
+    """Return the methods that the request's path takes; Starlette tells those of the first route only."""
+    routes = (route for route in request.app.routes if isinstance(route, Route))
+    return sorted(
+        {
+            method
+            for route in routes
+            if route.matches(request.scope)[0] is not Match.NONE
+            for method in route.methods or ()
+        }
+    )
+
+
 def _http_problem(error: HTTPException) -> ProblemResponse:
     problem = InvalidRequest(f"{error.detail}.", remedy=_REMEDIES.get(error.status_code, "")).problem()
     problem |= {"status": error.status_code, "title": HTTPStatus(error.status_code).phrase}
@@ -133,4 +149,6 @@ def _sentence(item: Mapping[str, object]) -> str:
         return f"{field or 'The body'} is missing"
     if kind == "extra_forbidden":
         return f"{field}={_short.repr(item.get('input'))} is not known here"
-    return f"{field}={_short.repr(item.get('input'))}: {reason}" if field else reason
+    if field or kind != "value_error":
+        return f"{field or 'body'}={_short.repr(item.get('input'))}: {reason}"
+    return reason

@@ -13,10 +13,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    Strict,
     WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
 
 from preheat.coordinator import Claim as JobClaim
 from preheat.errors import InvalidRequest
@@ -29,7 +31,7 @@ _MAX_PATHS_BYTES = 256 << 10
 """A job's record, paths included, is one value of the engine, which takes 1 MiB."""
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m)?", re.ASCII)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
-_EXAMPLE = {"paths": ["s3://datasets/digits/"], "options": {"verify": True}}
+_EXAMPLE: JsonDict = {"paths": ["s3://datasets/digits/"], "options": {"verify": True}}
 
 
 def _size(value: Any) -> Any:
@@ -42,6 +44,8 @@ def _size(value: Any) -> Any:
 
 
 def _seconds(value: Any) -> Any:
+    if isinstance(value, float):  # a default
+        return value
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("write a number of seconds, or for example 30s, 500ms or 1m")
@@ -58,30 +62,29 @@ def _in_utc(moment: datetime) -> datetime:
     return in_utc
 
 
-def _pattern(text: str) -> str:
-    try:
-        re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"it is not a regular expression: {error}") from error
+def _writable(text: str) -> str:
+    """Refuse what JSON can spell and UTF-8 cannot: half of a surrogate pair."""
+    text.encode()
     return text
 
 
+Int = Annotated[int, Strict()]
+"""Neither a text nor true."""
+Flag = Annotated[bool, Strict()]
 Bandwidth = Annotated[
-    int | None,
+    Annotated[Int, Field(ge=1, le=MAX_INT)] | None,
     BeforeValidator(_size),
     WithJsonSchema(
         {
             "anyOf": [
                 {"type": "integer", "minimum": 1, "maximum": MAX_INT},
-                {"type": "string", "pattern": r"^[0-9]{1,6}([KMGT]i?)?B?$"},
+                {"type": "string", "pattern": r"^[1-9][0-9]{0,5}([KMGT]i?)?B?$"},
                 {"type": "null"},
             ]
         },
         mode="validation",
     ),
     Field(
-        ge=1,
-        le=MAX_INT,
         description="Bytes per second and worker, a number or a size such as 100MiB; null is unlimited.",
         examples=["100MiB"],
     ),
@@ -103,23 +106,26 @@ class Schema(BaseModel):
 class Options(Schema):
     """How a job treats its objects."""
 
-    replicas: int = Field(1, ge=1, le=10_000, description="Workers that hold each object.")
-    batch_size: int = Field(200, ge=1, le=10_000, description="Objects in one request to a worker.")
-    skip_if_exists: bool = Field(default=True, description="Leave a cached copy of the same version alone.")
-    verify: bool = Field(default=False, description="Read every entry back from its owners before the job may succeed.")
+    replicas: Int = Field(1, ge=1, le=10_000, description="Workers that hold each object.")
+    batch_size: Int = Field(200, ge=1, le=10_000, description="Objects in one request to a worker.")
+    skip_if_exists: Flag = Field(default=True, description="Leave a cached copy of the same version alone.")
+    verify: Flag = Field(default=False, description="Read every entry back from its owners before the job may succeed.")
     bandwidth: Bandwidth = None
-    file_filter_regex: Annotated[str, AfterValidator(_pattern)] | None = Field(
-        None, max_length=1000, description="Only keys that this matches in full.", examples=[".*[.]parquet"]
+    file_filter_regex: str | None = Field(
+        None,
+        max_length=1000,
+        description="Only keys that this matches in full, in RE2's syntax.",
+        examples=[".*[.]parquet"],
     )
     min_hot_fraction: float | None = Field(
         None, ge=0, le=1, description="Succeed with failed files if at least this share of the files is hot."
     )
-    max_failed_files: int | None = Field(None, ge=0, le=MAX_INT, description="Succeed with up to so many failed files.")
+    max_failed_files: Int | None = Field(None, ge=0, le=MAX_INT, description="Succeed with up to so many failed files.")
     deadline: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = Field(
         None, description="Fail if the job has not ended by then.", examples=["2030-01-31T06:00:00+01:00"]
     )
     priority: Priority = Field(Priority.NORMAL, description="Which job goes first where several wait.")
-    load_metadata_only: bool = Field(default=False, description="Make sizes and versions known; fetch nothing.")
+    load_metadata_only: Flag = Field(default=False, description="Make sizes and versions known; fetch nothing.")
 
     def to_options(self) -> JobOptions:
         """Return the options as the coordinator takes them."""
@@ -157,8 +163,9 @@ class JobBody(Schema):
         )
 
 
-Waiter = Annotated[str, Field(min_length=1, max_length=1024, description="A stable name, e.g. of a task instance.")]
-Fence = Annotated[str, Field(min_length=8, max_length=128, description="Made anew by each process that waits.")]
+Text = Annotated[str, AfterValidator(_writable)]
+Waiter = Annotated[Text, Field(min_length=1, max_length=1024, description="A stable name, e.g. of a task instance.")]
+Fence = Annotated[Text, Field(min_length=8, max_length=128, description="Made anew by each process that waits.")]
 
 
 class Submit(JobBody):

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from preheat.settings import TlsSettings
+from preheat.tls import server_context
 
 
 def _file(name: str, variable: str, help_text: str) -> Any:
-    return typer.Option(name, envvar=variable, exists=True, dir_okay=False, help=help_text, show_default=False)
+    return typer.Option(name, envvar=variable, help=help_text, show_default=False)
 
 
 Auth = Annotated[
@@ -49,8 +50,10 @@ def serving_tls(cert: Path | None, key: Path | None) -> TlsSettings:
     """Return the TLS settings of a part that serves, and asks the other parts as a client.
 
     Raises:
-        InvalidRequest: one of the files is missing.
+        InvalidRequest: one of the files is missing, or cannot be used.
     """
     trusted = os.environ.get("PREHEAT_CA_FILE", "")  # also what --ca says
     cert, key, ca = (path and path.resolve() for path in (cert, key, Path(trusted) if trusted else None))
-    return TlsSettings(cert=cert, key=key, ca=ca)
+    tls = TlsSettings(cert=cert, key=key, ca=ca)
+    server_context(tls)  # a wrong file is told here, and not by a process in the background
+    return tls

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from preheat.cli._errors import show_error
-from preheat.cli._options import (
-    DEFAULT_COORDINATOR,
-    DEFAULTS,
-    Bandwidth,
-    BatchSize,
-    Coordinator,
-    FileFilter,
-    Replicas,
-    SkipIfExists,
-    Verify,
-)
+from preheat.cli._job_options import IndexFile, takes_job_options
+from preheat.cli._options import DEFAULT_COORDINATOR, Coordinator
 from preheat.cli._progress import follow
 from preheat.client import Client, JobReport
 from preheat.errors import JobNotFound, PreheatError
-from preheat.jobs import JobOptions, JobSpec, JobState, Priority
+from preheat.jobs import JobOptions, JobSpec, JobState
 
 _SUBMIT_FAILED = 255
 """Alluxio's -1."""
@@ -52,48 +42,22 @@ class Source:
         return self.path or self.index
 
 
-def _deadline(text: str) -> float:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a time. Write for example 2030-01-31T06:00:00+01:00.") from error
-    if moment.tzinfo is None:
-        raise typer.BadParameter(f"{text!r} has no offset. Write for example 2030-01-31T06:00:00+01:00, or …Z.")
-    return moment.timestamp()
-
-
+@takes_job_options()
 def job_load(
     *,
     positional: Annotated[str | None, typer.Argument(metavar="[PATH]", show_default=False)] = None,
     path: Annotated[str | None, typer.Option(help="What to load, e.g. s3://bucket/prefix/.")] = None,
-    index_file: Annotated[
-        str | None, typer.Option(metavar="PATH", help="A file, e.g. s3://bucket/list.txt, that names what to load.")
-    ] = None,
+    index_file: IndexFile = None,
     submit: Annotated[bool, typer.Option("--submit", help="Submit a load job for the path.")] = False,
     progress: Annotated[bool, typer.Option("--progress", help="Print the progress of the path's job.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the path's job.")] = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="[submit] Follow the job; exit code 0 only if it SUCCEEDED.")
     ] = False,
-    replicas: Replicas = DEFAULTS.replicas,
-    verify: Verify = DEFAULTS.verify,
-    skip_if_exists: SkipIfExists = DEFAULTS.skip_if_exists,
-    metadata_only: Annotated[
-        bool, typer.Option("--metadata-only", help="[submit] Make sizes and versions known; fetch nothing.")
-    ] = False,
     _partial_listing: Annotated[
         bool, typer.Option("--partial-listing", help="[submit] Changes nothing: listing is always streamed.")
     ] = False,
-    bandwidth: Bandwidth = None,
-    batch_size: BatchSize = DEFAULTS.batch_size,
-    file_filter_regx: FileFilter = None,
-    priority: Annotated[
-        Priority, typer.Option(case_sensitive=False, help="[submit] Which job goes first where several wait.")
-    ] = DEFAULTS.priority,
-    deadline: Annotated[
-        float | None,
-        typer.Option(parser=_deadline, metavar="TIME", help="[submit] Fail if it has not ended by then (ISO 8601)."),
-    ] = None,
+    options: JobOptions,
     report_format: Annotated[
         ReportFormat, typer.Option("--format", case_sensitive=False, help="[progress] How to print it.")
     ] = ReportFormat.TEXT,
@@ -104,17 +68,6 @@ def job_load(
     source = _source(positional, path, index_file)
     if [submit, progress, stop].count(True) != 1:
         raise typer.BadParameter("Must have one of submit / stop / progress")
-    options = JobOptions(
-        replicas=replicas,
-        batch_size=batch_size,
-        skip_if_exists=skip_if_exists,
-        verify=verify,
-        bandwidth=bandwidth,
-        file_filter_regex=file_filter_regx,
-        load_metadata_only=metadata_only,
-        priority=priority,
-        deadline=deadline,
-    )
     with Client.from_environment(coordinator) as client:
         if progress:
             _print_progress(client, source, report_format, verbose=verbose)

@@ -214,27 +214,31 @@ def _client(state: ClusterState) -> Client:
 
 
 def _print_status(view: StatusView) -> None:
-    cached = {worker.id: f"{human_size(worker.used)}, {worker.objects} objects" for worker in view.workers}
+    workers = {worker.id: worker for worker in view.workers}
     print_pairs([("coordinator", view.url), ("data directory", view.data_dir), ("supervisor", f"pid {view.pid}")])
     print_table(
-        ("PROCESS", "PID", "STATE", "RESTARTS", "URL", "CACHED"),
-        (
-            (
-                part.name,
-                str(part.pid or "-"),
-                _part_state(part),
-                str(part.restarts),
-                part.url,
-                cached.get(part.name, "-"),
-            )
-            for part in view.parts
-        ),
+        ("PROCESS", "PID", "STATE", "RESTARTS", "URL", "ZONE", "CACHED"),
+        (_part_row(part, workers.get(part.name)) for part in view.parts),
     )
 
 
-def _part_state(part: PartView) -> str:
+def _part_row(part: PartView, worker: WorkerReport | None) -> tuple[str, ...]:
+    zone = worker.zone if worker else ""
+    cached = f"{human_size(worker.used)}, {worker.objects} objects" if worker else "-"
+    return (
+        part.name,
+        str(part.pid or "-"),
+        _part_state(part, worker),
+        str(part.restarts),
+        part.url,
+        zone or "-",
+        cached,
+    )
+
+
+def _part_state(part: PartView, worker: WorkerReport | None) -> str:
     if part.alive:
-        return "running"
+        return worker.state if worker and worker.leaving else "running"
     return f"given up, see {part.log}" if part.given_up else "restarting"
 
 

@@ -65,7 +65,7 @@ def parse_bandwidth(text: str) -> int | None:
 
 def parse_live_bandwidth(text: str) -> int:
     """Read a rate that may also be ``unlimited``: 0."""
-    return 0 if text == "unlimited" else parse_bandwidth(text)
+    return 0 if text == "unlimited" else parse_bandwidth(text) or 0
 
 
 def parse_deadline_option(text: str) -> float:

@@ -27,7 +27,6 @@ def register(app: typer.Typer) -> None:
     files.command("cp")(copy)
     files.command("mv")(move)
     files.command("setReplication")(set_replication)
-    files.command("rebalance")(rebalance)
     app.add_typer(files, name="fs")
 
 
@@ -87,20 +86,6 @@ def set_replication(
 ) -> None:
     """Bring what is cached below a path to a number of copies: missing ones are fetched, others dropped."""
     spec = JobSpec(type=JobType.REPLICATE, paths=(path,), options=replace(options, replicas=replicas))
-    _run(spec, coordinator, wait=wait, as_json=as_json)
-
-
-@takes_job_options(*_LIMITS)
-def rebalance(
-    path: Cached,
-    *,
-    options: JobOptions,
-    wait: Wait = True,
-    coordinator: Coordinator = DEFAULT_COORDINATOR,
-    as_json: JsonFlag = False,
-) -> None:
-    """Bring what is cached below a path to its present owners, after workers joined or left."""
-    spec = JobSpec(type=JobType.REBALANCE, paths=(path,), options=options)
     _run(spec, coordinator, wait=wait, as_json=as_json)
 
 

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from preheat.cli._errors import parse_bandwidth, parse_capacity
+from preheat.cli._errors import parse_capacity
 from preheat.client import DEFAULT_URL
-from preheat.jobs import JobOptions
 
 Coordinator = Annotated[
     str, typer.Option("--coordinator", envvar="PREHEAT_COORDINATOR_URL", help="The coordinator's URL.")
@@ -49,32 +48,5 @@ NatsUrl = Annotated[
     typer.Option(
         envvar="PREHEAT_NATS_URL",
         help="The engine; several servers with commas. Credentials belong into the variable: command lines are public.",
-    ),
-]
-
-DEFAULTS = JobOptions()
-
-Replicas = Annotated[int, typer.Option(min=1, help="Workers that hold each file.")]
-Verify = Annotated[bool, typer.Option("--verify", help="Read every file back from its workers before success.")]
-SkipIfExists = Annotated[
-    bool,
-    typer.Option("--skip-if-exists/--no-skip-if-exists", help="Leave cached files of the same version alone."),
-]
-Bandwidth = Annotated[
-    int | None,
-    typer.Option(parser=parse_bandwidth, metavar="RATE", help="Per worker and second, e.g. 100MiB; else unlimited."),
-]
-BatchSize = Annotated[int, typer.Option(min=1, help="Files in one request to a worker.")]
-MinHotFraction = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, metavar="SHARE", help="Succeed with failed files if this share is hot, e.g. 0.99."),
-]
-MaxFailedFiles = Annotated[
-    int | None, typer.Option(min=0, metavar="N", help="Succeed with up to this many failed files.")
-]
-FileFilter = Annotated[
-    str | None,
-    typer.Option(
-        "--file-filter-regx", "--file-filter-regex", metavar="REGEX", help="Only keys that this matches in full."
     ),
 ]

@@ -21,7 +21,6 @@ VERBS = {
     JobType.COPY: "copied",
     JobType.MOVE: "moved",
     JobType.REPLICATE: "replicated",
-    JobType.REBALANCE: "rebalanced",
 }
 
 
@@ -55,7 +54,7 @@ def summary(job: JobReport) -> str:
 
 def count(number: Count) -> str:
     """Return files and bytes as people read them."""
-    return f"{number.files} files, {human_size(number.bytes)}"
+    return f"{number.files} {'file' if number.files == 1 else 'files'}, {human_size(number.bytes)}"
 
 
 def _started(job: JobReport) -> str:

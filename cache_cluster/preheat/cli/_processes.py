@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -65,7 +66,12 @@ def coordinator(
 ) -> None:
     """Run one coordinator. It keeps no files: all state is in NATS, and there may be several."""
     with usage_errors():
-        access = AccessSettings(auth=auth, allow_anonymous=allow_anonymous, admin_token_file=admin_token_file)
+        access = AccessSettings(
+            auth=auth,
+            allow_anonymous=allow_anonymous,
+            admin_token_file=admin_token_file,
+            token=os.environ.get("PREHEAT_TOKEN", ""),
+        )
         access.check_host(host)
         settings = CoordinatorSettings(
             host=host,
@@ -98,6 +104,9 @@ def worker(
     public_url: PublicUrl = "",
     data_dir: DataDir = None,
     capacity: Capacity = DEFAULT_CAPACITY,  # type: ignore[assignment] # Typer parses the default as well
+    zone: Annotated[
+        str, typer.Option(envvar="PREHEAT_ZONE", help="What fails together, such as a rack: copies avoid sharing one.")
+    ] = "",
     nats_url: NatsUrl = EngineSettings.url,
     nats_replicas: NatsReplicas = EngineSettings.replicas,
     nats_ca: NatsCa = None,
@@ -120,6 +129,7 @@ def worker(
             id=name,
             data_dir=data_dir or ClusterFiles(default_data_dir()).worker(name),
             capacity=capacity,
+            zone=zone,
             host=host,
             port=port,
             public_url=public_url,

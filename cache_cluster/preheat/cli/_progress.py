@@ -9,12 +9,14 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.table import Column
+from rich.text import Text
 
 from preheat.cli._output import status_console
 from preheat.client import Client, JobReport
@@ -40,7 +42,7 @@ def follow(client: Client, job: JobReport) -> JobReport:
     try:
         with _progress_bar() as bar:
             line = line_of(job)
-            task = bar.add_task(escape(_name(job)), total=None, files="", size="", failed="")
+            task = bar.add_task(escape(_name(job)), total=None, files="", size="", rate=None, failed="")
             while True:
                 line = line_of(job, after=line)
                 bar.update(
@@ -49,6 +51,7 @@ def follow(client: Client, job: JobReport) -> JobReport:
                     total=line.total,
                     files=line.files,
                     size=human_size(line.completed),
+                    rate=line.rate,
                     failed=line.failed,
                 )
                 if job.state.ended:
@@ -68,6 +71,8 @@ class Line:
     total: int | None
     """None until the listing ended."""
     files: str
+    rate: float | None
+    """Bytes per second over the whole job, once it ended; before, the bar measures."""
     failed: str
 
 
@@ -78,12 +83,22 @@ def line_of(job: JobReport, *, after: Line | None = None) -> Line:
     files = f"{done.files}/{job.listed.files}{'' if job.listing_done else '+'} files"
     if job.state is JobState.VERIFYING and job.verified:
         files = f"{job.verified.files}/{job.listed.files} verified"
+    elif job.state is JobState.WAITING:
+        files = f"waiting, number {job.queue_position or 1} in line"
     return Line(
         completed=max(known, after.completed if after else 0),
         total=job.listed.bytes if job.listing_done else None,
         files=files,
+        rate=_mean_rate(job),
         failed=f"{job.failed.files} failed" if job.failed.files else "",
     )
+
+
+def _mean_rate(job: JobReport) -> float | None:
+    if job.started_at is None or job.finished_at is None:
+        return None
+    seconds = (job.finished_at - job.started_at).total_seconds()
+    return job.loaded.bytes / seconds if seconds else None
 
 
 def _name(job: JobReport) -> str:
@@ -102,6 +117,14 @@ def _next(client: Client, job: JobReport) -> JobReport:
             time.sleep(_RETRY_SECONDS)
 
 
+class _RateColumn(ProgressColumn):
+    """Bytes per second: of the last half minute, and in the end of the whole job."""
+
+    def render(self, task: Task) -> Text:
+        rate = task.fields["rate"] or task.speed
+        return Text("" if rate is None else f"{human_size(rate)}/s", style="progress.data.speed")
+
+
 def _progress_bar() -> Progress:
     whole = Column(no_wrap=True)
     return Progress(
@@ -110,7 +133,7 @@ def _progress_bar() -> Progress:
         TaskProgressColumn(table_column=whole),
         TextColumn("{task.fields[files]}", table_column=whole),
         TextColumn("{task.fields[size]}", table_column=whole),
-        TransferSpeedColumn(table_column=whole),
+        _RateColumn(table_column=whole),
         TimeRemainingColumn(table_column=whole),
         TextColumn("[red]{task.fields[failed]}", table_column=whole),
         console=status_console(),

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 
 def jobservice(*, coordinator: Coordinator = DEFAULT_COORDINATOR, as_json: JsonFlag = False) -> None:
-    """Show the workers' pools, how many jobs are in each state, and the recent, failed and longest running ones."""
+    """Show the workers' task pools, the jobs in each state, and the recent, failed and longest running ones."""
     with Client.from_environment(coordinator) as client:
         report = compose(client.jobs(limit=_FETCHED).jobs, client.workers().workers, now=datetime.now(tz=UTC))
     if as_json:
@@ -53,7 +53,7 @@ def compose(jobs: Sequence[JobReport], workers: Sequence[WorkerReport], *, now: 
     recent = sorted(jobs, key=_changed_at, reverse=True)
     running = [job for job in jobs if not job.state.ended and job.started_at]
     return ServiceReport(
-        workers=tuple(worker for worker in workers if worker.live),
+        workers=tuple(worker for worker in workers if worker.live or worker.leaving),
         statuses={state: counts[state] for state in JobState},
         recent=tuple(recent[:_SHOWN]),
         failed=tuple([job for job in recent if job.state is JobState.FAILED][:_SHOWN]),
@@ -77,9 +77,11 @@ def render(report: ServiceReport) -> str:
 
 def _worker_line(worker: WorkerReport) -> str:
     load = ", ".join(f"{value:.2f}" for value in worker.load_average)
+    zone = f"     Zone: {worker.zone}" if worker.zone else ""
+    state = "" if worker.live else f"     State: {worker.state}"
     return (
-        f"Worker: {worker.id:<24}Task Pool Size: {worker.pool_size:<7}"
-        f"Unfinished Tasks: {worker.unfinished_batches:<7}Active Tasks: {worker.active_batches:<7}Load Avg: {load}"
+        f"Worker: {worker.id:<24}Task Pool Size: {worker.pool_size:<7}Unfinished Tasks: {worker.unfinished_batches:<7}"
+        f"Active Tasks: {worker.active_batches:<7}Load Avg: {load}{zone}{state}"
     )
 
 

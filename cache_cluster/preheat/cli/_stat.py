@@ -1,4 +1,4 @@
-"""``preheat job stat``: a job in the layout of ``alluxio job stat``, with what Alluxio does not count below it; pure."""
+"""``preheat job stat``: a job in the layout of ``alluxio job stat``, with more of its lines; pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ _DONE = {
     JobType.COPY: "Copied",
     JobType.MOVE: "Moved",
     JobType.REPLICATE: "Replicated",
-    JobType.REBALANCE: "Rebalanced",
 }
 
 
@@ -59,8 +58,8 @@ def _counts(job: JobReport) -> list[tuple[str, str]]:
 def _times(job: JobReport) -> list[tuple[str, str]]:
     return [
         ("Submitted", shown_time(job.submitted_at)),
-        ("Started", shown_time(job.started_at)),
-        ("Finished", shown_time(job.finished_at)),
+        ("Started", shown_time(job.started_at) if job.started_at else ""),
+        ("Finished", shown_time(job.finished_at) if job.finished_at else ""),
         ("Page", job.url),
     ]
 

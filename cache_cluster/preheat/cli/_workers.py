@@ -47,9 +47,7 @@ def drain(
         typer.echo(f"{worker} is being drained; {report.unfinished_batches} batches are unfinished.")
 
 
-def undrain(
-    worker: WorkerId, *, coordinator: Coordinator = DEFAULT_COORDINATOR, as_json: JsonFlag = False
-) -> None:
+def undrain(worker: WorkerId, *, coordinator: Coordinator = DEFAULT_COORDINATOR, as_json: JsonFlag = False) -> None:
     """Let a drained worker take part again: its share of the files comes back to it."""
     with Client.from_environment(coordinator) as client:
         report = client.undrain(worker)
@@ -65,7 +63,7 @@ def _wait_drained(client: Client, worker_id: str, *, seconds: float) -> WorkerRe
         while (worker := _find(client, worker_id)).state != "drained":
             if time.monotonic() > deadline:
                 raise DeadlineExceeded(
-                    f"{worker_id} is {worker.state} after {seconds:.0f} s, with {worker.active_batches} batches in work.",
+                    f"{worker_id} is {worker.state} after {seconds:.0f} s: {worker.active_batches} batches in work.",
                     remedy="It goes on draining; run the command again to wait longer.",
                 )
             time.sleep(_POLL_SECONDS)

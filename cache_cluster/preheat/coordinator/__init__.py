@@ -8,8 +8,8 @@ from preheat.coordinator._beacon import send_beacons
 from preheat.coordinator._cached import CachedListing
 from preheat.coordinator._cached_http import HttpCachedListing
 from preheat.coordinator._cluster import ClusterView
-from preheat.coordinator._records import KnownJob
 from preheat.coordinator._estimator import LoadEstimator
+from preheat.coordinator._records import KnownJob
 from preheat.coordinator._runner import JobRunner
 from preheat.coordinator._scheduler import JobScheduler
 from preheat.coordinator._service import JobService

@@ -96,8 +96,6 @@ class CachedCatalog:
         attempts: tries of a worker that is in the map and does not answer.
     """
 
-    misses_fail = False
-
     def __init__(self, listing: CachedListing, members: Callable[[], Sequence[Member]], *, attempts: int) -> None:
         self._listing = listing
         self._members = members

@@ -33,17 +33,12 @@ class Page:
 class Catalog(Protocol):
     """A place that lists objects."""
 
-    @property
-    def misses_fail(self) -> bool:
-        """Whether a name without an object is a failure; not so in a cache, which drops what it likes."""
-        ...
-
     def pages(self, path: UfsPath, *, after: str) -> AsyncIterator[Page]:
         """Yield the objects at and below a path from the first key greater than ``after`` on; a cursor is a key."""
         ...
 
     async def find(self, path: UfsPath) -> ObjectInfo | None:
-        """Return one object; none if there is nothing to do with it.
+        """Return one object; none if there is nothing to do, as with one that a cache has dropped.
 
         Raises:
             ObjectNotFound: there is none, and that is a failure.
@@ -58,8 +53,6 @@ class OriginCatalog:
         ufs: the under store.
         attempts: tries of one request that it does not answer.
     """
-
-    misses_fail = True
 
     def __init__(self, ufs: UnderStore, *, attempts: int) -> None:
         self._ufs = ufs
@@ -95,7 +88,6 @@ class FilteredCatalog:
     def __init__(self, catalog: Catalog, keys: KeyFilter) -> None:
         self._catalog = catalog
         self._keys = keys
-        self.misses_fail = catalog.misses_fail
 
     async def pages(self, path: UfsPath, *, after: str) -> AsyncIterator[Page]:
         """Yield what is left of each page, if only its cursor."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from preheat.access import check_job
+from preheat.access import for_caller
 from preheat.coordinator._cluster import ClusterView
 from preheat.coordinator._source import JobSource
 from preheat.coordinator._validation import validate
@@ -34,7 +34,7 @@ class LoadEstimator:
         """
         if spec.type is not JobType.LOAD:
             raise InvalidRequest(f"type={spec.type} cannot be estimated.", remedy="Leave type out, or write load.")
-        check_job(spec)
+        spec = for_caller(spec)
         validate(spec, live_workers=len(self._cluster.live()))
         estimator = Estimator(spec, self._cluster.placement)
         try:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from preheat import claims
+from preheat.access import check_job, for_caller, may_see
 from preheat.coordinator._cluster import ClusterView
 from preheat.coordinator._failures import FailureLog
 from preheat.coordinator._records import JobRecords, KnownJob
@@ -48,6 +49,7 @@ class JobService:
         self, spec: JobSpec, *, idempotency_key: str | None = None, claim: Claim | None = None, trace: str = ""
     ) -> KnownJob:
         """Accept a job durably, or return the one that does the same already; see :meth:`Submission.submit`."""
+        spec = for_caller(spec)
         known = await self._submission.submit(spec, idempotency_key=idempotency_key, claim=claim, trace=trace)
         if claim and known.attached:
             await self.claim(known.job.id, claim.waiter, claim.fence)
@@ -64,7 +66,8 @@ class JobService:
             raise Conflict(f"The job {job_id} is {job.state}.", remedy="Retry it when it has ended.")
         if not job.failure_chunks:
             raise Conflict(f"No file of the job {job_id} failed.", remedy="Submit its paths again for a new look.")
-        return await self._submission.submit(replace(job.spec, paths=job.spec.paths[:1], retry_of=job_id))
+        spec = replace(job.spec, paths=job.spec.paths[:1], retry_of=job_id)
+        return await self._submission.submit(for_caller(spec))
 
     async def failures(self, job_id: str) -> AsyncIterator[tuple[FailedObject, ...]]:
         """Yield all of a job's failed objects, in chunks."""
@@ -76,8 +79,11 @@ class JobService:
 
         Raises:
             JobNotFound: there is none of this id.
+            Forbidden: the caller's token is bound to other paths.
         """
-        return await self._records.get(job_id)
+        known = await self._records.get(job_id)
+        check_job(known.job.spec)
+        return known
 
     def peek(self, job_id: str) -> KnownJob | None:
         """Return a job if this coordinator has heard of it: :meth:`get` without a look at the engine."""
@@ -91,8 +97,9 @@ class JobService:
         return await self.get(job_id)
 
     def list(self, *, states: frozenset[JobState] | None = None) -> list[KnownJob]:
-        """Return the jobs, newest first."""
+        """Return the jobs that the caller may see, newest first."""
         jobs = [known for known in self._records.all() if states is None or known.job.state in states]
+        jobs = [known for known in jobs if may_see(known.job.spec)]
         return sorted(jobs, key=lambda known: (known.job.submitted_at, known.job.id), reverse=True)
 
     def unfinished_batches(self) -> Counter[str]:
@@ -102,8 +109,13 @@ class JobService:
         return Counter(worker for progress in passes for batch in progress.open.values() for worker in batch.waiting)
 
     def find(self, spec: JobSpec) -> KnownJob | None:
-        """Return the latest job of the same type and paths."""
-        return next((known for known in self.list() if known.job.spec.identity == spec.identity), None)
+        """Return the latest job of the same type and paths.
+
+        Raises:
+            Forbidden: the caller's token is bound to other paths.
+        """
+        identity = for_caller(spec).identity
+        return next((known for known in self.list() if known.job.spec.identity == identity), None)
 
     async def claim(self, job_id: str, waiter: str, fence: str) -> KnownJob:
         """Let a waiter wait for a job with a fresh fence; see :mod:`preheat.claims`."""
@@ -139,6 +151,7 @@ class JobService:
 
     async def stop(self, job_id: str) -> KnownJob:
         """Ask a job to stop and return it once it did, or as it is after 20 s."""
+        await self.get(job_id)
         return await self._records.stop(job_id)
 
     async def _change(self, job_id: str, what: str, change: Callable[[JobControl], JobControl]) -> KnownJob:

@@ -12,6 +12,7 @@ from functools import partial
 
 import msgspec
 
+from preheat.coordinator._bound import BoundCatalog
 from preheat.coordinator._cached import CachedCatalog, CachedListing
 from preheat.coordinator._catalog import Catalog, FilteredCatalog, OriginCatalog, Page
 from preheat.coordinator._failures import FailureLog
@@ -80,6 +81,8 @@ class JobSource:
         catalog: Catalog = self._caches if spec.type.lists_cache else self._origin
         if spec.options.file_filter_regex:
             catalog = FilteredCatalog(catalog, KeyFilter(spec.options.file_filter_regex))
+        if spec.within:
+            catalog = BoundCatalog(catalog, spec.within)
         if spec.retry_of:
             return [partial(self._failed, catalog, spec.retry_of)]
         if spec.index:
@@ -130,7 +133,7 @@ async def _below(catalog: Catalog, block: Block, directory: UfsPath) -> AsyncIte
         async for page in catalog.pages(directory, after=after):
             after = page.cursor
             yield replace(page, cursor=str(replace(block.start, within=after)))
-        if not after and catalog.misses_fail:
+        if not after:
             raise ObjectNotFound(f"path='{directory}': nothing is below it.")
     except REFUSED as error:
         failed = refused(directory, error)

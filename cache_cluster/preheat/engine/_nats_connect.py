@@ -40,6 +40,11 @@ async def connect(settings: EngineSettings, *, name: str) -> Engine:
 
 
 async def _connect_until_answered(options: dict[str, Any], engine: NatsEngine, name: str) -> Client:
+
+    async def on_error(error: Exception) -> None:
+        engine.last_error = error  # the client itself goes on for ever
+        await engine.on_error(error)
+
     while True:
         try:
             return await nats.connect(
@@ -50,7 +55,7 @@ async def _connect_until_answered(options: dict[str, Any], engine: NatsEngine, n
                 ping_interval=5,
                 max_outstanding_pings=2,
                 name=name,
-                error_cb=engine.on_error,
+                error_cb=on_error,
                 disconnected_cb=engine.on_disconnect,
                 reconnected_cb=engine.on_reconnect,
             )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import parse_qsl
 
 from preheat.access import EVERYTHING, Grant, Role, authorize
@@ -52,6 +55,16 @@ class Authorizer:
         if self._tokens is None:
             raise EngineUnavailable("The tokens are not known yet.", remedy="Try again.")
         return self._tokens.authenticate(request.headers.get("authorization", ""))
+
+
+@asynccontextmanager
+async def following_tokens(authorizer: Authorizer | None, engine: Engine) -> AsyncIterator[None]:
+    """Keep an authorizer's tokens current while the block runs; when that fails, so does the block."""
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(authorizer.follow(engine)) if authorizer else None
+        yield
+        if following:
+            following.cancel()
 
 
 def _check_other(grant: Grant, request: http.Request) -> None:

@@ -20,6 +20,7 @@ from preheat.settings import WorkerSettings
 from preheat.store import DiskStore, Notes, PageStore
 from preheat.ufs import UnderStores
 from preheat.views import BucketView
+from preheat.worker._access import Authorizer, following_tokens
 from preheat.worker._actions import Actions
 from preheat.worker._alluxio import AlluxioWorker
 from preheat.worker._coordinators import ControlPlane
@@ -35,9 +36,11 @@ def run_worker(settings: WorkerSettings) -> None:
     """Run a worker until SIGINT or SIGTERM.
 
     Raises:
+        InvalidRequest: others reach its address without a token, or a file of the settings cannot be used.
         StoreInUse: another process has ``settings.data_dir`` open.
         EngineUnavailable: NATS does not answer.
     """
+    settings.access.check_host(settings.host)
     configure_logging()
     uvloop.run(_serve(settings))
 
@@ -51,14 +54,22 @@ async def _serve(settings: WorkerSettings) -> None:
     notes = Notes(settings.data_dir / "notes.sqlite")
     reads = ReadService(store, ufs, notes=notes)
     actions = Actions(settings.id, store=store, reads=reads, copies=Copies(ufs=ufs, store=store))
-    control, url = ControlPlane(), settings.public_url or f"http://{settings.host}:{settings.port}"
-    alluxio = AlluxioWorker(control, url=url)
-    server = DataServer(reads, host=settings.host, port=settings.port, settings=ServerSettings(), alluxio=alluxio)
+    control = ControlPlane(settings.tls)
+    authorizer = Authorizer() if settings.access.auth else None
+    server = DataServer(
+        reads,
+        host=settings.host,
+        port=settings.port,
+        settings=ServerSettings(),
+        alluxio=AlluxioWorker(control, url=settings.url),
+        authorizer=authorizer,
+        tls=settings.tls,
+    )
     try:
         await server.start()  # reads need neither the engine nor a coordinator
         engine = await connect(settings.engine, name=settings.id)
         try:
-            async with control.following(engine):
+            async with control.following(engine), following_tokens(authorizer, engine):
                 await _work(settings, engine, store, actions, stopping)
         finally:
             await engine.close()
@@ -109,7 +120,7 @@ class Heart:
         self._executor = executor
         self._orders = orders
         self._started_at = time.time()
-        self.url = settings.public_url or f"http://{settings.host}:{settings.port}"
+        self.url = settings.url
 
     async def beat(self) -> None:
         """Send heartbeats until cancelled."""

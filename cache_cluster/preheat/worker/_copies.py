@@ -54,7 +54,7 @@ class Copies:
         """
         if skip_if_exists:
             found = await self._stat(target)
-            if found is not None and _looks_copied(info, found):
+            if found is not None and looks_copied(info, found):
                 return False
         await self._write(source, info, target, throttle)
         return True
@@ -157,5 +157,6 @@ class Copies:
             raise OriginUnavailable(f"path='{path}': nothing was sent for {self._stall_seconds:g} s.") from error
 
 
-def _looks_copied(source: ObjectInfo, found: ObjectInfo) -> bool:
+def looks_copied(source: ObjectInfo, found: ObjectInfo) -> bool:
+    """Whether what is at the target may be left alone; see :meth:`Copies.copy`."""
     return found.size == source.size and (found.etag == source.etag or found.last_modified >= source.last_modified)

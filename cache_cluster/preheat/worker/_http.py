@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from preheat.errors import InvalidRequest, NotFound, PreheatError
+from preheat.errors import InvalidRequest, NotFound, PreheatError, Unauthenticated
 from preheat.paths import UfsPath
 
 DATA_PREFIX = "/v1/data/"
@@ -127,6 +127,8 @@ def json_answer(value: Any) -> Answer:
 def problem_answer(error: PreheatError) -> Answer:
     """Return an error as problem+json."""
     headers = {"Allow": "GET, HEAD"} if isinstance(error, MethodNotAllowed) else {}
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, UnsatisfiableRange):
         headers["Content-Range"] = f"bytes */{error.details['size']}"
     return Answer(
