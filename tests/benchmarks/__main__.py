@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +17,7 @@ from tests.benchmarks.bench import Settings
 from tests.benchmarks.chart import ratio_chart
 from tests.benchmarks.comparisons import COMPARISONS, compare
 from tests.benchmarks.data import KIB, MIB, ObjectSet
-from tests.benchmarks.goals import GOALS, Measurement, judge
+from tests.benchmarks.goals import GOALS, judge
 from tests.benchmarks.machine import describe_machine, load_average
 from tests.benchmarks.peers import Peers
 from tests.benchmarks.report import Results, document, markdown, notes, table
@@ -87,24 +86,18 @@ def measure(arguments: argparse.Namespace, directory: Path, console: Console) ->
         console.print(line, style="dim", soft_wrap=True)
 
     run = Run(settings, directory=directory, peers=peers, report=report)
-    comparisons, goals, measurements = COMPARISONS, GOALS, list[Measurement]()
-    if arguments.only == "goals":
-        comparisons = ()
-    else:
+    if arguments.only != "goals":
         run.measure()
-    if arguments.only == "peers":
-        goals = ()
-    else:
-        measurements = job_service.measure(scale, directory, report)
+    measurements = [] if arguments.only == "peers" else job_service.measure(scale, directory, report)
     command = "make bench-quick" if arguments.quick else "make bench"
     after = {"load_after": load_average(), "worker_peak_mib": run.worker_peak / MIB, "command": command}
     return Results(
-        rows=[compare(replace(item, title=settings.titled(item.title)), run.samples) for item in comparisons],
+        rows=[compare(settings.titled(item), run.samples) for item in COMPARISONS if run.samples],
         samples=run.samples,
         machine=machine | after,
         settings=settings.describe() | {"goals": scale.describe()},
         checked=run.checked,
-        verdicts=[judge(replace(goal, title=scale.titled(goal.title)), measurements) for goal in goals],
+        verdicts=[judge(scale.titled(goal), measurements) for goal in GOALS if measurements],
         measurements=measurements,
     )
 

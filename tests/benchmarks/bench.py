@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from preheat.placement import Member, PlacementMap
 from testbed.local_cluster import LocalCluster, local_cluster
 from testbed.processes import ChildProcess
 from testbed.s3 import SeaweedFS
+from tests.benchmarks.comparisons import Comparison
 from tests.benchmarks.data import BUCKET, KIB, MIB, ObjectSet, content
 from tests.benchmarks.metering import cluster_pids
 from tests.benchmarks.peers import Peers, start_nginx
@@ -58,10 +59,10 @@ class Settings:
         """Return the settings for the report."""
         return asdict(self)
 
-    def titled(self, template: str) -> str:
-        """Return a title with this run's numbers in its fields."""
+    def titled(self, comparison: Comparison) -> Comparison:
+        """Return a comparison with this run's numbers in the fields of its title."""
         large, small, tiny = self.large, self.small, self.tiny
-        return template.format(
+        title = comparison.title.format(
             large_count=large.count,
             large_size=f"{large.size // MIB} MiB",
             small_count=f"{small.count:,}",
@@ -71,6 +72,7 @@ class Settings:
             list_count=f"{sum(objects.count for objects in self.sets):,}",
             read_count=f"{self.read_count:,}",
         )
+        return replace(comparison, title=title)
 
 
 @dataclass(frozen=True, kw_only=True)

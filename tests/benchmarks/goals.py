@@ -47,8 +47,8 @@ class Verdict:
 
 
 GOALS = (
-    Goal(work="plan-1", title="plan {plan_keys} keys, 1 replica", unit="keys/s", target=200_000),
-    Goal(work="plan-2", title="plan {plan_keys} keys, 2 replicas", unit="keys/s", target=200_000),
+    Goal(work="plan-1", title="plan {plan_keys} keys on one core, 1 replica", unit="keys/s", target=200_000),
+    Goal(work="plan-2", title="plan {plan_keys} keys on one core, 2 replicas", unit="keys/s", target=200_000),
     Goal(
         work="memory",
         title="coordinator's memory, {many_keys} keys ÷ {few_keys}",

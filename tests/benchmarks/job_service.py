@@ -12,7 +12,7 @@ from testbed.s3 import SeaweedFS
 from tests.benchmarks import jobs, planning, polling
 from tests.benchmarks.bench import WORKERS
 from tests.benchmarks.data import KIB, ObjectSet, upload
-from tests.benchmarks.goals import Measurement
+from tests.benchmarks.goals import Goal, Measurement
 
 _SUBMIT = ObjectSet(name="first", count=4, size=4 * KIB, root="submits/")
 _WARMUP = ObjectSet(name="warm", count=16, size=4 * KIB, root="warmup/")
@@ -35,17 +35,16 @@ class Scale:
         """Return the scale for the report."""
         return asdict(self)
 
-    def titled(self, template: str) -> str:
-        """Return a title with this run's numbers in its fields."""
-        return template.format(
+    def titled(self, goal: Goal) -> Goal:
+        """Return a goal with this run's numbers in the fields of its title."""
+        title = goal.title.format(
             plan_keys=f"{self.plan_keys:,}",
             few_keys=f"{self.few_keys:,}",
             many_keys=f"{self.many_keys:,}",
-            submits=self.submits,
             hot_count=f"{self.hot.count:,}",
             redo_count=f"{self.redo.count:,}",
-            redo_size=f"{self.redo.size // KIB} KiB",
         )
+        return replace(goal, title=title)
 
 
 FULL = Scale(

@@ -94,7 +94,7 @@ def first_byte(cluster: LocalCluster, proxy: OriginProxy, objects: ObjectSet) ->
 
 def skip(cluster: LocalCluster, dataset: Dataset) -> Measurement:
     """Load a dataset that is hot already, from the submit to its end."""
-    with Client(cluster.url) as client, Meter(cluster_pids(cluster) | dataset.pids) as meter:
+    with Client(cluster.url) as client, Meter({**cluster_pids(cluster), **dataset.pids}) as meter:
         job = _ended(client, client.submit(JobSpec(paths=(dataset.uri,))))
     _expect(job, dataset, skipped=True)
     assert job.started_at

@@ -17,7 +17,7 @@ NOT_MEASURED = (
     "TLS: everything is plain HTTP on loopback",
     "network latency: origin, clients, cluster and peers share one machine and its cores",
     "a real disk: files stay in the page cache, and this machine's disk may be virtual",
-    "authentication of reads and of the coordinator's API: not there yet",
+    "authentication of reads and of the coordinator's API: the cluster is open, as it is on loopback by default",
     "a cluster on several machines, or with the engine replicated",
     "a real origin and real workers in the row on memory: its listing is synthetic, its workers answer at once",
     "of the targets: an origin 30 ms away, juicefs warmup, batch reads, the page store alone, cold reads",
@@ -57,7 +57,7 @@ def notes(results: Results) -> list[str]:
     checked = ", ".join(f"{count} of {work}" for work, count in results.checked.items())
     return [
         *(f"lost: {what}: {reason}" for what, reason in reasons),
-        f"compared byte by byte with the source: {checked}",
+        f"compared byte by byte with the source: {checked or 'nothing'}",
         f"peak memory of a worker: {machine['worker_peak_mib']:.0f} MiB",
         f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']:.0f} GiB, Linux {machine['kernel']}",
         f"load average before the run {machine['load_before']}, at its end {machine['load_after']}",

@@ -55,7 +55,6 @@ class ServedCluster(Cluster):
             await task
             await self.stop_all()
 
-
     async def listed(self, job_id: str) -> None:
         """Return when a job has listed everything."""
         known = await self.coordinator.service.get(job_id)

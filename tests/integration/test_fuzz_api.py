@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -43,28 +43,27 @@ SETTINGS = settings(
 def api() -> Iterator[tuple[str, str]]:
     """Serve a cluster from a thread; yield its URL and the id of a job that ended."""
     ready: Future[tuple[str, str]] = Future()
-    stop: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    done = threading.Event()
 
     async def run() -> None:
-        cluster, stopped = Cluster(), asyncio.Event()
+        cluster = Cluster()
         cluster.fill(3)
         await cluster.start_all()
-        stop.set_result((asyncio.get_running_loop(), stopped))
         async with serve(cluster) as url:
             job = (await cluster.coordinator.service.submit(load())).job
             await cluster.ended(job.id)
             ready.set_result((url, job.id))
-            await stopped.wait()
+            await asyncio.to_thread(done.wait)
         await cluster.stop_all()
 
-    thread = threading.Thread(target=asyncio.run, args=(run(),))
-    thread.start()
-    try:
-        yield ready.result(timeout=20)
-    finally:
-        loop, stopped = stop.result(timeout=0)
-        loop.call_soon_threadsafe(stopped.set)
-        thread.join(20)
+    with ThreadPoolExecutor(1) as thread:
+        served = thread.submit(asyncio.run, run())
+        served.add_done_callback(lambda ended: ready.done() or ready.set_exception(ended.exception()))
+        try:
+            yield ready.result(timeout=20)
+        finally:
+            done.set()
+    served.result()
 
 
 def operations(url: str) -> Iterator[Any]:

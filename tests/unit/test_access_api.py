@@ -198,6 +198,44 @@ class TestPrefixes:
             assert (await client.get(f"/jobs/{other}")).status_code == 403
             assert (await client.get("/api/v1/load", params={"id": other})).status_code == 403
 
+    async def test_they_bind_what_an_index_names(self, lab: Lab):
+        """Its lines are read later, by a coordinator that nobody asks: the job carries the prefixes with it."""
+        lines = [MINE + "x", OTHER + "x", OTHER, "mine/../other/x", MINE]
+        lab.cluster.origin.write(MINE + "index", "\n".join(lines).encode())
+        async with lab.client(await lab.token(Role.SUBMIT, MINE)) as client:
+            job = (await client.post("/v1/jobs", json={"index": MINE + "index"})).json()
+            await lab.cluster.ended(job["id"])
+            failures = [
+                json.loads(line) for line in (await client.get(f"/v1/jobs/{job['id']}/failures")).text.splitlines()
+            ]
+            refused = {OTHER + "x", OTHER, "s3://b/mine/../other/x"}
+            assert {(each["path"], each["code"]) for each in failures} == {(path, "forbidden") for path in refused}
+            assert lab.cluster.cached(OTHER + "x") == []
+            assert lab.cluster.cached(MINE + "x") == [b"x"]
+            again = (await client.post(f"/v1/jobs/{job['id']}/retry")).json()
+            await lab.cluster.ended(again["id"])
+        assert lab.cluster.cached(OTHER + "x") == []
+        async with lab.client(await lab.token(Role.SUBMIT)) as client:
+            free = (await client.post("/v1/jobs", json={"index": MINE + "index"})).json()
+            assert not free["attached"]
+            await lab.cluster.ended(free["id"])
+        assert lab.cluster.cached(OTHER + "x") == [b"x"]
+
+    async def test_they_bind_estimates(self, lab: Lab):
+        async with lab.client(await lab.token(Role.SUBMIT, MINE)) as client:
+            assert (await client.post("/v1/estimates", json={"path": MINE})).status_code == 200
+            assert (await client.post("/v1/estimates", json={"path": OTHER})).status_code == 403
+
+    async def test_events_leave_out_what_is_outside(self, lab: Lab):
+        stream = Stream(lab.app, "/v1/events", await lab.token(Role.READ, MINE))
+        async with stream, asyncio.timeout(10):
+            assert (await stream.sent.get())["status"] == 200
+            other, mine = await lab.job(OTHER), await lab.job(MINE)
+            told = b""
+            while mine.encode() not in told:
+                told += (await stream.sent.get())["body"]
+            assert other.encode() not in told
+
     async def test_lists_leave_out_what_is_outside(self, lab: Lab):
         mine, other = await lab.job(MINE), await lab.job(OTHER)
         async with lab.client(await lab.token(Role.READ, MINE)) as client:
@@ -323,32 +361,42 @@ class TestBrowsers:
         )
 
 
-async def test_an_answer_that_goes_on_ends_with_its_token(lab: Lab):
-    """Driven as a server would: httpx reads an answer to its end before it returns."""
-    token = await lab.token(Role.READ)
-    sent: asyncio.Queue[dict] = asyncio.Queue()
-    asked = asyncio.Event()
+class Stream:
+    """An answer without an end, asked for as a server would: httpx reads to the end before it returns."""
 
-    async def receive() -> dict:
-        if asked.is_set():
+    def __init__(self, app: FastAPI, path: str, token: Token) -> None:
+        self.sent: asyncio.Queue[dict] = asyncio.Queue()
+        self._app = app
+        self._asked = False
+        self._scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+            "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+            "headers": [(b"authorization", f"Bearer {token.text}".encode())],
+            "client": ("test", 1), "server": ("test", 80),
+        }  # fmt: skip
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.create_task(self._app(self._scope, self._receive, self.sent.put))
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _receive(self) -> dict:
+        if self._asked:
             await asyncio.Event().wait()
-        asked.set()
+        self._asked = True
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
-        "path": "/v1/events", "raw_path": b"/v1/events", "query_string": b"", "root_path": "",
-        "headers": [(b"authorization", f"Bearer {token.text}".encode())],
-        "client": ("test", 1), "server": ("test", 80),
-    }  # fmt: skip
-    answering = asyncio.create_task(lab.app(scope, receive, sent.put))
-    async with asyncio.timeout(10):
-        assert (await sent.get())["status"] == 200
-        assert (await sent.get())["more_body"] is True
+
+async def test_an_answer_that_goes_on_ends_with_its_token(lab: Lab):
+    token = await lab.token(Role.READ)
+    stream = Stream(lab.app, "/v1/events", token)
+    async with stream, asyncio.timeout(10):
+        assert (await stream.sent.get())["status"] == 200
+        assert (await stream.sent.get())["more_body"] is True
         await lab.tokens.revoke(token.id)
         await lab.job(MINE)
-        while (message := await sent.get()).get("more_body"):
-            assert json.dumps(MINE).encode() not in message["body"]
+        while (message := await stream.sent.get()).get("more_body"):
+            assert MINE.encode() not in message["body"]
         assert not message.get("body")
-    answering.cancel()
-    await asyncio.gather(answering, return_exceptions=True)

@@ -141,7 +141,9 @@ async def test_a_bad_address(client: httpx.AsyncClient, method: str, path: str, 
         assert "GET" in response.headers["allow"]
 
 
-@pytest.mark.parametrize("key", ["with space", "100%", "%41", "a+b", "//", "/x", "ключ", "a\u0301", "q?a=b#c", "x" * 1024])
+@pytest.mark.parametrize(
+    "key", ["with space", "100%", "%41", "a+b", "//", "/x", "ключ", "a\u0301", "q?a=b#c", "x" * 1024]
+)
 async def test_odd_keys_are_kept_as_they_are(client: httpx.AsyncClient, cluster: Cluster, key: str):
     uri = f"s3://odd/{key}"
     cluster.origin.write(uri, b"here")

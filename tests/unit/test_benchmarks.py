@@ -1,16 +1,30 @@
-"""The pure parts of ``make bench``: statistics, verdicts, table and chart. Nothing is measured here."""
+"""The parts of ``make bench``: statistics, verdicts, table and chart, and what it measures with. Nothing is timed."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.request import urlopen
 from xml.etree import ElementTree as ET
 
 import pytest
 from rich.console import Console
 
+from preheat.engine import MemoryEngine
+from preheat.jobs import JobState
+from preheat.paths import UfsPath
+from tests.benchmarks import job_service
 from tests.benchmarks.chart import position, ratio_chart
 from tests.benchmarks.comparisons import OURS, Comparison, Row, Sample, Spread, compare, time_spent
 from tests.benchmarks.data import ObjectSet, content
+from tests.benchmarks.goals import GOALS, Goal, Measurement, Verdict, judge
+from tests.benchmarks.instant_workers import work
+from tests.benchmarks.long_job import load
+from tests.benchmarks.origin_proxy import OriginProxy
+from tests.benchmarks.plan_keys import plan
 from tests.benchmarks.report import NOT_MEASURED, Results, document, markdown, notes, table
+from tests.benchmarks.synthetic import URI, SyntheticListing
 
 MACHINE = {
     "command": "make bench",
@@ -41,8 +55,16 @@ def rounds(*pairs: tuple[float, float]) -> list[Sample]:
     return [item for ours, peer in pairs for item in (sample(OURS, ours), sample("s5cmd", peer))]
 
 
-def results(*rows: Row) -> Results:
-    return Results(rows=rows, samples=(), machine=MACHINE, settings={"rounds": 3}, checked={"load": 50})
+def verdict(*values: float, target: float = 100, at_most: bool = False) -> Verdict:
+    goal = Goal(work="poll", title="poll jobs", unit="reads/s", target=target, at_most=at_most)
+    measurements = [Measurement(work="poll", value=value, detail=f"saw {value:g}") for value in values]
+    return judge(goal, [Measurement(work="other", value=0), *measurements])
+
+
+def results(*rows: Row, verdicts: tuple[Verdict, ...] = ()) -> Results:
+    return Results(
+        rows=rows, samples=(), machine=MACHINE, settings={"rounds": 3}, checked={"load": 50}, verdicts=verdicts
+    )
 
 
 def test_a_ratio_is_taken_within_each_round():
@@ -122,3 +144,96 @@ def test_a_sample_of_keys_is_the_same_each_time():
     objects = ObjectSet(name="small", count=100, size=1)
     assert objects.sample(5) == objects.sample(5)
     assert len(set(objects.sample(1000))) == 100
+
+
+@pytest.mark.parametrize(("at_most", "won"), [(False, [False, True, True]), (True, [True, True, False])])
+def test_a_goal_is_reached_by_the_median(at_most: bool, won: list[bool]):
+    medians = (99, 100, 101)
+    assert [verdict(1, median, 1000, at_most=at_most).won for median in medians] == won
+
+
+def test_a_goal_says_what_was_seen_next_to_the_median():
+    assert verdict(300, 100, 200).reason == "saw 200"
+
+
+def test_a_goal_is_a_row_of_the_table_without_a_peer():
+    lost, won = verdict(60, 50, 70), verdict(60, 50, 70, at_most=True)
+    shown = results(verdicts=(lost, won))
+    page = markdown(shown)
+    assert "| poll jobs | 60 reads/s |  | (50–70) |  | ≥ 100 reads/s | lost |" in page
+    assert "| poll jobs | 60 reads/s |  | (50–70) |  | ≤ 100 reads/s | won |" in page
+    assert [note for note in notes(shown) if note.startswith("lost: ")] == ["lost: poll jobs: saw 60"]
+    assert [goal["won"] for goal in document(shown)["goals"]] == [False, True]
+    console = Console(width=160, record=True)
+    console.print(table(shown))
+    assert console.export_text().count("poll jobs") == 2
+
+
+@pytest.mark.parametrize("scale", [job_service.FULL, job_service.QUICK])
+def test_a_run_fills_in_every_title(scale: job_service.Scale):
+    titles = [scale.titled(goal).title for goal in GOALS]
+    assert len(set(titles)) == len(GOALS)
+    assert not any("{" in title for title in titles)
+
+
+async def test_a_synthetic_listing_goes_on_after_any_key():
+    listing = SyntheticListing(2500)
+    whole = [item async for page in listing.list(UfsPath.parse(URI)) for item in page]
+    rest = [item async for page in listing.list(UfsPath.parse(URI), after=whole[1233].key) for item in page]
+    assert [item.key for item in whole] == sorted({item.key for item in whole})
+    assert (len(whole), rest) == (2500, whole[1234:])
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+async def test_everything_that_is_listed_is_planned(replicas: int):
+    progress = await plan(2500, replicas=replicas)
+    assert (progress.complete, progress.listed.objects, progress.done) == (True, 2500, progress.listed)
+    assert sum(share.done.objects for share in progress.shares.values()) == 2500 * replicas
+
+
+async def test_a_long_job_is_done_by_workers_that_answer_at_once():
+    engine = MemoryEngine()
+    workers = [asyncio.create_task(work(engine, f"worker-{number}")) for number in range(2)]
+    try:
+        job = (await load(engine, 2500, workers=2)).job
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.wait(workers)
+    assert (job.state, job.work.done.objects, set(job.work.shares)) == (
+        JobState.SUCCEEDED,
+        2500,
+        {"worker-0", "worker-1"},
+    )
+
+
+class Origin(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = self.path.encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+def test_the_proxy_passes_everything_and_notes_the_objects_that_are_read():
+    with HTTPServer(("127.0.0.1", 0), Origin) as origin:
+        thread = threading.Thread(target=origin.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            with OriginProxy(origin.server_port) as proxy:
+                for target in ("/b/one/x%20y", "/b?list-type=2&prefix=two/", "/b/two/x", "/b/one/z", "/b/one/z"):
+                    with urlopen(proxy.endpoint + target, timeout=10) as answer:
+                        assert answer.read() == target.encode()
+                assert proxy.reads == 4
+                assert proxy.first_read("b/one/x y") < proxy.first_read("b/two/") < proxy.first_read("b/one/z")
+                with pytest.raises(ValueError, match="empty"):
+                    proxy.first_read("b/three/")
+        finally:
+            origin.shutdown()
+            thread.join(10)

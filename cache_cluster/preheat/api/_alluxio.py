@@ -20,6 +20,7 @@ from preheat.errors import InvalidRequest, JobNotFound
 from preheat.jobs import Job, JobSpec, JobState, JobType
 
 _FORMATS = ("TEXT", "JSON")
+_TEXT_TOO: dict[str, Any] = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 
 
 class LoadRef(BaseModel):
@@ -75,7 +76,7 @@ def alluxio_router(service: JobService) -> APIRouter:
             await service.set_bandwidth(known.job.id, body.options.bandwidth)
         return _submitted(known, body.name)
 
-    @router.get("/progress_job/load", response_model=None)
+    @router.get("/progress_job/load", response_model=None, responses={200: _TEXT_TOO})
     async def progress(
         body: ProgressRef | None = None,
         path: Annotated[str | None, Query()] = None,
@@ -85,11 +86,11 @@ def alluxio_router(service: JobService) -> APIRouter:
     ) -> PlainTextResponse | dict[str, Any]:
         if body is None:
             body = _progress_ref(path=path, indexFile=index_file, format=report_format, verbose=verbose)
-        return _report(service, body)
+        return await _report(service, body)
 
     @router.post("/stop_job/load")
     async def stop(body: LoadRef) -> dict[str, Any]:
-        known = service.find(body.to_spec())
+        known = await service.find(body.to_spec())
         if known is None or known.job.state.ended:
             message = f"Cannot find load job for path {body.name}, it might have already been stopped or finished"
             return {"success": False, "path": body.name, "message": message}
@@ -126,11 +127,11 @@ def _progress_ref(**fields: Any) -> ProgressRef:
     return ProgressRef(**fields)
 
 
-def _report(service: JobService, ref: ProgressRef) -> PlainTextResponse | dict[str, Any]:
+async def _report(service: JobService, ref: ProgressRef) -> PlainTextResponse | dict[str, Any]:
     shape = ref.format.upper()
     if shape not in _FORMATS:
         raise InvalidRequest(f"format={ref.format[:40]!r} is not known.", remedy=f"Write {' or '.join(_FORMATS)}.")
-    known = service.find(ref.to_spec())
+    known = await service.find(ref.to_spec())
     if known is None:
         raise JobNotFound(f"Load for path '{ref.name}' cannot be found.")
     bandwidth = service.bandwidth(known.job)

@@ -137,7 +137,7 @@ async def _find(service: JobService, ref: RestRef) -> KnownJob | None:
     if ref.alias:
         return _by_alias(service, ref.alias)
     if not ref.id:
-        return service.find(JobSpec(paths=tuple(dict.fromkeys(ref.paths)), index=ref.index or ""))
+        return await service.find(JobSpec(paths=tuple(dict.fromkeys(ref.paths)), index=ref.index or ""))
     try:
         return await service.get(ref.id)
     except JobNotFound:

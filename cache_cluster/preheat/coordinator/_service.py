@@ -108,14 +108,13 @@ class JobService:
         passes = (progress for job in running for progress in (job.work, job.verification, job.trimming) if progress)
         return Counter(worker for progress in passes for batch in progress.open.values() for worker in batch.waiting)
 
-    def find(self, spec: JobSpec) -> KnownJob | None:
-        """Return the latest job of the same type and paths.
+    async def find(self, spec: JobSpec) -> KnownJob | None:
+        """Return the latest job of the same type and paths, whichever coordinator accepted it.
 
         Raises:
             Forbidden: the caller's token is bound to other paths.
         """
-        identity = for_caller(spec).identity
-        return next((known for known in self.list() if known.job.spec.identity == identity), None)
+        return await self._submission.latest(for_caller(spec))
 
     async def claim(self, job_id: str, waiter: str, fence: str) -> KnownJob:
         """Let a waiter wait for a job with a fresh fence; see :mod:`preheat.claims`."""

@@ -134,11 +134,13 @@ class Submission:
         await self._engine.publish(Queue.JOBS, f"{job.spec.options.priority}.{job.id}", b"")
         return known
 
-    async def _running_twin(self, spec: JobSpec) -> KnownJob | None:
+    async def latest(self, spec: JobSpec) -> KnownJob | None:
+        """Return the last job of a spec's identity, as the engine has it."""
         entry = await self._engine.get(Bucket.IDENTITIES, digest(spec.identity))
-        if entry is None or entry.value is None:
-            return None
-        twin = await self._records.lookup(entry.value.decode())
+        return await self._records.lookup(entry.value.decode()) if entry and entry.value else None
+
+    async def _running_twin(self, spec: JobSpec) -> KnownJob | None:
+        twin = await self.latest(spec)
         if twin is None or twin.job.state.ended:
             return None
         if self._records.stopping(twin.job.id):  # on its way out: wait for it rather than attach to it
