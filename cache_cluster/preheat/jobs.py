@@ -149,6 +149,8 @@ class Batch:
     bandwidth: int | None = None
     keepers: tuple[str, ...] = ()
     """Workers that keep the entries of a TRIM."""
+    cached_before: float | None = None
+    """A TRIM leaves copies alone that came at this time or later, in seconds since the epoch; none takes all."""
     source: str = ""
     """The job's path that the entries were listed below, for COPY and MOVE."""
     destination: str = ""

@@ -48,6 +48,8 @@ class Planner:
     action: Action
     generation: int
     batch_bytes: int
+    began_at: float | None = None
+    """When the job began: of copies that came later no keeper was asked to have one."""
 
     def plan(
         self,
@@ -108,6 +110,7 @@ class Planner:
             skip_if_exists=self.spec.options.skip_if_exists,
             bandwidth=self.spec.options.bandwidth,
             keepers=owners if self.action is Action.TRIM else (),
+            cached_before=self.began_at if self.action is Action.TRIM and owners else None,
             source=self.spec.paths[0] if self.spec.destination else "",
             destination=self.spec.destination,
         )

@@ -91,6 +91,12 @@ class BucketView(Generic[T]):
         """Return all values and revisions."""
         return list(self._entries.values())
 
+    def release(self) -> None:
+        """Let every wait end now, as if its time had passed."""
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                waiter.look(None)
+
     async def wait_until(self, key: str, accept: Callable[[T, int], bool], deadline: float) -> None:
         """Return when the key is gone, its value is accepted, or the loop's clock reaches the deadline.
 

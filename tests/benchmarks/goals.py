@@ -58,7 +58,10 @@ GOALS = (
     ),
     Goal(work="poll", title="read progress, 1,000 jobs, 500 waiters", unit="reads/s", target=5000),
     Goal(work="poll-p99", title="the same, 99th percentile", unit="ms", target=20, at_most=True),
-    Goal(work="first-byte", title="submit to first read of the origin", unit="ms", target=100, at_most=True),
+    Goal(work="first-read", title="submit to first read, 4 objects", unit="ms", target=100, at_most=True),
+    Goal(
+        work="first-read-many", title="submit to first read, {hot_count} objects", unit="ms", target=100, at_most=True
+    ),
     Goal(work="skip-s3", title="skip {hot_count} hot objects of S3", unit="objects/s", target=50_000),
     Goal(work="skip-files", title="skip {hot_count} hot files", unit="objects/s", target=50_000),
     Goal(

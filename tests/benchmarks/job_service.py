@@ -108,9 +108,11 @@ def _jobs(scale: Scale, directory: Path) -> Iterator[Measurement]:
         with jobs.watched_cluster(origin, directory / "submits") as (cluster, proxy):
             jobs.load(cluster, jobs.Dataset.on_s3(origin, _WARMUP))
             for objects in submitted:
-                yield jobs.first_byte(cluster, proxy, objects)
+                yield jobs.first_read(cluster, proxy, objects, "first-read")
+            for _ in range(scale.rounds):
+                yield jobs.first_read(cluster, proxy, scale.hot, "first-read-many")
         with jobs.watched_cluster(origin, directory / "kills") as (cluster, proxy):
-            yield jobs.redo(cluster, proxy, scale.redo)
+            yield jobs.redo(cluster, proxy, jobs.Dataset.on_s3(origin, scale.redo))
         datasets = [jobs.Dataset.on_s3(origin, scale.hot), jobs.Dataset.of_files(directory / "files", scale.hot)]
         with local_cluster(directory / "skips", environment=origin.environment(), workers=WORKERS) as cluster:
             for dataset in datasets:

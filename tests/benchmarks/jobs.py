@@ -14,7 +14,7 @@ from pathlib import Path
 
 from preheat.client import Client
 from preheat.errors import CoordinatorUnreachable
-from preheat.jobs import JobSpec
+from preheat.jobs import JobOptions, JobSpec
 from preheat.reports import JobReport
 from testbed.local_cluster import LocalCluster, local_cluster
 from testbed.s3 import SeaweedFS
@@ -31,6 +31,7 @@ _LOAD_SECONDS = 300.0
 _RESTART_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 _MOMENT_SECONDS = 0.002
+_QUIET_SECONDS = 0.5
 _AT_LEAST = 50
 """Reads of the origin that must come before a kill, to be sure that the load is under way at that moment."""
 _WAIT_SECONDS = 60.0
@@ -80,16 +81,33 @@ def watched_cluster(origin: SeaweedFS, directory: Path) -> Iterator[tuple[LocalC
             yield cluster, proxy
 
 
-def first_byte(cluster: LocalCluster, proxy: OriginProxy, objects: ObjectSet) -> Measurement:
+def first_read(cluster: LocalCluster, proxy: OriginProxy, objects: ObjectSet, work: str) -> Measurement:
     """Submit a load of a set, and return how long it took until the first of its objects was asked for."""
+    _until_quiet(proxy)
     with Client(cluster.url) as client:
         client.check_health()  # the connection is there
         started = time.perf_counter()
-        job = client.submit(JobSpec(paths=(objects.uri,)))
+        job = client.submit(JobSpec(paths=(objects.uri,), options=JobOptions(skip_if_exists=False)))
         acknowledged = time.perf_counter() - started
-        _expect(_ended(client, job), objects, skipped=False)
-    first = proxy.first_read(f"{BUCKET}/{objects.prefix}") - started
-    return Measurement(work="first-byte", value=first * 1e3, detail=f"acknowledged after {acknowledged * 1e3:.0f} ms")
+        deadline = time.monotonic() + _LOAD_SECONDS
+        while (read := proxy.first_read(f"{BUCKET}/{objects.prefix}", since=started)) is None:
+            if time.monotonic() > deadline:
+                raise WrongResultError(f"Nothing of {objects.uri} was read from the origin.")
+            time.sleep(_MOMENT_SECONDS)
+        client.stop(job.id)
+    return Measurement(
+        work=work, value=(read - started) * 1e3, detail=f"acknowledged after {acknowledged * 1e3:.0f} ms"
+    )
+
+
+def _until_quiet(proxy: OriginProxy) -> None:
+    """Return when the batches in work of a job that was stopped have ended."""
+    reads = -1
+    deadline = time.monotonic() + _LOAD_SECONDS
+    while reads != (reads := proxy.reads):
+        if time.monotonic() > deadline:
+            raise WrongResultError("The origin is still read, though no job runs.")
+        time.sleep(_QUIET_SECONDS)
 
 
 def skip(cluster: LocalCluster, dataset: Dataset) -> Measurement:
@@ -114,26 +132,26 @@ def load(cluster: LocalCluster, dataset: Dataset) -> None:
         _expect(_ended(client, client.submit(JobSpec(paths=(dataset.uri,)))), dataset, skipped=False)
 
 
-def redo(cluster: LocalCluster, proxy: OriginProxy, objects: ObjectSet) -> Measurement:
+def redo(cluster: LocalCluster, proxy: OriginProxy, dataset: Dataset) -> Measurement:
     """Kill one process of each kind in the midst of one load, and count what the origin was asked for twice.
 
     Each is killed at a moment when the origin is being read, and after the job has gone on from the kill before.
     """
     kills, started = [], time.perf_counter()
     with Client(cluster.url) as client:
-        job = client.submit(JobSpec(paths=(objects.uri,)))
+        job = client.submit(JobSpec(paths=(dataset.uri,)))
         for number, victim in enumerate(VICTIMS, start=1):
             job = _until_loaded(client, job.id, job.loaded.files + 1)
-            at = _until_read(proxy, max(proxy.reads + _AT_LEAST, objects.count * number // (len(VICTIMS) + 1)))
+            at = _until_read(proxy, max(proxy.reads + _AT_LEAST, dataset.count * number // (len(VICTIMS) + 1)))
             kills.append(f"{victim} after {at:,} reads")
             _kill(cluster, victim)
         job = _until_loaded(client, job.id, sys.maxsize)
-    _expect(job, objects, skipped=False)
+    _expect(job, dataset, skipped=False)
     reads = proxy.reads
     return Measurement(
         work="redo",
-        value=100 * (reads - objects.count) / objects.count,
-        detail=f"{reads:,} reads of {objects.count:,} objects; killed: {', '.join(kills)};"
+        value=100 * (reads - dataset.count) / dataset.count,
+        detail=f"{reads:,} reads of {dataset.count:,} objects; killed: {', '.join(kills)};"
         f" {time.perf_counter() - started:.0f} s with all waits for leases",
     )
 
@@ -186,7 +204,7 @@ def _ended(client: Client, job: JobReport) -> JobReport:
     return job
 
 
-def _expect(job: JobReport, dataset: Dataset | ObjectSet, *, skipped: bool) -> None:
+def _expect(job: JobReport, dataset: Dataset, *, skipped: bool) -> None:
     done = job.skipped if skipped else job.loaded
     if job.state != "SUCCEEDED" or done.files != dataset.count:
         raise WrongResultError(f"The load of {dataset.uri} is {job.state} with {done} of {job.listed}: {job.reason}")

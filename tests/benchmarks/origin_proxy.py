@@ -31,9 +31,7 @@ class OriginProxy:
 
     def __init__(self, port: int) -> None:
         self._upstream = port
-        self._first: dict[str, float] = {}
-        self.reads = 0
-        """How often objects were asked for so far."""
+        self._reads: list[tuple[float, str]] = []
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="origin-proxy", daemon=True)
         self._loop: asyncio.AbstractEventLoop
@@ -45,16 +43,19 @@ class OriginProxy:
         """The URL to give as AWS_ENDPOINT_URL."""
         return f"http://127.0.0.1:{self._port}"
 
-    def first_read(self, prefix: str) -> float:
-        """Return when an object below a prefix was first asked for, on the clock of ``time.perf_counter``.
+    @property
+    def reads(self) -> int:
+        """How often objects were asked for so far."""
+        return len(self._reads)
+
+    def first_read(self, prefix: str, *, since: float) -> float | None:
+        """Return when an object below a prefix was asked for the first time since a moment; none if none was.
 
         Args:
             prefix: ``bucket/prefix``.
-
-        Raises:
-            ValueError: none was.
+            since: on the clock of ``time.perf_counter``, as is the answer.
         """
-        return min(at for name, at in self._first.copy().items() if name.startswith(prefix))
+        return next((at for at, name in self._reads if at >= since and name.startswith(prefix)), None)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -89,8 +90,7 @@ class OriginProxy:
     async def _note(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(_CHUNK):
             if found := _OBJECT.match(data):
-                self._first.setdefault(unquote(found[1].decode()), time.perf_counter())
-                self.reads += 1
+                self._reads.append((time.perf_counter(), unquote(found[1].decode())))
             writer.write(data)
             await writer.drain()
         writer.close()

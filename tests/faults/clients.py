@@ -76,7 +76,8 @@ async def read_at_random(scenario: Scenario) -> None:
     random = scenario.random
     while True:
         await asyncio.sleep(random.uniform(0.2, 2))
-        uri, wanted = random.choice(list(scenario.origin.versions))
+        versions = scenario.origin.versions
+        uri, wanted = random.choice([known for known in versions if known[0].startswith(scenario.workload.read)])
         worker = random.choice(list(scenario.workers.values()))
         if not worker.running:
             continue

@@ -89,13 +89,17 @@ class _Replay:
     now: dict[str, bytes] = field(default_factory=dict)
     ages: dict[tuple[str, bytes], int] = field(default_factory=dict)
     """(source, content) → when somebody last wrote it there."""
+    copied: dict[str, int] = field(default_factory=dict)
+    """Target → of what age its content was when it was written."""
 
     def apply(self, number: int, change: Change) -> None:
         if change.body is None:
             self.now.pop(change.uri, None)
             return
         self.now[change.uri] = change.body
-        if not change.by_worker:
+        if change.by_worker:
+            self.copied[change.uri] = self.ages.get((_opposite(change.uri, _SOURCES), change.body), -1)
+        else:
             self.ages[change.uri, change.body] = number
 
 
@@ -123,7 +127,7 @@ def _wrong(replay: _Replay, change: Change) -> Iterator[str]:
     age = replay.ages.get((source, change.body))
     if age is None:
         yield f"{uri} became {len(change.body)} bytes that {source} never had"
-    elif uri in replay.now and replay.ages[source, replay.now[uri]] > age:
+    elif replay.copied.get(uri, -1) > age:
         yield f"{uri} became an older version than it was"
 
 
@@ -155,8 +159,8 @@ def _origin_at(history: History, at: float) -> dict[str, bytes]:
 
 
 def _opposite(uri: str, roots: dict[str, str]) -> str:
-    root = next(root for root in roots if uri.startswith(root))
-    return roots[root] + uri.removeprefix(root)
+    root = next((root for root in roots if uri.startswith(root)), "")
+    return roots.get(root, "") + uri.removeprefix(root)
 
 
 def _map_at(history: History, at: float) -> PlacementMap:

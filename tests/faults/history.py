@@ -80,6 +80,8 @@ class History:
     seed: int
     records: list[Record] = field(default_factory=list)
     """Every state of every job that the engine held."""
+    removed: dict[str, float] = field(default_factory=dict)
+    """Job → when its record was deleted: its submit was never acknowledged."""
     answers: list[Record] = field(default_factory=list)
     """What coordinators answered, without repetitions."""
     submits: list[Submit] = field(default_factory=list)

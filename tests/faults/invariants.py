@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
+from math import inf
 
 from preheat.engine import Queue
 from preheat.jobs import Job, JobState, Priority, Progress, Tally
@@ -138,6 +139,7 @@ def _left_over(history: History) -> Iterator[str]:
 def _in_turn(history: History) -> Iterator[str]:
     """Priorities: a coordinator begins no job while it knows of a more urgent one that waits."""
     starts = {start.job.id: start for start in _starts(history)}
+    waited_until = {job_id: start.at for job_id, start in starts.items()} | history.removed
     known: dict[tuple[str, str], Record] = {}
     for answer in history.answers:
         known.setdefault((answer.source, answer.job.id), answer)
@@ -146,7 +148,7 @@ def _in_turn(history: History) -> Iterator[str]:
         if any(begin <= start.at and end >= since - _TROUBLE_SECONDS for begin, end, _ in history.slow):
             continue
         for (source, job_id), first in known.items():
-            waits = job_id not in starts or starts[job_id].at > start.at
+            waits = waited_until.get(job_id, inf) > start.at
             if source == start.job.owner and waits and first.at <= since and _urgency(first) < _urgency(start):
                 yield f"priority: {start.job.id} began at {start.at:.1f} at {source} before {job_id}"
 

@@ -60,6 +60,7 @@ class Observer:
                 continue
             if entry.value is None:
                 self._last.pop(entry.key, None)
+                self._history.removed[entry.key] = time.time()
                 continue
             job = msgspec.json.decode(entry.value, type=Job)
             ended = job.state.ended and self._last.get(job.id) != job

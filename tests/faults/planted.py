@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +10,20 @@ import msgspec
 import pytest
 
 from preheat import accounting
+from preheat.coordinator import _cached
+from preheat.coordinator._cached import CachedPage
+from preheat.coordinator._index_file import Block, IndexFile, Position
 from preheat.coordinator._runner import JobRunner
+from preheat.coordinator._scheduler import JobScheduler
 from preheat.coordinator._source import JobSource, Page
 from preheat.engine import Bucket, Entry
-from preheat.jobs import Batch, BatchResult, FailedObject, Job, JobSpec, Progress
+from preheat.jobs import Batch, BatchResult, FailedObject, Job, JobSpec, Priority, Progress
+from preheat.paths import UfsPath
 from preheat.versions import ObjectInfo
 from preheat.worker._actions import Actions, Outcome
+from preheat.worker._copies import Copies
 from preheat.worker._fills import Throttle
+from tests.faults.workloads import CHORES, LOADS, Workload
 
 
 def count_duplicates(patch: pytest.MonkeyPatch) -> None:
@@ -67,5 +74,81 @@ def believe_without_looking(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Actions, "_verify", verify)
 
 
+def delete_unseen(patch: pytest.MonkeyPatch) -> None:
+    """Move: the source goes without a look at the target, since a copy was made of all that was there before."""
+
+    async def move(self: Copies, source: UfsPath, info: ObjectInfo, target: UfsPath, *, throttle: Throttle) -> None:
+        await self._ufs.delete(source, etag=info.etag)
+
+    patch.setattr(Copies, "move", move)
+
+
+def trim_keepers(patch: pytest.MonkeyPatch) -> None:
+    """Replicate: who is to keep a copy drops it as well."""
+
+    async def trim(self: Actions, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:
+        return Outcome.DONE if self._store.delete(batch.root + entry.key) else Outcome.SKIPPED
+
+    patch.setattr(Actions, "_trim", trim)
+
+
+def trim_newcomers(patch: pytest.MonkeyPatch) -> None:
+    """Replicate: a copy goes that came when the keepers had been told what to have."""
+    patch.setattr(Actions, "_came_later", lambda *_: False)
+
+
+def trim_for_other_owners(patch: pytest.MonkeyPatch) -> None:
+    """Replicate: it goes on to drop when others own the objects than those that were given copies."""
+    patch.setattr(JobRunner, "_check_epoch", lambda *_: None)
+
+
+def miss_the_horizon(patch: pytest.MonkeyPatch) -> None:
+    """Free: a page of all caches ends where the last worker's does, not the first's."""
+
+    merge = _cached.merge
+
+    def merge_all(pages: Sequence[CachedPage]) -> CachedPage:
+        merged = merge([replace(page, next=None) for page in pages])
+        return replace(merged, next=max((page.next for page in pages if page.next), default=None))
+
+    patch.setattr(_cached, "merge", merge_all)
+
+
+def skip_a_block(patch: pytest.MonkeyPatch) -> None:
+    """Index file: who goes on with it misses what comes next."""
+    blocks = IndexFile.blocks
+
+    async def blocks_after_the_next(self: IndexFile, start: Position) -> AsyncIterator[Block]:
+        skip = bool(start.offset)
+        async for block in blocks(self, start):
+            if not skip:
+                yield block
+            skip = False
+
+    patch.setattr(IndexFile, "blocks", blocks_after_the_next)
+
+
+def ignore_priorities(patch: pytest.MonkeyPatch) -> None:
+    """Scheduler: whoever finds a slot takes it."""
+
+    async def turn(self: JobScheduler, priority: Priority) -> None:
+        async with self._slots:
+            return
+
+    patch.setattr(JobScheduler, "_turn", turn)
+
+
 Plant = Callable[[pytest.MonkeyPatch], None]
-PLANTED: tuple[Plant, ...] = (count_duplicates, skip_a_page, save_unfenced, believe_without_looking)
+PLANTED: tuple[tuple[Plant, Workload], ...] = (
+    (count_duplicates, LOADS),
+    (skip_a_page, LOADS),
+    (save_unfenced, LOADS),
+    (believe_without_looking, LOADS),
+    (delete_unseen, CHORES),
+    (trim_keepers, CHORES),
+    (trim_newcomers, CHORES),
+    (trim_for_other_owners, CHORES),
+    (miss_the_horizon, CHORES),
+    (skip_a_block, CHORES),
+    (ignore_priorities, CHORES),
+)

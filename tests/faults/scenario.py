@@ -252,6 +252,7 @@ class Scenario:
             process.connection.resume()
         for name in sorted(self._stopped):
             self._stopped.discard(name)
+            self._process(name).kill()  # one that was asked to stop may not have ended yet
             self._start(name)
 
     async def _come_to_rest(self, submitting: list[asyncio.Task[None]], observer: Observer) -> None:

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 import pytest
 
-from preheat.jobs import JobState
+from preheat.jobs import JobState, JobType
 from tests.faults.invariants import violations
 from tests.faults.planted import PLANTED, Plant
 from tests.faults.scenario import Size, simulate
+from tests.faults.workloads import CHORES, LOADS, Workload
 
 FIRST_SEED = int(os.environ.get("FAULT_FIRST_SEED", "0"))
 SEEDS = int(os.environ.get("FAULT_SEEDS", "60"))
@@ -21,14 +23,16 @@ SEEDS_TO_FIND_A_DEFECT = 40
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + SEEDS))
-def test_no_fault_breaks_an_invariant(seed: int):
-    history = simulate(seed, SIZE)
+@pytest.mark.parametrize("workload", [LOADS, CHORES], ids=["loads", "chores"])
+def test_no_fault_breaks_an_invariant(seed: int, workload: Workload):
+    history = simulate(seed, SIZE, workload)
     found = violations(history)
     assert not found, "\n".join([f"seed {seed}:", *found[:10], "what was done:", *history.events])
 
 
-def test_a_seed_gives_the_same_history_again():
-    first, again = simulate(3), simulate(3)
+@pytest.mark.parametrize("workload", [LOADS, CHORES], ids=["loads", "chores"])
+def test_a_seed_gives_the_same_history_again(workload: Workload):
+    first, again = simulate(3, workload=workload), simulate(3, workload=workload)
     assert first.events == again.events
     assert first.records == again.records
 
@@ -44,8 +48,23 @@ def test_histories_are_worth_checking():
     assert sum(len(history.answers) for history in histories) >= 500
 
 
-@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
-def test_a_planted_defect_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch):
+def test_histories_of_all_types_are_worth_checking():
+    """Each type of job succeeds often and breaks off often, and the more urgent jobs have to wait."""
+    histories = [simulate(seed, workload=CHORES) for seed in range(12)]
+    ends = Counter(
+        (ending.job.spec.type, ending.job.state) for history in histories for ending in history.endings
+    )
+    assert all(ends[kind, JobState.SUCCEEDED] >= 4 for kind in JobType)
+    assert all(ends[kind, JobState.STOPPED] + ends[kind, JobState.FAILED] >= 2 for kind in JobType)
+    moved_on = [ending.job.spec.type for history in histories for ending in history.endings if ending.job.generation > 1]
+    assert set(moved_on) == set(JobType)
+    dropped = [len(ending.before) for history in histories for ending in history.endings]
+    assert any(dropped)
+    assert any(success.job.spec.index for history in histories for success in history.successes)
+
+
+@pytest.mark.parametrize(("plant", "workload"), PLANTED, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_planted_defect_is_found(plant: Plant, workload: Workload, monkeypatch: pytest.MonkeyPatch):
     plant(monkeypatch)
-    found = (violations(simulate(seed)) for seed in range(SEEDS_TO_FIND_A_DEFECT))
+    found = (violations(simulate(seed, workload=workload)) for seed in range(SEEDS_TO_FIND_A_DEFECT))
     assert any(found), f"{SEEDS_TO_FIND_A_DEFECT} histories did not show: {plant.__doc__}"

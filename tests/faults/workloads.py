@@ -27,6 +27,8 @@ class Workload:
     datasets: tuple[str, ...]
     """There from the beginning, and changed by others from time to time."""
     new_spec: Callable[[Random], JobSpec]
+    read: tuple[str, ...]
+    """What readers read."""
     submits: int
     """By each client."""
     max_running: tuple[int, ...]
@@ -80,17 +82,18 @@ def _load_named(random: Random) -> JobSpec:
     return JobSpec(index=INDEX, options=_options(random, verify=random.random() < 0.7, max_failed_files=3))
 
 
-_CHORES = {_load_to_drop: 5, _replicate: 4, _free: 2, _move: 3, _copy: 3, _load_named: 3}
+_CHORES = {_load_to_drop: 4, _replicate: 4, _free: 2, _move: 3, _copy: 2, _load_named: 4}
 
 
 def _any_chore(random: Random) -> JobSpec:
     return random.choices(list(_CHORES), list(_CHORES.values()))[0](random)
 
 
-LOADS = Workload(datasets=LOADED, new_spec=_any_load, submits=2, max_running=(8,))
+LOADS = Workload(datasets=LOADED, new_spec=_any_load, read=LOADED, submits=2, max_running=(8,))
 CHORES = Workload(
     datasets=(FREED, KEPT, COPIED, MOVED, NAMED, NAMED_BELOW),
     new_spec=_any_chore,
+    read=(KEPT, FREED),
     submits=6,
-    max_running=(1, 2, 4),
+    max_running=(1, 1, 2),
 )

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 
 from preheat.api import create_app
+from preheat.api._server import GracefulServer
 from preheat.settings import CoordinatorSettings
 from tests.unit.memory_cluster import Cluster
 
@@ -17,8 +18,8 @@ from tests.unit.memory_cluster import Cluster
 async def serve(cluster: Cluster) -> AsyncIterator[str]:
     """Serve a cluster's API on a free port of the loopback, and yield its URL."""
     app = create_app(cluster.coordinator, CoordinatorSettings())
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1, lifespan="off")
-    server = uvicorn.Server(config)
+    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=5, lifespan="off")
+    server = GracefulServer(config, end_waits=[app.state.hub.close, cluster.coordinator.jobs.release])
     serving = asyncio.create_task(server.serve())
     try:
         async with asyncio.timeout(10):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
+import msgspec
 import pytest
 
 from preheat.api._answers import JobViews
 from preheat.api._events import Connection, EventHub, Filter
-from preheat.jobs import JobState
+from preheat.engine import Bucket
+from preheat.jobs import Job, JobState
 from tests.unit.memory_cluster import Cluster, load
 from tests.unit.served_cluster import serve
 
@@ -136,6 +139,24 @@ async def test_a_lost_worker_is_told(cluster: Cluster, url: str):
             await until(stream, "placement")
 
 
+async def test_a_stop_of_the_server_ends_streams_and_long_polls_and_breaks_none_off(cluster: Cluster):
+    await cluster.pause_workers()
+    job = (await cluster.coordinator.service.submit(load())).job
+    async with httpx.AsyncClient(timeout=20) as client, asyncio.TaskGroup() as tasks:
+        async with serve(cluster) as url:
+            poll = tasks.create_task(client.get(f"{url}/v1/jobs/{job.id}?wait=60s&after={1 << 50}"))
+            streams = [tasks.create_task(client.get(f"{url}/v1/events{query}")) for query in ("", f"?job={job.id}")]
+            async with asyncio.timeout(5):
+                while not cluster.coordinator.jobs._waiters:
+                    await asyncio.sleep(0.01)
+            async with events(url) as stream:  # connected after the others
+                await until(stream, "job", id=job.id)
+            started = time.monotonic()
+        assert time.monotonic() - started < 4  # before uvicorn breaks off what is still open
+    assert (poll.result().status_code, poll.result().json()["id"]) == (200, job.id)
+    assert all(f'"id":"{job.id}"' in stream.result().text for stream in streams)
+
+
 @pytest.mark.parametrize(
     ("query", "headers", "status"),
     [
@@ -176,6 +197,25 @@ async def test_only_the_last_event_of_a_piece_says_that_all_before_was_told():
     assert [key for _, key in (*first, *second)] == [str(number) for number in range(150)]
     assert connection.told_all
     assert await connection.take(0.01) == []
+
+
+async def test_an_id_promises_no_more_than_was_told(cluster: Cluster):
+    """A client may be cut off behind any event: what it resumes from must leave out nothing it was not told."""
+    for number in range(150):
+        job = Job(id=f"job-{number}", spec=load(), submitted_at=time.time(), state=JobState.STOPPED)
+        await cluster.engine.put(Bucket.JOBS, job.id, msgspec.json.encode(job))
+    view = cluster.coordinator.jobs
+    async with asyncio.timeout(5):
+        while view.get("job-149") is None:
+            await asyncio.sleep(0)
+    hub = EventHub(cluster.coordinator, JobViews(cluster.coordinator, base_url="http://test"))
+    stream = hub.stream(Filter(states=frozenset({JobState.STOPPED})), after=0)
+    pieces = [(await anext(stream)).decode() for _ in range(3)][1:]
+    ids = [
+        [int(line.removeprefix("id: ")) for line in piece.splitlines() if line.startswith("id: ")] for piece in pieces
+    ]
+    assert ids == [[0] * 100, [0] * 49 + [view.watched]]
+    await stream.aclose()
 
 
 async def test_a_thousand_connections_do_not_concern_each_other(cluster: Cluster, monkeypatch):

@@ -68,3 +68,15 @@ def test_the_layout_is_alluxios():
 
 def test_a_cluster_without_workers_says_so():
     assert render(compose([], [], now=NOON)).startswith("No worker is live.")
+
+
+def test_a_draining_worker_and_zones_are_told_at_the_end_of_the_line():
+    workers = [
+        WorkerReport(id="a", url="http://a", live=True, capacity=1, load_average=(0.1, 0.2, 0.3), zone="rack-1"),
+        WorkerReport(id="b", url="http://b", live=False, leaving=True, capacity=1, unfinished_batches=3),
+        WorkerReport(id="c", url="http://c", live=False, leaving=True, capacity=1),
+    ]
+    lines = render(compose([], workers, now=NOON)).splitlines()
+    assert lines[0].endswith("Load Avg: 0.10, 0.20, 0.30     Zone: rack-1")
+    assert lines[1].endswith("State: draining")
+    assert lines[2].endswith("State: drained")

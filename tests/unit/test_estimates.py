@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from itertools import islice
 
 import httpx
 import pytest
@@ -65,8 +64,7 @@ class TestSums:
         assert (files.list_requests, files.get_requests, cost(files, Prices())) == (0, 0, (0, 0))
 
     def test_the_cost_is_that_of_the_price_list(self):
-        pages = iter(listing(3_000_000 // 1000))
-        result = estimator(*(list(islice(pages, 1000)) for _ in range(3)), replicas=2).result(WORKERS)
+        result = estimator(listing(1000), listing(1000), listing(1000), replicas=2).result(WORKERS)
         assert cost(result, Prices()) == (0.000015, 0.0024)
         assert cost(result, Prices(list_per_1000=1000, get_per_1000=1)) == (3, 6)
 
@@ -96,7 +94,6 @@ async def test_a_dry_run_tells_what_the_load_then_does(client: httpx.AsyncClient
     }
     estimate = (await client.post("/v1/estimates", json=body)).json()
     assert (await client.get("/v1/jobs")).json()["jobs"] == []
-    assert cluster.origin is not None
     job = (await client.post("/v1/jobs", json=body)).json()
     ended = (await client.get(f"/v1/jobs/{job['id']}?wait=20s&after={1 << 50}")).json()
     assert {"files": estimate["objects"], "bytes": estimate["bytes"]} == ended["loaded"]

@@ -15,12 +15,15 @@ from preheat.access import Role
 from preheat.api._access import AccessMiddleware, login_router
 from preheat.api._alluxio import alluxio_router
 from preheat.api._alluxio_rest import alluxio_rest_router
+from preheat.api._answers import JobViews
+from preheat.api._events import EventHub
 from preheat.api._limits import install_limits
 from preheat.api._metrics import metrics_route
 from preheat.api._native import native_router
 from preheat.api._openapi import install_openapi
 from preheat.api._pages import pages_router
 from preheat.api._problems import install
+from preheat.api._server import GracefulServer
 from preheat.api._tokens import tokens_router
 from preheat.api._tracing import install_tracing
 from preheat.coordinator import Coordinator, HttpCachedListing
@@ -44,7 +47,9 @@ def create_app(coordinator: Coordinator, settings: CoordinatorSettings, *, token
     install(app)
     install_limits(app)
     install_openapi(app)
-    app.include_router(native_router(coordinator, base_url=settings.url))
+    views = JobViews(coordinator, base_url=settings.url)
+    app.state.hub = EventHub(coordinator, views)
+    app.include_router(native_router(coordinator, views=views, hub=app.state.hub))
     app.include_router(alluxio_router(coordinator.service))
     app.include_router(alluxio_rest_router(coordinator.service))
     app.include_router(pages_router(coordinator))
@@ -77,8 +82,9 @@ async def _serve(settings: CoordinatorSettings) -> None:
     ufs = UnderStores()
     cached = HttpCachedListing(token=settings.access.token, tls=TlsSettings(ca=settings.tls.ca))
     coordinator = Coordinator(settings, engine=engine, ufs=ufs, cached=cached)
+    app = create_app(coordinator, settings, tokens=tokens)
     config = uvicorn.Config(
-        create_app(coordinator, settings, tokens=tokens),
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -94,7 +100,7 @@ async def _serve(settings: CoordinatorSettings) -> None:
             if tokens:
                 _warn_of_missing_tokens(tokens, settings.access)
             log.info("The coordinator serves.", action="serving", url=settings.url)
-            await uvicorn.Server(config).serve()
+            await GracefulServer(config, end_waits=[app.state.hub.close, coordinator.jobs.release]).serve()
     finally:
         await cached.close()
         await ufs.close()

@@ -17,7 +17,7 @@ import msgspec
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from preheat.access import may_see
+from preheat.access import caller, may_see
 from preheat.api._answers import JobViews, PlacementView, WorkerView
 from preheat.coordinator import Coordinator
 from preheat.jobs import Job, JobState
@@ -38,10 +38,9 @@ Note = tuple[str, str]
 _PLACEMENT: Note = ("placement", "")
 
 
-def events_router(coordinator: Coordinator, views: JobViews) -> APIRouter:
+def events_router(coordinator: Coordinator, hub: EventHub) -> APIRouter:
     """Return the route of the events."""
     router = APIRouter(tags=["events"])
-    hub = EventHub(coordinator, views)
 
     @router.get("/events", response_class=StreamingResponse, responses=_RESPONSES)
     async def events(
@@ -75,8 +74,9 @@ class Filter:
         return not self.jobs and not self.states
 
     def takes(self, job: Job) -> bool:
-        """Say whether a job is wanted as it is now."""
-        return (not self.jobs or job.id in self.jobs) and (not self.states or job.state in self.states)
+        """Say whether a job is wanted as it is now, by a caller who may see it."""
+        asked = (not self.jobs or job.id in self.jobs) and (not self.states or job.state in self.states)
+        return asked and may_see(job.spec)
 
 
 class Connection:
@@ -86,12 +86,18 @@ class Connection:
         self.wanted = wanted
         self.sent = after
         """Every change of a job up to this revision was told: what the client resumes from."""
+        self.closed = False
         self._notes: dict[Note, None] = {}
         self._noted = asyncio.Event()
 
     def note(self, note: Note) -> None:
         """Remember that something changed, once however often it does."""
         self._notes[note] = None
+        self._noted.set()
+
+    def close(self) -> None:
+        """Tell nothing more."""
+        self.closed = True
         self._noted.set()
 
     @property
@@ -133,7 +139,7 @@ class EventHub:
         connection = self._connect(wanted, after)
         try:
             yield b": preheat\n\n"
-            while True:
+            while not connection.closed:
                 notes = await connection.take(HEARTBEAT_SECONDS)
                 if not notes:
                     yield b": heartbeat\n\n"
@@ -146,6 +152,12 @@ class EventHub:
             for job_id in wanted.jobs:
                 if not self._by_job[job_id]:
                     del self._by_job[job_id]
+
+    def close(self) -> None:
+        """End the streams that are open: their clients connect again, to another coordinator."""
+        for connections in (self._everything, *self._by_job.values()):
+            for connection in connections:
+                connection.close()
 
     def _connect(self, wanted: Filter, after: int | None) -> Connection:
         jobs = self._coordinator.jobs
@@ -209,10 +221,9 @@ class EventHub:
     def _event(self, wanted: Filter, kind: str, key: str) -> bytes:
         if kind == "job":
             known = self._coordinator.service.peek(key)
-            if known is None:
-                return _lines("job-gone", _identified(key))
-            told = wanted.takes(known.job) and may_see(known.job.spec)
-            return _lines("job", self._views.json(known)) if told else b""
+            if known is None:  # and so nobody can say any more who might see it
+                return b"" if caller().prefixes and not wanted.jobs else _lines("job-gone", _identified(key))
+            return _lines("job", self._views.json(known)) if wanted.takes(known.job) else b""
         if kind == "worker":
             worker = self._worker(key)
             return _lines("worker", self._worker_json(worker)) if worker else _lines("worker-gone", _identified(key))

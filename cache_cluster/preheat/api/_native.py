@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from preheat.api._answers import Failure, JobList, JobView, JobViews
 from preheat.api._cluster import cluster_router
 from preheat.api._estimates import estimates_router
-from preheat.api._events import events_router
+from preheat.api._events import EventHub, events_router
 from preheat.api._problems import refuse_unknown_query
 from preheat.api._schemas import MAX_INT, Change, Claim, Duration, Submit
 from preheat.api._tasks import tasks_router
@@ -23,16 +23,15 @@ _MAX_PAGE = 1000
 Key = Annotated[str | None, Header(max_length=256, description="Makes a repeated submit return the first one's job.")]
 
 
-def native_router(coordinator: Coordinator, *, base_url: str) -> APIRouter:
+def native_router(coordinator: Coordinator, *, views: JobViews, hub: EventHub) -> APIRouter:
     """Return the routes of the native API."""
     router = APIRouter(prefix="/v1", dependencies=[Depends(refuse_unknown_query)])
-    views = JobViews(coordinator, base_url=base_url)
     router.include_router(_submit_routes(coordinator.service, views))
     router.include_router(_job_routes(coordinator.service, views))
     router.include_router(_change_routes(coordinator.service, views))
     router.include_router(tasks_router(coordinator.service))
     router.include_router(estimates_router(coordinator))
-    router.include_router(events_router(coordinator, views))
+    router.include_router(events_router(coordinator, hub))
     router.include_router(cluster_router(coordinator))
     return router
 

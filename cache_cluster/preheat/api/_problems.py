@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from reprlib import Repr
+from weakref import WeakKeyDictionary
 
 from fastapi import FastAPI, Request
 from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,6 +29,8 @@ _REMEDIES = {
     413: "Name many paths in an index file instead.",
     415: "Send the header Content-Type: application/json.",
 }
+_names: WeakKeyDictionary[Callable[..., object], list[str]] = WeakKeyDictionary()
+"""The query parameters of each route, by its function: to find them out takes longer than most answers."""
 _short = Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 80
 _short.maxlevel = 2
@@ -82,11 +86,20 @@ async def refuse_unknown_query(request: Request) -> None:
     Raises:
         InvalidRequest: there is one.
     """
-    known = [field.alias for field in get_flat_dependant(request.scope["route"].dependant).query_params]
+    if not request.scope["query_string"]:
+        return
+    known = _query_names(request.scope["route"])
     for name, value in request.query_params.items():
         if name not in known:
             remedy = f"Known here: {', '.join(known)}." if known else "Leave it out."
             raise InvalidRequest(f"{name}={_short.repr(value)} is not a parameter of this request.", remedy=remedy)
+
+
+def _query_names(route: APIRoute) -> list[str]:
+    names = _names.get(route.endpoint)
+    if names is None:
+        names = _names[route.endpoint] = [field.alias for field in get_flat_dependant(route.dependant).query_params]
+    return names
 
 
 class _UnexpectedErrors:

@@ -247,6 +247,7 @@ class JobRunner:
             action=action,
             generation=self._job.generation,
             batch_bytes=self._settings.batch_bytes,
+            began_at=self._job.started_at,
         )
 
     async def _replan_lost(self, action: Action, placement: PlacementMap) -> None:

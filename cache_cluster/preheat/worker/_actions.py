@@ -83,10 +83,15 @@ class Actions:
         return Outcome.DONE
 
     async def _trim(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:  # noqa: ARG002 - nothing moves
-        if self._worker_id in batch.keepers:
+        if self._worker_id in batch.keepers or self._came_later(batch, entry):
             return Outcome.SKIPPED
         dropped = await asyncio.to_thread(self._store.delete, batch.root + entry.key)
         return Outcome.DONE if dropped or not batch.keepers else Outcome.SKIPPED
+
+    def _came_later(self, batch: Batch, entry: ObjectInfo) -> bool:
+        """Whether the copy here may be the only one: a reader, or another job, brought it since this job began."""
+        cached = self._store.lookup(batch.root + entry.key)
+        return cached is not None and batch.cached_before is not None and cached.cached_at >= batch.cached_before
 
     async def _copy(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:
         written = await self._copies.copy(
