@@ -105,6 +105,11 @@ class JobSpec:
     options: JobOptions = JobOptions()
 
     @property
+    def parts(self) -> int:
+        """How many listings there are: one a path; an index file and what failed in another job are one each."""
+        return 1 if self.index or self.retry_of else len(self.paths)
+
+    @property
     def identity(self) -> str:
         """Two specs with one identity are the same job while one of them runs."""
         return "\n".join((self.type, self.retry_of, self.index, self.destination, *self.paths, *self.within))
@@ -289,6 +294,7 @@ class JobControl:
     """What was asked of a job after its submit. Any coordinator writes it; the owner and the workers obey."""
 
     stop: bool = False
+    """The job is to stop, or has ended otherwise than done: workers drop what they have of it."""
     priority: Priority | None = None
     """In the place of the one that was submitted, for the batches to come."""
     bandwidth: int | None = None

@@ -145,12 +145,17 @@ def _in_turn(history: History) -> Iterator[str]:
         known.setdefault((answer.source, answer.job.id), answer)
     for start in starts.values():
         since = start.at - _TURN_SECONDS
-        if any(begin <= start.at and end >= since - _TROUBLE_SECONDS for begin, end, _ in history.slow):
+        if _was_slow(history, start.job.owner, since - _TROUBLE_SECONDS, start.at):
             continue
         for (source, job_id), first in known.items():
             waits = waited_until.get(job_id, inf) > start.at
             if source == start.job.owner and waits and first.at <= since and _urgency(first) < _urgency(start):
                 yield f"priority: {start.job.id} began at {start.at:.1f} at {source} before {job_id}"
+
+
+def _was_slow(history: History, process: str, since: float, until: float) -> bool:
+    """Whether a process was paused, or the engine in trouble, at any moment of a time."""
+    return any(begin <= until and end >= since and process.startswith(name) for begin, end, name in history.slow)
 
 
 def _urgency(record: Record) -> int:

@@ -190,7 +190,7 @@ class Machines:
         *,
         engine_faults: EngineFaults,
         origin: FaultyOrigin,
-        settings: SchedulerSettings = SchedulerSettings(),
+        settings: SchedulerSettings,
     ) -> None:
         self.engine = MemoryEngine()
         self.origin = origin

@@ -62,9 +62,7 @@ class Scenario:
         self._origin_faults = OriginFaults()
         self.origin = FaultyOrigin(self._origin_faults, random)
         settings = SchedulerSettings(max_running=random.choice(workload.max_running))
-        self.machines = Machines(
-            random, engine_faults=self._engine_faults, origin=self.origin, settings=settings
-        )
+        self.machines = Machines(random, engine_faults=self._engine_faults, origin=self.origin, settings=settings)
         self.coordinators: dict[str, CoordinatorProcess] = {}
         self.workers: dict[str, WorkerProcess] = {}
         self._supervisors: set[asyncio.Task[None]] = set()

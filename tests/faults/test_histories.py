@@ -51,12 +51,12 @@ def test_histories_are_worth_checking():
 def test_histories_of_all_types_are_worth_checking():
     """Each type of job succeeds often and breaks off often, and the more urgent jobs have to wait."""
     histories = [simulate(seed, workload=CHORES) for seed in range(12)]
-    ends = Counter(
-        (ending.job.spec.type, ending.job.state) for history in histories for ending in history.endings
-    )
+    ends = Counter((ending.job.spec.type, ending.job.state) for history in histories for ending in history.endings)
     assert all(ends[kind, JobState.SUCCEEDED] >= 4 for kind in JobType)
     assert all(ends[kind, JobState.STOPPED] + ends[kind, JobState.FAILED] >= 2 for kind in JobType)
-    moved_on = [ending.job.spec.type for history in histories for ending in history.endings if ending.job.generation > 1]
+    moved_on = [
+        ending.job.spec.type for history in histories for ending in history.endings if ending.job.generation > 1
+    ]
     assert set(moved_on) == set(JobType)
     dropped = [len(ending.before) for history in histories for ending in history.endings]
     assert any(dropped)

@@ -29,7 +29,8 @@ class Stage:
     def __init__(self) -> None:
         random = Random(1)
         self.origin = FaultyOrigin(OriginFaults(), random)
-        self.machines = Machines(random, engine_faults=EngineFaults(), origin=self.origin)
+        settings = SchedulerSettings()
+        self.machines = Machines(random, engine_faults=EngineFaults(), origin=self.origin, settings=settings)
         self.engine = self.machines.engine
         self.jobs: list[Job] = []
         self.placements = 0

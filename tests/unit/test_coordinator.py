@@ -195,7 +195,7 @@ async def test_bad_requests_are_refused_by_name(cluster: Cluster):
     service = cluster.coordinator.service
     for spec, message in [
         (load("s3://b/none/"), "s3://b/none/"),
-        (load(replicas=3), "replicas=3 but only 2 workers"),
+        (load(replicas=3), "replicas=3 is more than the number of live workers, 2"),
         (load(replicas=0), "replicas=0"),
         (load(min_hot_fraction=1.5), "minHotFraction=1.5"),
         (load(max_failed_files=-1), "maxFailedFiles=-1"),
@@ -408,3 +408,22 @@ async def test_a_drained_worker_hands_its_batches_over_and_takes_part_again(clus
     await cluster.live(2)
     with pytest.raises(WorkerNotFound, match="'nobody'"):
         await view.set_drained("nobody", drained=True)
+
+
+async def test_a_stopped_job_leaves_its_workers_at_once(cluster: Cluster):
+    for number in range(4):
+        cluster.origin.write(f"s3://b/large/{number}", bytes(1 << 20))
+    cluster.fill(5)
+    service = cluster.coordinator.service
+    slow = await service.submit(load("s3://b/large/", bandwidth=100_000))  # 40 s of it
+    async with asyncio.timeout(5):
+        while not any(worker.executor.transfers[slow.job.id] for worker in cluster.workers):
+            await asyncio.sleep(0.01)
+    await service.stop(slow.job.id)
+    known = await service.submit(load())
+    async with asyncio.timeout(5):
+        assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
+        while any(worker.executor.active for worker in cluster.workers):
+            await asyncio.sleep(0.01)
+    stopped = (await service.get(slow.job.id)).job
+    assert (stopped.state, stopped.work.failed.objects) == (JobState.STOPPED, 0)

@@ -18,6 +18,7 @@ from preheat import accounting, claims
 from preheat.coordinator._batches import BatchQueue
 from preheat.coordinator._cluster import ClusterView
 from preheat.coordinator._failures import FailureLog
+from preheat.coordinator._records import JobRecords
 from preheat.coordinator._source import JobSource, Page
 from preheat.engine import Bucket, Consumer, Engine, Entry, Queue
 from preheat.errors import DeadlineExceeded, InvalidRequest, NoLiveWorker, OriginUnavailable, VersionChanged
@@ -84,6 +85,7 @@ class JobRunner:
         self._cluster = cluster
         self._jobs = jobs
         self._controls = controls
+        self._records = JobRecords(engine=engine, jobs=jobs, controls=controls)
         self._settings = settings
         self._job: Job
         self._batches: BatchQueue
@@ -157,6 +159,8 @@ class JobRunner:
     async def _end(self, state: JobState, reason: str) -> None:
         job = self._job
         await self._save(replace(job, state=state, reason=reason, finished_at=time.time()))
+        if state is not JobState.SUCCEEDED:
+            await self._records.change_control(job.id, lambda control: replace(control, stop=True))
         await clear_queues(self._engine, job.id)
 
     async def _run_pass(self, action: Action) -> None:
@@ -209,7 +213,7 @@ class JobRunner:
     async def _plan(self, action: Action, page: Page | None, placement: PlacementMap) -> None:
         progress = self._progress(action)
         if page is None:
-            last = progress.path_index + 1 >= len(self._job.spec.paths)
+            last = progress.path_index + 1 == self._job.spec.parts
             await self._save(self._with_progress(action, accounting.record_listed_path(progress, last=last)))
             return
         if not progress.batches:

@@ -66,7 +66,7 @@ class JobService:
             raise Conflict(f"The job {job_id} is {job.state}.", remedy="Retry it when it has ended.")
         if not job.failure_chunks:
             raise Conflict(f"No file of the job {job_id} failed.", remedy="Submit its paths again for a new look.")
-        spec = replace(job.spec, paths=job.spec.paths[:1], retry_of=job_id)
+        spec = replace(job.spec, retry_of=job_id)
         return await self._submission.submit(for_caller(spec))
 
     async def failures(self, job_id: str) -> AsyncIterator[tuple[FailedObject, ...]]:

@@ -21,6 +21,7 @@ class Outcome(Enum):
 
     DONE = auto()
     SKIPPED = auto()
+    DROPPED = auto()  #: not done: the job ended meanwhile
 
 
 class Actions:

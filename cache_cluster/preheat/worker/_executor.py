@@ -12,7 +12,7 @@ from collections import Counter
 import msgspec
 
 from preheat.engine import Engine, Queue
-from preheat.errors import EngineUnavailable, PreheatError
+from preheat.errors import EngineUnavailable, PreheatError, Unavailable
 from preheat.jobs import Batch, BatchResult, FailedObject, JobControl, Tally
 from preheat.logs import get_logger
 from preheat.settings import WorkerSettings
@@ -71,9 +71,9 @@ class BatchExecutor:
         batch = msgspec.json.decode(held.data, type=Batch)
         self.active += 1
         try:
-            result = await self.execute(batch)
-            subject = f"{batch.job_id}.{batch.id}.{result.worker}"
-            await self._engine.publish(Queue.RESULTS, subject, msgspec.json.encode(result))
+            if result := await self.execute(batch):
+                subject = f"{batch.job_id}.{batch.id}.{result.worker}"
+                await self._engine.publish(Queue.RESULTS, subject, msgspec.json.encode(result))
             await held.ack()
         except EngineUnavailable as error:  # delivered again when the lease ends
             log.warning("A result waits for the engine.", action="result_late", batch=batch.id, error=str(error))
@@ -81,8 +81,8 @@ class BatchExecutor:
             self.active -= 1
             held.drop()
 
-    async def execute(self, batch: Batch) -> BatchResult:
-        """Do every entry of a batch; an entry that fails does not fail the others."""
+    async def execute(self, batch: Batch) -> BatchResult | None:
+        """Do every entry of a batch; an entry that fails does not fail the others. None if its job ended meanwhile."""
         transferred = 0
         limit = self._limit(batch)
 
@@ -90,6 +90,8 @@ class BatchExecutor:
             nonlocal transferred
             transferred += size
             self.transfers[batch.job_id] += size
+            if self._ended(batch):  # another job that waits for the same object tries it again
+                raise Unavailable("The job that fetched it has ended.")
             await limit.wait(size)
 
         try:
@@ -97,6 +99,8 @@ class BatchExecutor:
         finally:
             self.transfers[batch.job_id] -= transferred
             self.transfers += Counter()  # drops what is zero
+        if Outcome.DROPPED in outcomes:
+            return None
         skipped = [entry for entry, outcome in zip(batch.entries, outcomes, strict=True) if outcome is Outcome.SKIPPED]
         done = [entry for entry, outcome in zip(batch.entries, outcomes, strict=True) if outcome is Outcome.DONE]
         return BatchResult(
@@ -112,11 +116,13 @@ class BatchExecutor:
         """Try an entry until it is done, its error is final, or ``fetch_attempts`` were made."""
         path = batch.root + entry.key
         attempt = 1
-        while True:
+        while not self._ended(batch):
             try:
                 async with self._fetches:
                     return await self._actions.do(batch, entry, throttle)
             except PreheatError as error:
+                if self._ended(batch):
+                    break
                 if not error.retryable or attempt >= self._settings.fetch_attempts:
                     return FailedObject(path=path, size=entry.size, code=error.code, message=str(error))
             except Exception as error:
@@ -124,6 +130,11 @@ class BatchExecutor:
                 return FailedObject(path=path, size=entry.size, code="internal", message=repr(error))
             await asyncio.sleep(_RETRY_SECONDS * 2 ** (attempt - 1))
             attempt += 1
+        return Outcome.DROPPED
+
+    def _ended(self, batch: Batch) -> bool:
+        known = self._controls.get(batch.job_id)
+        return bool(known and known[0].stop)
 
     def _limit(self, batch: Batch) -> BandwidthLimit:
         """Return the limit that all of a job's fetches here share; it follows the job's control record."""
