@@ -5,7 +5,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 SOURCES := provider cache_cluster tests testbed demo dags scripts
 
-.PHONY: help setup demo test lint format constraints bench bench-quick soak
+.PHONY: help setup demo test lint format constraints bench bench-quick soak tour
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -33,6 +33,9 @@ format: setup ## rewrite the code in the project's format
 
 soak: setup ## thousands of long random histories of faults (SEEDS=2000 FIRST=0 to choose)
 	FAULT_SEEDS=$(or $(SEEDS),2000) FAULT_FIRST_SEED=$(or $(FIRST),0) FAULT_SECONDS=300 $(PY) -m pytest tests/faults -q
+
+tour: setup ## write docs/tour.md anew from a real run of its commands
+	$(PY) -m tests.integration.tour
 
 constraints: setup ## resolve constraints.txt anew (names and versions only, no hosts)
 	bash scripts/constraints.sh

@@ -159,7 +159,7 @@ def _error(endpoint: Endpoint, call: Call, reply: Reply, problem: Mapping[str, A
     # Only a problem document is quoted: the page of a proxy may hold anything.
     said = " ".join(str(problem[name]).strip() for name in ("detail", "remedy") if problem.get(name))
     message = said or f"{call.method} {endpoint.url}{call.path} was answered with HTTP {reply.status} {reply.reason}."
-    if reply.status == HTTPStatus.UNAUTHORIZED and not said:
+    if reply.status == HTTPStatus.UNAUTHORIZED:
         message += f" Put a valid token into the password of the Airflow connection {endpoint.conn_id!r}."
     return _error_type(reply.status, str(problem.get("code")))(message)
 

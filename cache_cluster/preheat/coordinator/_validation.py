@@ -89,5 +89,6 @@ def _validate_replicas(replicas: int, live_workers: int) -> None:
         raise InvalidRequest(f"replicas={replicas}: numReplica should be at least 1.")
     if replicas > live_workers:
         raise InvalidRequest(
-            f"replicas={replicas} is more than the number of live workers, {live_workers}.", remedy="Lower it, or add workers."
+            f"replicas={replicas} is more than the number of live workers, {live_workers}.",
+            remedy="Lower it, or add workers.",
         )
