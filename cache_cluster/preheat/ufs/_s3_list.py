@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice, pairwise
 from typing import Any
 
@@ -10,7 +11,7 @@ from preheat.errors import OriginUnavailable
 from preheat.paths import UfsPath
 from preheat.ufs._s3_client import S3Connection
 from preheat.ufs._s3_errors import botocore_errors
-from preheat.ufs._s3_listing import ListingPage, page_of
+from preheat.ufs._s3_listing import Answer, ListingPage, answer_of, parse_page
 from preheat.ufs._selection import Selection, is_marker
 from preheat.ufs._walk import walk
 from preheat.versions import ObjectInfo
@@ -73,15 +74,31 @@ class S3Lister:
             yield from ((directory, None) for directory in page.prefixes)
 
     def _requests(self, **query: str) -> Iterator[ListingPage]:
-        page = self._ask(**query, MaxKeys=self._page_size)
-        yield page
-        while page.token is not None:
-            page = self._ask(**query, MaxKeys=self._page_size, ContinuationToken=page.token)
-            yield page
+        """Yield page after page; from the second on, the next one is fetched while this one is parsed and used."""
+        answer = self._fetch(**query, MaxKeys=self._page_size)
+        yield self._parse(answer)
+        if answer.token is None:
+            return
+        with ThreadPoolExecutor(max_workers=1) as ahead:
+            answer = self._fetch(**query, MaxKeys=self._page_size, ContinuationToken=answer.token)
+            while answer.token is not None:
+                following = ahead.submit(
+                    self._fetch, **query, MaxKeys=self._page_size, ContinuationToken=answer.token
+                )
+                yield self._parse(answer)
+                answer = following.result()
+            yield self._parse(answer)
 
     def _ask(self, **query: Any) -> ListingPage:
+        return self._parse(self._fetch(**query))
+
+    def _fetch(self, **query: Any) -> Answer:
         with botocore_errors(self._path, self._connection.endpoint):
-            return page_of(self._connection.client.list_objects_v2(Bucket=self._path.bucket, **query))
+            return answer_of(self._connection.client.list_objects_v2(Bucket=self._path.bucket, **query))
+
+    def _parse(self, answer: Answer) -> ListingPage:
+        with botocore_errors(self._path, self._connection.endpoint):
+            return parse_page(answer)
 
     def _check_order(self, last: str, objects: Sequence[ObjectInfo]) -> str:
         for before, key in pairwise(chain([last], (item.key for item in objects))):

@@ -1,4 +1,4 @@
-"""One page of ListObjectsV2, parsed seven times as fast as boto3 does it.
+"""One page of ListObjectsV2, parsed many times as fast as boto3 does it.
 
 obstore lists as quickly, but its keys are paths: it shows ``dir/`` as ``dir``, and one key with an empty segment or a
 control character fails the whole listing. So the request is boto3's, and only the parsing of the answer is ours.
@@ -33,8 +33,11 @@ class ListingPage:
 
 
 def install_parser(client: Any) -> None:
-    """Make a boto3 client parse listings with :func:`parse_page`."""
-    client.meta.events.register("before-parse.s3.ListObjectsV2", _parse_instead)
+    """Make a boto3 client parse listings with :func:`parse_page`.
+
+    The wildcard brings it before botocore's look for an error in the body, which would parse the page as well.
+    """
+    client.meta.events.register_first("before-parse.*.ListObjectsV2", _parse_instead)
 
 
 def page_of(response: dict[str, Any]) -> ListingPage:
@@ -54,9 +57,9 @@ def parse_page(body: bytes) -> ListingPage:
     if root.tag != f"{namespace}ListBucketResult":
         raise ValueError(f"<{root.tag}> is not a listing.")
     texts = {child.tag.removeprefix(namespace): child.text or "" for child in root}
-    decode = unquote_plus if texts.get("EncodingType") == "url" else str
+    decode = _unquote if texts.get("EncodingType") == "url" else str
     return ListingPage(
-        objects=[_object(entry, namespace, decode) for entry in root.iterfind(f"{namespace}Contents")],
+        objects=_objects(root, namespace, decode),
         prefixes=[decode(entry.text or "") for entry in root.iterfind(f"{namespace}CommonPrefixes/{namespace}Prefix")],
         token=texts.get("NextContinuationToken") if texts.get("IsTruncated") == "true" else None,
     )
@@ -67,16 +70,28 @@ def plain_etag(etag: str | None) -> str:
     return (etag or "").removeprefix("W/").strip('"')
 
 
-def _object(entry: ET.Element, namespace: str, decode: Callable[[str], str]) -> ObjectInfo:
-    return ObjectInfo(
-        key=decode(entry.findtext(f"{namespace}Key", "")),
-        size=int(entry.findtext(f"{namespace}Size", "")),
-        etag=plain_etag(entry.findtext(f"{namespace}ETag")),
-        last_modified=datetime.fromisoformat(entry.findtext(f"{namespace}LastModified", "")).timestamp(),
+def _objects(root: ET.Element, namespace: str, decode: Callable[[str], str]) -> list[ObjectInfo]:
+    """Read column by column, which takes half the time of entry by entry."""
+    keys, sizes, etags, times = (
+        [element.text or "" for element in root.iter(f"{namespace}{name}")]
+        for name in ("Key", "Size", "ETag", "LastModified")
     )
+    return [
+        ObjectInfo(
+            key=decode(key),
+            size=int(size),
+            etag=plain_etag(etag),
+            last_modified=datetime.fromisoformat(time).timestamp(),
+        )
+        for key, size, etag, time in zip(keys, sizes, etags, times, strict=True)
+    ]
+
+
+def _unquote(text: str) -> str:
+    return unquote_plus(text) if "%" in text or "+" in text else text
 
 
 def _parse_instead(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_event: object) -> None:
-    if response_dict["status_code"] == HTTPStatus.OK:
+    if response_dict["status_code"] == HTTPStatus.OK and b"<Error>" not in response_dict["body"][:1000]:
         customized_response_dict[_PAGE] = parse_page(response_dict["body"])
         response_dict["body"] = b"<ListBucketResult/>"  # nothing is left for botocore's own parser
