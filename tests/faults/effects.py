@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from preheat.jobs import JobState, JobType
 from preheat.placement import PlacementMap
+from preheat.store import CachedObject
 from tests.faults.history import Ending, History
 from tests.faults.origin import Change
 from tests.faults.workloads import ARCHIVE, COPIED, COPIES, MOVED
@@ -50,15 +51,22 @@ def _replicated(history: History, ending: Ending) -> Iterator[str]:
     placement = _map_at(history, ending.at)
     if placement.epoch != job.work.epoch or _lost_disk(history, ending.began_at, ending.at):
         return
+    for worker, uri, item in _cached_before(ending):
+        owners = {member.id for member in placement.owners(uri, job.spec.options.replicas)}
+        if placement.member(worker) is None:
+            continue
+        if cold := [owner for owner in sorted(owners) if uri not in ending.after[owner]]:
+            yield f"replicate: {job.id} ended without {uri} on {cold}"
+        if worker not in owners and ending.after[worker].get(uri) == item:
+            yield f"replicate: {job.id} left {uri} on {worker}"
+
+
+def _cached_before(ending: Ending) -> Iterator[tuple[str, str, CachedObject]]:
+    """Yield what each worker had when the job's owner wrote that it begins, a moment before that was known."""
     for worker, held in ending.before.items():
         for uri, item in held.items():
-            owners = {member.id for member in placement.owners(uri, job.spec.options.replicas)}
-            if placement.member(worker) is None:
-                continue
-            if cold := [owner for owner in sorted(owners) if uri not in ending.after[owner]]:
-                yield f"replicate: {job.id} ended without {uri} on {cold}"
-            if worker not in owners and ending.after[worker].get(uri) == item:
-                yield f"replicate: {job.id} left {uri} on {worker}"
+            if item.cached_at < (ending.job.started_at or 0):
+                yield worker, uri, item
 
 
 def _survived(history: History, ending: Ending) -> Iterator[str]:

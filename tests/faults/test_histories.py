@@ -58,8 +58,6 @@ def test_histories_of_all_types_are_worth_checking():
         ending.job.spec.type for history in histories for ending in history.endings if ending.job.generation > 1
     ]
     assert set(moved_on) == set(JobType)
-    dropped = [len(ending.before) for history in histories for ending in history.endings]
-    assert any(dropped)
     assert any(success.job.spec.index for history in histories for success in history.successes)
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from preheat.coordinator import JobService
 from preheat.engine import Bucket, Entry, Queue
-from preheat.jobs import Action, BatchResult, Job, JobOptions, JobSpec, JobState, Tally
+from preheat.jobs import Action, BatchResult, Job, JobOptions, JobSpec, JobState, JobType, Tally
+from preheat.paths import UfsPath
 from preheat.settings import SchedulerSettings
 from tests.faults import virtual_time
 from tests.faults.connection import EngineFaults
@@ -28,7 +29,8 @@ class Stage:
 
     def __init__(self) -> None:
         random = Random(1)
-        self.origin = FaultyOrigin(OriginFaults(), random)
+        self.origin_faults = OriginFaults()
+        self.origin = FaultyOrigin(self.origin_faults, random)
         settings = SchedulerSettings()
         self.machines = Machines(random, engine_faults=EngineFaults(), origin=self.origin, settings=settings)
         self.engine = self.machines.engine
@@ -173,6 +175,35 @@ def test_a_worker_that_joins_while_a_job_verifies_is_verified_too():
         owned = [info.key for info in await stage.origin.now_at(PATH) if owner(placement, info.key) == "worker-3"]
         assert owned
         assert all(stage.machines.stores["worker-3"].lookup(f"s3://b/{key}") for key in owned)
+
+    on_stage(play)
+
+
+def test_replicate_leaves_a_copy_alone_that_a_reader_brings_meanwhile():
+    uri = f"{PATH}007"
+
+    async def play(stage: Stage) -> None:
+        first, *workers = await stage.start("coordinator-a", "worker-1", "worker-2")
+        await first.request(service(first).submit(load(batch_size=2)))
+        await stage.until(JobState.SUCCEEDED)
+        placement = first.coordinator.cluster.placement  # type: ignore[attr-defined]
+        (other,) = [worker for worker in workers if worker.name != owner(placement, "one/007")]
+        stage.machines.stores[owner(placement, "one/007")].delete(uri)
+        spec = JobSpec(type=JobType.REPLICATE, paths=(PATH,), options=JobOptions(batch_size=2))
+        known = await first.request(service(first).submit(spec))
+        async with asyncio.timeout(60):
+            while not any(job.id == known.job.id and job.work.listing_done for job in stage.jobs):
+                await asyncio.sleep(0.01)
+        stage.origin_faults.latency = 0
+        await other.reads.fetch(UfsPath.parse(uri), info=None)  # type: ignore[attr-defined]
+        async with asyncio.timeout(60):
+            while not (ended := [job for job in stage.jobs if job.id == known.job.id and job.state.ended]):
+                await asyncio.sleep(0.01)
+        assert ended[-1].state is JobState.SUCCEEDED
+        assert ended[-1].work.listed.objects == 59
+        assert ended[-1].trimming is not None
+        assert ended[-1].trimming.listed.objects == 60
+        assert stage.machines.stores[other.name].lookup(uri)
 
     on_stage(play)
 

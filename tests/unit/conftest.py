@@ -12,6 +12,13 @@ from typing import Any
 import pytest
 
 from preheat.cli import main
+from preheat.logs import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def _logs_to_standard_error() -> None:
+    """Whatever a test before imported: Airflow sends all of structlog to standard output."""
+    configure_logging(json=False)
 
 
 @dataclass

@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from botocore.credentials import Credentials
@@ -18,7 +19,7 @@ from preheat.ufs import S3UnderStore, UfsSettings
 from preheat.ufs._download import checked
 from preheat.ufs._s3_client import S3Connection
 from preheat.ufs._s3_errors import from_answer
-from preheat.ufs._s3_listing import parse_page, plain_etag
+from preheat.ufs._s3_listing import _BODY, answer_of, parse_page, plain_etag
 from preheat.ufs._s3_write import part_size, put_in_parts
 from tests.unit.ufs_conformance import chunks_of, content
 
@@ -286,8 +287,7 @@ def listing(*keys: str, namespace: str = ' xmlns="http://s3.amazonaws.com/doc/20
 
 @pytest.mark.parametrize("namespace", ["", ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'])
 def test_a_page_is_read_with_and_without_a_namespace(namespace: str) -> None:
-    extra = "<IsTruncated>true</IsTruncated><NextContinuationToken>t+1</NextContinuationToken>"
-    extra += "<CommonPrefixes><Prefix>a+b/</Prefix></CommonPrefixes>"
+    extra = "<CommonPrefixes><Prefix>a+b/</Prefix></CommonPrefixes>"
 
     page = parse_page(listing("x%41+y", namespace=namespace, extra=extra).encode())
 
@@ -295,14 +295,33 @@ def test_a_page_is_read_with_and_without_a_namespace(namespace: str) -> None:
         ("x%41+y", 7, "e", 1795234298.0)
     ]
     assert page.prefixes == ["a+b/"]
-    assert page.token == "t+1"
 
 
 def test_a_page_is_decoded_if_it_says_that_it_is_encoded() -> None:
     page = parse_page(listing("x%2541+%01", extra="<EncodingType>url</EncodingType>").encode())
 
     assert [item.key for item in page.objects] == ["x%41 \x01"]
-    assert page.token is None
+
+
+@pytest.mark.parametrize(
+    ("extra", "token"),
+    [
+        ("<IsTruncated>true</IsTruncated><NextContinuationToken>t+&amp;1</NextContinuationToken>", "t+&1"),
+        ("<IsTruncated>false</IsTruncated><NextContinuationToken>t</NextContinuationToken>", None),
+        ("", None),
+    ],
+)
+def test_where_the_next_page_begins_is_known_before_this_one_is_read(extra: str, token: str | None) -> None:
+    assert answer_of(response(listing("x", extra=extra))).token == token
+
+
+def test_a_truncated_listing_that_does_not_say_where_it_goes_on_is_no_listing() -> None:
+    with pytest.raises(ValueError, match="where it goes on"):
+        answer_of(response(listing("x", extra="<IsTruncated>true</IsTruncated>")))
+
+
+def response(body: str) -> dict[str, Any]:
+    return {_BODY: body.encode(), "ResponseMetadata": {"HTTPHeaders": {}}}
 
 
 @pytest.mark.parametrize("etag", ['"e"', "e", 'W/"e"'])

@@ -39,7 +39,7 @@ class JobRecords:
 
     def all(self) -> list[KnownJob]:
         """Return every job that this coordinator knows, in no order."""
-        return [self._known(job, revision) for job, revision in self._jobs.values()]
+        return [self.known(job, revision) for job, revision in self._jobs.values()]
 
     async def get(self, job_id: str) -> KnownJob:
         """Return a job.
@@ -56,7 +56,7 @@ class JobRecords:
     def peek(self, job_id: str) -> KnownJob | None:
         """Return a job if this coordinator has heard of it."""
         known = self._jobs.get(job_id)
-        return self._known(*known) if known else None
+        return self.known(*known) if known else None
 
     async def lookup(self, job_id: str) -> KnownJob | None:
         """Return a job as the engine has it: another coordinator may have written it just now."""
@@ -64,7 +64,7 @@ class JobRecords:
         if entry is None or entry.value is None:
             return None
         self._jobs.apply(entry)
-        return KnownJob(job=msgspec.json.decode(entry.value, type=Job), revision=entry.revision)
+        return self.known(msgspec.json.decode(entry.value, type=Job), entry.revision)
 
     def note(self, entry: Entry) -> None:
         """Know a record that was just written, before the engine tells."""
@@ -101,7 +101,8 @@ class JobRecords:
             return
         raise Conflict(f"Too many requests change the job {job_id} at once.", remedy="Try again.")
 
-    def _known(self, job: Job, revision: int) -> KnownJob:
+    def known(self, job: Job, revision: int) -> KnownJob:
+        """Return a record with what follows from the others."""
         if job.state is not JobState.WAITING:
             return KnownJob(job=job, revision=revision)
         waiting = [other for other, _ in self._jobs.values() if other.state is JobState.WAITING]

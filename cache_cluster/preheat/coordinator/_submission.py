@@ -117,7 +117,7 @@ class Submission:
                 raise
             return await self._enqueue(replace(known, attached=True), claim)
         self._records.note(Entry(key=job.id, value=value, revision=revision))
-        return await self._enqueue(KnownJob(job=job, revision=revision), claim)
+        return await self._enqueue(self._records.known(job, revision), claim)
 
     async def _enqueue(self, known: KnownJob, claim: Claim | None = None) -> KnownJob:
         """Bring a recorded job on its way; once more if its submit broke off."""

@@ -14,7 +14,7 @@ from botocore.credentials import Credentials, RefreshableCredentials
 from botocore.exceptions import NoCredentialsError
 from obstore.store import S3Store
 
-from preheat.ufs._s3_listing import install_parser
+from preheat.ufs._s3_listing import leave_unparsed
 from preheat.ufs._settings import UfsSettings
 
 if TYPE_CHECKING:  # obstore has this one for type checkers only
@@ -110,5 +110,5 @@ def _client(session: boto3.Session, settings: UfsSettings) -> Any:
         s3={"addressing_style": "path", "payload_signing_enabled": True},
     )
     client = session.client("s3", config=config)
-    install_parser(client)
+    leave_unparsed(client)
     return client

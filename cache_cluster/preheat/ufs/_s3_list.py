@@ -33,6 +33,7 @@ class S3Lister:
         self._connection = connection
         self._path = path
         self._page_size = page_size
+        self._is_tree = False
 
     def pages(self, after: str) -> Iterator[Sequence[ObjectInfo]]:
         """Yield the objects whose key is greater than ``after``, without directory markers.
@@ -55,7 +56,7 @@ class S3Lister:
     def _below(self, prefix: str, start_after: str) -> Iterator[Sequence[ObjectInfo]]:
         last = ""
         for page in self._requests(Prefix=prefix, StartAfter=start_after):
-            if page.server.startswith(_TREE_SERVERS):
+            if self._is_tree:
                 yield from self._walked(prefix, start_after)
                 return
             last = self._check_order(last, page.objects)
@@ -82,9 +83,7 @@ class S3Lister:
         with ThreadPoolExecutor(max_workers=1) as ahead:
             answer = self._fetch(**query, MaxKeys=self._page_size, ContinuationToken=answer.token)
             while answer.token is not None:
-                following = ahead.submit(
-                    self._fetch, **query, MaxKeys=self._page_size, ContinuationToken=answer.token
-                )
+                following = ahead.submit(self._fetch, **query, MaxKeys=self._page_size, ContinuationToken=answer.token)
                 yield self._parse(answer)
                 answer = following.result()
             yield self._parse(answer)
@@ -94,11 +93,13 @@ class S3Lister:
 
     def _fetch(self, **query: Any) -> Answer:
         with botocore_errors(self._path, self._connection.endpoint):
-            return answer_of(self._connection.client.list_objects_v2(Bucket=self._path.bucket, **query))
+            answer = answer_of(self._connection.client.list_objects_v2(Bucket=self._path.bucket, **query))
+        self._is_tree = answer.server.startswith(_TREE_SERVERS)
+        return answer
 
     def _parse(self, answer: Answer) -> ListingPage:
         with botocore_errors(self._path, self._connection.endpoint):
-            return parse_page(answer)
+            return parse_page(answer.body)
 
     def _check_order(self, last: str, objects: Sequence[ObjectInfo]) -> str:
         for before, key in pairwise(chain([last], (item.key for item in objects))):

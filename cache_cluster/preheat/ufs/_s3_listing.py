@@ -6,17 +6,21 @@ control character fails the whole listing. So the request is boto3's, and only t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree as ET
+from xml.sax.saxutils import unescape
 
 from preheat.versions import ObjectInfo
 
-_PAGE = "PreheatPage"
+_BODY = "PreheatBody"
+_TRUNCATED = re.compile(rb"<(?:\w+:)?IsTruncated>\s*true\s*<")
+_TOKEN = re.compile(rb"<(?:\w+:)?NextContinuationToken>([^<]*)<")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,24 +30,42 @@ class ListingPage:
     objects: Sequence[ObjectInfo]
     prefixes: Sequence[str]
     """Common prefixes, if a delimiter was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """An answer to ListObjectsV2 of which no more is read than where the next page begins."""
+
+    body: bytes
     token: str | None
-    """Where the next page begins; None on the last one."""
-    server: str = ""
+    """None on the last page."""
+    server: str
     """What the server calls itself."""
 
 
-def install_parser(client: Any) -> None:
-    """Make a boto3 client parse listings with :func:`parse_page`.
+def leave_unparsed(client: Any) -> None:
+    """Make a boto3 client leave listings to :func:`answer_of`.
 
     The wildcard brings it before botocore's look for an error in the body, which would parse the page as well.
     """
-    client.meta.events.register_first("before-parse.*.ListObjectsV2", _parse_instead)
+    client.meta.events.register_first("before-parse.*.ListObjectsV2", _take_body)
 
 
-def page_of(response: dict[str, Any]) -> ListingPage:
-    """Return the page of a response of a client with :func:`install_parser`."""
-    page: ListingPage = response[_PAGE]
-    return replace(page, server=response["ResponseMetadata"]["HTTPHeaders"].get("server", ""))
+def answer_of(response: dict[str, Any]) -> Answer:
+    """Return the answer in a response of a client after :func:`leave_unparsed`.
+
+    Raises:
+        ValueError: it is truncated and does not say where it goes on, or it is no listing at all.
+    """
+    body: bytes = response.get(_BODY, b"")
+    truncated, token = _TRUNCATED.search(body), _TOKEN.search(body)
+    if truncated and not token:
+        raise ValueError("A truncated listing does not say where it goes on.")
+    return Answer(
+        body=body,
+        token=unescape(token[1].decode()) if truncated and token else None,
+        server=response["ResponseMetadata"]["HTTPHeaders"].get("server", ""),
+    )
 
 
 def parse_page(body: bytes) -> ListingPage:
@@ -56,12 +78,10 @@ def parse_page(body: bytes) -> ListingPage:
     namespace = root.tag.rpartition("}")[0] + "}" if root.tag.startswith("{") else ""
     if root.tag != f"{namespace}ListBucketResult":
         raise ValueError(f"<{root.tag}> is not a listing.")
-    texts = {child.tag.removeprefix(namespace): child.text or "" for child in root}
-    decode = _unquote if texts.get("EncodingType") == "url" else str
+    decode = _unquote if root.findtext(f"{namespace}EncodingType") == "url" else str
     return ListingPage(
         objects=_objects(root, namespace, decode),
         prefixes=[decode(entry.text or "") for entry in root.iterfind(f"{namespace}CommonPrefixes/{namespace}Prefix")],
-        token=texts.get("NextContinuationToken") if texts.get("IsTruncated") == "true" else None,
     )
 
 
@@ -91,7 +111,7 @@ def _unquote(text: str) -> str:
     return unquote_plus(text) if "%" in text or "+" in text else text
 
 
-def _parse_instead(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_event: object) -> None:
+def _take_body(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_event: object) -> None:
     if response_dict["status_code"] == HTTPStatus.OK and b"<Error>" not in response_dict["body"][:1000]:
-        customized_response_dict[_PAGE] = parse_page(response_dict["body"])
+        customized_response_dict[_BODY] = response_dict["body"]
         response_dict["body"] = b"<ListBucketResult/>"  # nothing is left for botocore's own parser
