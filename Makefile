@@ -40,10 +40,10 @@ tour: setup ## write docs/tour.md anew from a real run of its commands
 constraints: setup ## resolve constraints.txt anew (names and versions only, no hosts)
 	bash scripts/constraints.sh
 
-bench: setup ## measure Preheat beside s5cmd, nginx, boto3 and s3fs; writes docs/benchmarks
+bench: setup ## measure Preheat beside s5cmd, nginx, boto3 and s3fs, and the job service; writes docs/benchmarks
 	PYTHON=$(PYTHON) bash scripts/peers.sh
 	$(PY) -m tests.benchmarks
 
-bench-quick: setup ## the same with smaller sets, in under two minutes; writes .bench/quick
+bench-quick: setup ## the same with smaller sets, in a few minutes; writes .bench/quick
 	PYTHON=$(PYTHON) bash scripts/peers.sh
 	$(PY) -m tests.benchmarks --quick --output .bench/quick

@@ -76,13 +76,13 @@ class Scenario:
             self._start(name)
         async with asyncio.TaskGroup() as tasks:
             watching = [tasks.create_task(watch) for watch in observer.watches()]
-            reading = tasks.create_task(clients.read_at_random(self))
+            reading = [tasks.create_task(clients.read_at_random(self)) for _ in range(self.workload.readers)]
             submitting = [tasks.create_task(clients.submit_at_random(self, n)) for n in range(self.size.clients)]
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._fail_at_random(), self.size.seconds)
             self._heal()
             await self._come_to_rest(submitting, observer)
-            for task in (*watching, reading, *submitting):
+            for task in (*watching, *reading, *submitting):
                 task.cancel()
         await observer.look_around()
         await self._end_processes()

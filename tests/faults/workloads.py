@@ -29,6 +29,7 @@ class Workload:
     new_spec: Callable[[Random], JobSpec]
     read: tuple[str, ...]
     """What readers read."""
+    readers: int
     submits: int
     """By each client."""
     max_running: tuple[int, ...]
@@ -89,11 +90,12 @@ def _any_chore(random: Random) -> JobSpec:
     return random.choices(list(_CHORES), list(_CHORES.values()))[0](random)
 
 
-LOADS = Workload(datasets=LOADED, new_spec=_any_load, read=LOADED, submits=2, max_running=(8,))
+LOADS = Workload(datasets=LOADED, new_spec=_any_load, read=LOADED, readers=1, submits=2, max_running=(8,))
 CHORES = Workload(
     datasets=(FREED, KEPT, COPIED, MOVED, NAMED, NAMED_BELOW),
     new_spec=_any_chore,
     read=(KEPT, FREED),
+    readers=4,
     submits=6,
     max_running=(1, 1, 2),
 )

@@ -14,7 +14,7 @@ import pytest
 from awscrt.checksums import crc32c
 
 from preheat.errors import CorruptPage, InvalidRequest, NotFound, StoreError, StoreFull, VersionChanged
-from preheat.store import PAGE_SIZE, CachedObject, PageStore
+from preheat.store import BLOCK_SIZE, PAGE_SIZE, CachedObject, PageStore
 
 MIB = 1 << 20
 A, B, C = "s3://bucket/a", "s3://bucket/b", "s3://bucket/c"
@@ -99,19 +99,19 @@ class StoreConformance(ABC):
 
     def test_an_empty_object(self, store: PageStore) -> None:
         item = put(store, A, b"")
-        assert item.checksums == ()
+        assert item.checksums == b""
         assert store.read(item) == b""
         store.verify(item)
         assert (store.usage().used, store.usage().objects) == (0, 1)
 
-    def test_an_object_of_several_pages_in_uneven_pieces(self, store: PageStore) -> None:
+    def test_an_object_of_several_blocks_in_uneven_pieces(self, store: PageStore) -> None:
         data = content(5 * PAGE_SIZE // 2 + 7)
         with store.writer(A, etag="v1", size=len(data), last_modified=0) as writer:
             for start in range(0, len(data), 700_001):
                 writer.append(memoryview(data)[start : start + 700_001])
             item = writer.commit()
-        pages = [data[start : start + PAGE_SIZE] for start in range(0, len(data), PAGE_SIZE)]
-        assert item.checksums == tuple(crc32c(page) for page in pages)
+        blocks = [data[start : start + BLOCK_SIZE] for start in range(0, len(data), BLOCK_SIZE)]
+        assert item.checksums == b"".join(crc32c(block).to_bytes(4, "little") for block in blocks)
         assert store.read(item) == data
         store.verify(item)
 
@@ -181,6 +181,9 @@ class StoreConformance(ABC):
             (0, None),
             (0, 1),
             (5, 5),
+            (BLOCK_SIZE - 1, BLOCK_SIZE + 1),
+            (BLOCK_SIZE, BLOCK_SIZE),
+            (BLOCK_SIZE, 3 * BLOCK_SIZE),
             (PAGE_SIZE - 1, PAGE_SIZE + 1),
             (PAGE_SIZE, 2 * PAGE_SIZE),
             (PAGE_SIZE, PAGE_SIZE),
@@ -203,13 +206,14 @@ class StoreConformance(ABC):
             store.read(put(store, A, b"1234"), start, end)
 
     @pytest.mark.parametrize("check", ["read", "verify"])
-    def test_a_damaged_page_is_never_served(self, store: PageStore, check: str) -> None:
+    def test_a_damaged_block_is_never_served(self, store: PageStore, check: str) -> None:
         put(store, B, b"untouched")
         item = put(store, A, content(2 * PAGE_SIZE))
-        self.flip_bit(store, A, PAGE_SIZE + 17)
-        assert store.read(item, 0, PAGE_SIZE) == content(2 * PAGE_SIZE)[:PAGE_SIZE]
+        self.flip_bit(store, A, BLOCK_SIZE + 17)
+        assert store.read(item, 0, BLOCK_SIZE) == content(2 * PAGE_SIZE)[:BLOCK_SIZE]
+        assert store.read(item, 2 * BLOCK_SIZE) == content(2 * PAGE_SIZE)[2 * BLOCK_SIZE :]
         with pytest.raises(CorruptPage, match=A):
-            store.read(item, PAGE_SIZE, PAGE_SIZE + 1) if check == "read" else store.verify(item)
+            store.read(item, BLOCK_SIZE, BLOCK_SIZE + 1) if check == "read" else store.verify(item)
         assert paths(store) == [B]
         assert store.usage().corrupt == 1
         with pytest.raises(NotFound):

@@ -95,7 +95,8 @@ class NatsEngine:
 
     async def on_disconnect(self) -> None:
         """Say that the connection is lost; the client looks for it for ever."""
-        log.warning("The engine is out of reach; trying again.", action="engine_lost")
+        if not self._client.is_closed:
+            log.warning("The engine is out of reach; trying again.", action="engine_lost")
 
     async def on_reconnect(self) -> None:
         """Note that the connection was lost and found: watches start over."""

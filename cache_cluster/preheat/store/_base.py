@@ -1,8 +1,9 @@
 """The contract of a page store: where one worker keeps its cached objects.
 
 An object is visible whole or not at all: it appears when its writer commits, and a crash before that leaves nothing
-that can be read. A read verifies the checksum of each page that it touches. Calls are synchronous and quick (page cache
-and one index look-up); a store may be called from several threads.
+that can be read. What was committed since the last :meth:`PageStore.flush` may be missing after a crash, but never is
+a version that it replaced there instead. A read verifies the checksum of each block that it touches. Calls are
+synchronous and quick (page cache and one index look-up); a store may be called from several threads.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 PAGE_SIZE = 1 << 20
-"""Bytes under one checksum."""
+"""Bytes that are read and sent as one piece."""
+BLOCK_SIZE = 64 << 10
+"""Bytes under one checksum: small, because a read of a few bytes has to verify the whole block; divides a page."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,8 +33,8 @@ class CachedObject:
     """The job that loaded it; empty for a demand read."""
     cached_at: float
     """Seconds since the epoch."""
-    checksums: tuple[int, ...]
-    """CRC-32C of each page."""
+    checksums: bytes
+    """CRC-32C of each block, four bytes each, little endian: as numbers they would take nine times the memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,14 +49,19 @@ class StoreUsage:
     evicted: int = 0
     """Objects dropped to make room."""
     corrupt: int = 0
-    """Objects dropped because a page's checksum did not match."""
+    """Objects dropped because a block's checksum did not match."""
 
 
 class ObjectWriter(Protocol):
-    """Receives one object's bytes in order. Leaving the context without :meth:`commit` discards them."""
+    """Receives one object's bytes. Leaving the context without :meth:`commit` discards them."""
 
-    def append(self, data: bytes | memoryview) -> None:
-        """Add bytes.
+    def append(self, data: bytes | memoryview, *, part: int = 0) -> None:
+        """Add bytes behind those that the same part has.
+
+        Args:
+            data: the bytes; their memory may be reused afterwards.
+            part: where the part begins in the object, a multiple of :data:`PAGE_SIZE`. Parts may be written at the
+                same time, but each by one thread; together they must cover the object.
 
         Raises:
             StoreFull: the object does not fit even after eviction.
@@ -92,12 +100,12 @@ class PageStore(Protocol):
         Raises:
             ObjectNotFound: it is not cached any more.
             VersionChanged: another version took its place.
-            CorruptPage: a page did not match its checksum; the object was dropped.
+            CorruptPage: a block did not match its checksum; the object was dropped.
         """
         ...
 
     def verify(self, item: CachedObject) -> None:
-        """Read every page back and compare its checksum; raises as :meth:`read` does."""
+        """Read every block back and compare its checksum; raises as :meth:`read` does."""
         ...
 
     def delete(self, path: str) -> bool:
@@ -113,6 +121,14 @@ class PageStore(Protocol):
 
     def usage(self) -> StoreUsage:
         """Return how full the store is."""
+        ...
+
+    def flush(self) -> None:
+        """Make what was committed survive the death of the process.
+
+        Raises:
+            StoreFull, StoreError: the disk refused; all of it stays readable, and the next flush tries again.
+        """
         ...
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,7 +62,7 @@ class DiskStore:
         Raises:
             ObjectNotFound: it is not cached any more.
             VersionChanged: another version took its place.
-            CorruptPage: a page did not match its checksum; the object was dropped.
+            CorruptPage: a block did not match its checksum; the object was dropped.
             InvalidRequest: a bound is negative.
         """
         start, end = clip(item, start, end)
@@ -75,7 +76,7 @@ class DiskStore:
                 # Another thread took the object away meanwhile: what it left decides.
 
     def verify(self, item: CachedObject) -> None:
-        """Read every page back and compare its checksum; raises as :meth:`read` does."""
+        """Read every block back and compare its checksum; raises as :meth:`read` does."""
         self._current(item)
         for start in range(0, item.size, _VERIFY_STEP):
             self.read(item, start, start + _VERIFY_STEP)
@@ -102,6 +103,14 @@ class DiskStore:
         """Return how full the store is."""
         return self._volume.usage()
 
+    def flush(self) -> None:
+        """Make what was committed survive the death of the process, in one transaction.
+
+        Raises:
+            StoreFull, StoreError: the disk refused; all of it stays readable, and the next flush tries again.
+        """
+        self._volume.flush()
+
     def close(self) -> None:
         """Release the directory; open writers are discarded. Idempotent."""
         self._volume.close()
@@ -114,19 +123,19 @@ class DiskStore:
 
 
 class _StreamSink:
-    """Writes a large object to a pack of its own as its bytes come."""
+    """Writes a large object to a pack of its own as its bytes come, in any order and from several threads."""
 
     def __init__(self, volume: Volume, size: int) -> None:
         self._volume = volume
         self._size = size
         self._pack: Pack | None = None
-        self._offset = 0
+        self._opening = threading.Lock()
 
-    def write(self, data: memoryview) -> None:
-        if self._pack is None:
-            self._pack = self._volume.open_stream(self._size)
-        self._volume.write_stream(self._pack, data, self._offset)
-        self._offset += len(data)
+    def write(self, data: memoryview, offset: int) -> None:
+        with self._opening:
+            if self._pack is None:
+                self._pack = self._volume.open_stream(self._size)
+        self._volume.write_stream(self._pack, data, offset)
 
     def publish(self, item: CachedObject) -> None:
         assert self._pack is not None

@@ -1,14 +1,13 @@
 """The durable index of one directory: a row in SQLite is what makes an object exist.
 
-Each publication is a transaction of its own, without fsync (WAL, ``synchronous=NORMAL``): it survives the
-death of the process. A power cut may lose the latest rows, or keep a row whose bytes were lost; then the
-checksums tell.
+Rows are written many in a transaction, because one each would cost more than the object's bytes, and without fsync
+(WAL, ``synchronous=NORMAL``): they survive the death of the process. A power cut may lose the latest rows, or keep a
+row whose bytes were lost; then the checksums tell.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import struct
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +18,7 @@ from preheat.store._base import CachedObject
 from preheat.store._catalog import Entry
 from preheat.store._faults import disk_faults
 
-_FORMAT = 1
+_FORMAT = 2
 _TABLE = """
 CREATE TABLE IF NOT EXISTS objects (
     path TEXT PRIMARY KEY, etag TEXT NOT NULL, size INTEGER NOT NULL, last_modified REAL NOT NULL,
@@ -46,10 +45,11 @@ class Index:
             self._prepare()
             on_failure.pop_all()
 
-    def put(self, entry: Entry) -> None:
-        """Insert an object, in place of any other at its path."""
-        with disk_faults(self._file):
-            self._db.execute(_PUT, _row(entry))
+    def put(self, entries: Iterable[Entry]) -> None:
+        """Insert objects, each in place of any other at its path; all or none."""
+        with disk_faults(self._file), self._db:
+            self._db.execute("BEGIN")
+            self._db.executemany(_PUT, map(_row, entries))
 
     def delete(self, paths: Iterable[str]) -> None:
         """Delete the rows of these paths, all or none."""
@@ -94,10 +94,9 @@ class Index:
 
 def _row(entry: Entry) -> tuple[str | int | float | bytes, ...]:
     item = entry.item
-    checksums = struct.pack(f"<{len(item.checksums)}I", *item.checksums)
     return (
         item.path, item.etag, item.size, item.last_modified,
-        item.job_id, item.cached_at, checksums,
+        item.job_id, item.cached_at, item.checksums,
         entry.pack, entry.offset,
     )  # fmt: skip
 
@@ -111,6 +110,6 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         last_modified=last_modified,
         job_id=job_id,
         cached_at=cached_at,
-        checksums=struct.unpack(f"<{len(checksums) // 4}I", checksums),
+        checksums=checksums,
     )
     return Entry(item=item, pack=pack, offset=offset)

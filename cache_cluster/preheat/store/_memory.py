@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from preheat.errors import CorruptPage, StoreError
 from preheat.store._base import CachedObject, StoreUsage
-from preheat.store._pages import check_version, clip, intact, whole_pages
+from preheat.store._pages import check_version, clip, intact, whole_blocks
 from preheat.store._writer import BufferSink, Writer, announce
 
 
@@ -50,14 +50,14 @@ class MemoryStore:
         Raises:
             ObjectNotFound: it is not cached any more.
             VersionChanged: another version took its place.
-            CorruptPage: a page did not match its checksum; the object was dropped.
+            CorruptPage: a block did not match its checksum; the object was dropped.
             InvalidRequest: a bound is negative.
         """
         start, end = clip(item, start, end)
         with self._lock:
             check_version(item, self.lookup(item.path))
             held = self._held[item.path]
-            first, last, checksums = whole_pages(held.item, start, end)
+            first, last, checksums = whole_blocks(held.item, start, end)
             if not intact(memoryview(held.data)[first:last], checksums):
                 self._remove(held)
                 self._corrupt += 1
@@ -65,7 +65,7 @@ class MemoryStore:
             return held.data[start:end]
 
     def verify(self, item: CachedObject) -> None:
-        """Read every page back and compare its checksum; raises as :meth:`read` does."""
+        """Read every block back and compare its checksum; raises as :meth:`read` does."""
         self.read(item)
 
     def delete(self, path: str) -> bool:
@@ -97,6 +97,9 @@ class MemoryStore:
                 evicted=self._evicted,
                 corrupt=self._corrupt,
             )
+
+    def flush(self) -> None:
+        """Do nothing: memory does not survive."""
 
     def close(self) -> None:
         """Forget everything. Idempotent."""

@@ -24,11 +24,13 @@ class _OpenFile:
         weakref.finalize(self, os.close, self._descriptor)
 
     def read(self, offset: int, size: int) -> bytes:
-        pieces: list[bytes] = []
-        while size and (piece := os.pread(self._descriptor, size, offset)):  # one call reads 2 GiB at most
-            pieces.append(piece)
-            offset, size = offset + len(piece), size - len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        data = os.pread(self._descriptor, size, offset)
+        while (done := len(data)) < size:  # one call reads 2 GiB at most
+            piece = os.pread(self._descriptor, size - done, offset + done)
+            if not piece:
+                break
+            data += piece
+        return data
 
     def write(self, data: memoryview, offset: int) -> None:
         while data:
@@ -78,12 +80,12 @@ class PackFiles:
             CorruptPage: the pack is gone or its disk cannot read it.
             StoreError: it cannot be opened now.
         """
-        with disk_faults(self._directory):
-            try:
-                return self._file(number).read(offset, size)
-            except OSError as error:
-                if error.errno in _LOST:
-                    raise CorruptPage(f"{self._path(number)}: {error.strerror}.") from error
+        try:
+            return self._file(number).read(offset, size)
+        except OSError as error:
+            if error.errno in _LOST:
+                raise CorruptPage(f"{self._path(number)}: {error.strerror}.") from error
+            with disk_faults(self._directory):  # here and not around: it would cost each read as much as the look-up
                 raise
 
     def remove(self, number: int) -> None:

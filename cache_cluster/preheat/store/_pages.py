@@ -1,46 +1,54 @@
-"""What every page store does alike: page arithmetic, checksums, and the check of the version."""
+"""What every page store does alike: block arithmetic, checksums, and the check of the version."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Collection
 
 from awscrt.checksums import crc32c
 
 from preheat.errors import InvalidRequest, ObjectNotFound, VersionChanged
-from preheat.store._base import PAGE_SIZE, CachedObject
+from preheat.store._base import BLOCK_SIZE, CachedObject
 
 
 class PageChecksums:
-    """Computes the CRC-32C of each page of an object whose bytes come in pieces."""
+    """Computes the CRC-32C of each block of an object whose bytes come in pieces."""
 
     def __init__(self) -> None:
         self._finished: list[int] = []
         self._crc = 0
         self._filled = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return len(self._finished) * BLOCK_SIZE + self._filled
+
     def update(self, data: memoryview) -> None:
         """Add the next bytes."""
         while data:
-            piece = data[: PAGE_SIZE - self._filled]
+            piece = data[: BLOCK_SIZE - self._filled]
             self._crc = crc32c(piece, self._crc)
             self._filled += len(piece)
-            if self._filled == PAGE_SIZE:
+            if self._filled == BLOCK_SIZE:
                 self._finished.append(self._crc)
                 self._crc = self._filled = 0
             data = data[len(piece) :]
 
     def values(self) -> tuple[int, ...]:
-        """Return one checksum per page so far; the last page may be shorter than the others."""
+        """Return one checksum per block so far; the last block may be shorter than the others."""
         return (*self._finished, self._crc) if self._filled else tuple(self._finished)
 
 
-def intact(data: bytes | memoryview, checksums: Sequence[int]) -> bool:
-    """Return whether the data are exactly as many pages as there are checksums, and each matches its own."""
-    if len(checksums) == 1:
-        return len(data) <= PAGE_SIZE and bool(crc32c(data) == checksums[0])
-    actual = PageChecksums()
-    actual.update(memoryview(data))
-    return actual.values() == tuple(checksums)
+def packed(checksums: Collection[int]) -> bytes:
+    """Return checksums as :class:`CachedObject` keeps them."""
+    return struct.pack(f"<{len(checksums)}I", *checksums)
+
+
+def intact(data: bytes | memoryview, checksums: bytes) -> bool:
+    """Return whether the data are exactly as many blocks as there are checksums, and each matches its own."""
+    view = memoryview(data)
+    return packed([crc32c(view[at : at + BLOCK_SIZE]) for at in range(0, len(view), BLOCK_SIZE)]) == checksums
 
 
 def clip(item: CachedObject, start: int, end: int | None) -> tuple[int, int]:
@@ -56,10 +64,10 @@ def clip(item: CachedObject, start: int, end: int | None) -> tuple[int, int]:
     return min(start, end), end
 
 
-def whole_pages(item: CachedObject, start: int, end: int) -> tuple[int, int, tuple[int, ...]]:
-    """Return the range of the pages that [start, end) touches, and their checksums."""
-    first, last = start // PAGE_SIZE, -(-end // PAGE_SIZE)
-    return first * PAGE_SIZE, min(last * PAGE_SIZE, item.size), item.checksums[first:last]
+def whole_blocks(item: CachedObject, start: int, end: int) -> tuple[int, int, bytes]:
+    """Return the range of the blocks that [start, end) touches, and their checksums."""
+    first, last = start // BLOCK_SIZE, -(-end // BLOCK_SIZE)
+    return first * BLOCK_SIZE, min(last * BLOCK_SIZE, item.size), item.checksums[4 * first : 4 * last]
 
 
 def check_version(item: CachedObject, found: CachedObject | None) -> None:

@@ -6,8 +6,10 @@
     DIRECTORY/index.sqlite          one row an object; the row is what publishes it
     DIRECTORY/packs/00000001.pack   bytes of many small objects, or of one large object
 
-Bytes are written before their row, so the process may be killed between any two steps: when the directory is
-opened again, rows whose bytes are not there and packs without a row are removed.
+An object is visible from memory as soon as its bytes are written; its row follows with the next flush. Bytes are
+written before their row, so the process may be killed between any two steps: when the directory is opened again, rows
+whose bytes are not there and packs without a row are removed. What was not flushed then simply is not cached. It never
+gives way to an older version: the row of an object that takes another version's place is written before it is visible.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from preheat.errors import CorruptPage, StoreError, StoreInUse
@@ -24,10 +26,12 @@ from preheat.store._catalog import Catalog, Entry, Pack
 from preheat.store._faults import disk_faults
 from preheat.store._index import Index
 from preheat.store._packs import PackFiles
-from preheat.store._pages import intact, whole_pages
+from preheat.store._pages import intact, whole_blocks
 
 _PACKS_IN_CAPACITY = 16
 """Eviction drops whole packs: with at least this many, one is a small part of the cache."""
+_MAX_UNSAVED = 1000
+"""Rows that may wait for a flush."""
 
 
 class Volume:
@@ -47,6 +51,8 @@ class Volume:
         self._lock = threading.Lock()
         self._evicted = self._corrupt = 0
         self._closed = False
+        self._unsaved: dict[str, Entry] = {}
+        """Visible objects whose rows are not written yet, by path."""
         with ExitStack() as resources:
             resources.callback(os.close, _lock_directory(directory))
             self._files = PackFiles(directory / "packs")
@@ -64,7 +70,10 @@ class Volume:
     def paths(self, prefix: str, *, after: str, limit: int) -> list[str]:
         """Return the next paths that start with the prefix and are greater than ``after``, in order."""
         with self._lock:
-            return [] if self._closed else self._index.paths(prefix, after=after, limit=limit)
+            if self._closed:
+                return []
+            unsaved = {path for path in self._unsaved if path.startswith(prefix) and path > after}
+            return sorted(unsaved.union(self._index.paths(prefix, after=after, limit=limit)))[:limit]
 
     def usage(self) -> StoreUsage:
         """Return how full the directory is."""
@@ -79,12 +88,12 @@ class Volume:
             )
 
     def read(self, entry: Entry, start: int, end: int) -> bytes:
-        """Return bytes [start, end) of an object after verifying each page that they touch.
+        """Return bytes [start, end) of an object after verifying each block that they touch.
 
         Raises:
-            CorruptPage: a page is lost or does not match its checksum.
+            CorruptPage: a block is lost or does not match its checksum.
         """
-        first, last, checksums = whole_pages(entry.item, start, end)
+        first, last, checksums = whole_blocks(entry.item, start, end)
         data = self._files.read(entry.pack, entry.offset + first, last - first)
         if not intact(data, checksums):
             raise CorruptPage(f"{entry.item.path} does not match its checksum in bytes {first}-{last}.")
@@ -134,8 +143,18 @@ class Volume:
             self._corrupt += corrupt
             self._catalog.remove(entry)
             self._release(entry)
-            self._index.delete([entry.item.path])
+            self._forget([entry.item.path])
             return True
+
+    def flush(self) -> None:
+        """Write the rows of what was published since the last flush.
+
+        Raises:
+            StoreFull, StoreError: the disk refused; the next flush tries all of them again.
+        """
+        with self._lock:
+            self._check_open()
+            self._save()
 
     def close(self) -> None:
         """Discard what is being written and let go of the directory. Idempotent."""
@@ -144,6 +163,8 @@ class Volume:
                 return
             self._closed = True
             with self._resources:
+                with suppress(StoreError):  # then it is as after a crash: what was not flushed is not cached
+                    self._save()
                 for pack in [pack for pack in self._catalog.packs.values() if pack.streaming]:
                     self._drop_pack(pack)
             self._catalog = Catalog(self._catalog.capacity)
@@ -186,9 +207,24 @@ class Volume:
         return self._catalog.add_pack(number, size=size, streaming=streaming)
 
     def _publish(self, entry: Entry) -> None:
-        self._index.put(entry)
-        if replaced := self._catalog.add(entry):
+        path = entry.item.path
+        replaced, waiting = self.get(path), self._unsaved.get(path)
+        self._unsaved[path] = entry
+        if len(self._unsaved) >= _MAX_UNSAVED or (replaced and not _same_version(replaced, entry)):
+            try:
+                self._save()
+            except StoreError:
+                del self._unsaved[path]
+                self._unsaved |= {path: waiting} if waiting else {}
+                raise
+        self._catalog.add(entry)
+        if replaced:
             self._release(replaced)
+
+    def _save(self) -> None:
+        if self._unsaved:
+            self._index.put(self._unsaved.values())
+            self._unsaved = {}
 
     def _release(self, entry: Entry) -> None:
         pack = self._catalog.packs[entry.pack]
@@ -198,7 +234,16 @@ class Volume:
     def _drop_pack(self, pack: Pack) -> None:
         paths = self._catalog.remove_pack(pack)
         self._files.remove(pack.number)
+        self._forget(paths)
+
+    def _forget(self, paths: list[str]) -> None:
+        for path in paths:
+            self._unsaved.pop(path, None)
         self._index.delete(paths)
+
+
+def _same_version(one: Entry, other: Entry) -> bool:
+    return (one.item.etag, one.item.size) == (other.item.etag, other.item.size)
 
 
 def _lock_directory(directory: Path) -> int:

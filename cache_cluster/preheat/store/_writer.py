@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,15 +11,15 @@ from typing import Protocol, Self
 
 from preheat.errors import StoreError, StoreFull, VersionChanged
 from preheat.store._base import CachedObject
-from preheat.store._pages import PageChecksums
+from preheat.store._pages import PageChecksums, packed
 from preheat.units import human_size
 
 
 class Sink(Protocol):
     """Where the bytes of one object go until it is published."""
 
-    def write(self, data: memoryview) -> None:
-        """Keep the next bytes; the caller may reuse their memory afterwards."""
+    def write(self, data: memoryview, offset: int) -> None:
+        """Keep bytes of the object; the caller may reuse their memory afterwards."""
         ...
 
     def publish(self, item: CachedObject) -> None:
@@ -35,11 +36,15 @@ class BufferSink:
 
     def __init__(self, publish: Callable[[CachedObject, bytearray], None]) -> None:
         self._publish = publish
+        self._lock = threading.Lock()
         self._buffer = bytearray()
 
-    def write(self, data: memoryview) -> None:
+    def write(self, data: memoryview, offset: int) -> None:
         """Copy the bytes into the buffer."""
-        self._buffer += data
+        with self._lock:
+            if (missing := offset - len(self._buffer)) > 0:  # of parts that are behind
+                self._buffer += bytes(missing)
+            self._buffer[offset : offset + len(data)] = data
 
     def publish(self, item: CachedObject) -> None:
         """Hand the whole object over."""
@@ -59,7 +64,7 @@ def announce(path: str, *, etag: str, size: int, last_modified: float, job_id: s
         last_modified=last_modified,
         job_id=job_id,
         cached_at=0.0,
-        checksums=(),
+        checksums=b"",
     )
 
 
@@ -70,12 +75,11 @@ class Writer:
         self._sink = sink
         self._announced = announced
         self._capacity = capacity
-        self._checksums = PageChecksums()
-        self._received = 0
+        self._parts: dict[int, PageChecksums] = {}
         self._open = True
 
-    def append(self, data: bytes | memoryview) -> None:
-        """Add bytes; those beyond the announced size are only counted, and :meth:`commit` refuses them.
+    def append(self, data: bytes | memoryview, *, part: int = 0) -> None:
+        """Add bytes to a part; those beyond the announced size are only counted, and :meth:`commit` refuses them.
 
         Raises:
             StoreFull: the object does not fit even after eviction.
@@ -87,10 +91,11 @@ class Writer:
             path, room = self._announced.path, human_size(self._capacity)
             raise StoreFull(f"{path} has {human_size(size)}, more than the whole page store ({room}).")
         view = memoryview(data)
-        if expected := view[: max(size - self._received, 0)]:
-            self._sink.write(expected)
-            self._checksums.update(expected)
-        self._received += len(view)
+        checksums = self._parts.setdefault(part, PageChecksums())
+        offset = part + checksums.size
+        if expected := view[: max(size - offset, 0)]:
+            self._sink.write(expected, offset)
+        checksums.update(view)
 
     def commit(self) -> CachedObject:
         """Publish the object in place of any older version.
@@ -101,10 +106,8 @@ class Writer:
             StoreError: the disk refused the object, or the writer or its store is closed.
         """
         self._check_open()
-        if self._received != self._announced.size:
-            path, size = self._announced.path, self._announced.size
-            raise VersionChanged(f"{path} was announced with {size} bytes, but {self._received} came.")
-        item = replace(self._announced, cached_at=time.time(), checksums=self._checksums.values())
+        checksums = self._whole()
+        item = replace(self._announced, cached_at=time.time(), checksums=checksums)
         self._sink.publish(item)
         self._open = False
         return item
@@ -118,6 +121,20 @@ class Writer:
         if self._open:
             self._open = False
             self._sink.discard()
+
+    def _whole(self) -> bytes:
+        """Return the checksums of all blocks; raises VersionChanged unless the parts are the object, gapless."""
+        checksums: list[int] = []
+        received = 0
+        for start, part in sorted(self._parts.items()):
+            if start != received:
+                break
+            received += part.size
+            checksums += part.values()
+        if received != self._announced.size:
+            path, size = self._announced.path, self._announced.size
+            raise VersionChanged(f"{path} was announced with {size} bytes, but {received} came.")
+        return packed(checksums)
 
     def _check_open(self) -> None:
         if not self._open:

@@ -148,7 +148,9 @@ def _files(path: UfsPath, after: str) -> Iterator[ObjectInfo]:
             yield stat_file(path)
             return
     if selection.prefix is not None:
-        for entry in walk(selection.prefix, after, lambda prefix: _children(path.with_key(prefix))):
+        for entry in walk(
+            selection.prefix, after, lambda prefix: sorted(_children(path.with_key(prefix)), key=_child_key)
+        ):
             with suppress(ObjectNotFound):  # a link that leads nowhere, no regular file, or gone meanwhile
                 yield stat_file(path.with_key(_key(entry)))
 
@@ -168,6 +170,10 @@ def _children(directory: UfsPath) -> Iterator[tuple[str, os.DirEntry[str] | None
         mapped = read_error(error, directory)
         if not isinstance(mapped, ObjectNotFound):  # else there is none, or it was removed meanwhile
             raise mapped from error
+
+
+def _child_key(child: tuple[str, object]) -> str:
+    return child[0]
 
 
 def _leads_to_directory(entry: os.DirEntry[str]) -> bool:

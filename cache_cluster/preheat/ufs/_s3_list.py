@@ -13,7 +13,7 @@ from preheat.ufs._s3_client import S3Connection
 from preheat.ufs._s3_errors import botocore_errors
 from preheat.ufs._s3_listing import Answer, ListingPage, answer_of, parse_page
 from preheat.ufs._selection import Selection, is_marker
-from preheat.ufs._walk import walk
+from preheat.ufs._walk import by_key, walk
 from preheat.versions import ObjectInfo
 
 _TREE_SERVERS = ("SeaweedFS",)
@@ -65,14 +65,21 @@ class S3Lister:
                 yield objects
 
     def _walked(self, prefix: str, after: str) -> Iterator[Sequence[ObjectInfo]]:
-        objects = walk(prefix, after, self._children)
+        objects = walk(prefix, after, lambda directory: by_key(self._children(directory)))
         while page := [*islice(objects, self._page_size)]:
             yield page
 
     def _children(self, prefix: str) -> Iterator[tuple[str, ObjectInfo | None]]:
+        """Yield what is directly below a prefix, in the order of the names."""
+        last = ""
         for page in self._requests(Prefix=prefix, Delimiter="/"):
-            yield from ((item.key, item) for item in page.objects if not is_marker(item.key, item.size))
-            yield from ((directory, None) for directory in page.prefixes)
+            objects = ((item.key, item) for item in page.objects if not is_marker(item.key, item.size))
+            directories = ((directory, None) for directory in page.prefixes)
+            for child in sorted(chain(objects, directories), key=_name):
+                if _name(child) < last:
+                    raise self._disorder(last, child[0])
+                last = _name(child)
+                yield child
 
     def _requests(self, **query: str) -> Iterator[ListingPage]:
         """Yield page after page; from the second on, the next one is fetched while this one is parsed and used."""
@@ -104,9 +111,16 @@ class S3Lister:
     def _check_order(self, last: str, objects: Sequence[ObjectInfo]) -> str:
         for before, key in pairwise(chain([last], (item.key for item in objects))):
             if key <= before and before:
-                raise OriginUnavailable(
-                    f"path='{self._path}': the S3 server lists {key!r} after {before!r}.",
-                    remedy="Use a store that lists in the order of the keys, as Amazon S3 does.",
-                )
+                raise self._disorder(before, key)
             last = key
         return last
+
+    def _disorder(self, before: str, key: str) -> OriginUnavailable:
+        return OriginUnavailable(
+            f"path='{self._path}': the S3 server lists {key!r} after {before!r}.",
+            remedy="Use a store that lists in the order of the keys, as Amazon S3 does.",
+        )
+
+
+def _name(child: tuple[str, object]) -> str:
+    return child[0].rstrip("/")

@@ -61,6 +61,10 @@ class Actions:
         """
         return await self._by_action[batch.action](batch, entry, throttle)
 
+    def flush(self) -> None:
+        """Make what the entries brought survive this process; raises as ``PageStore.flush`` does."""
+        self._store.flush()
+
     async def _fetch(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:
         cached = self._store.lookup(batch.root + entry.key)
         if cached is not None and _is_version(cached, entry):

@@ -7,15 +7,25 @@ leave, so that a client that gives up and comes back does not start it over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from preheat.errors import OriginUnavailable, PreheatError, Unavailable, VersionChanged
+from preheat.errors import OriginUnavailable, PreheatError, StoreError, Unavailable, VersionChanged
+from preheat.logs import get_logger
 from preheat.paths import UfsPath
-from preheat.store import CachedObject, Notes, PageStore
+from preheat.store import CachedObject, Notes, ObjectWriter, PageStore
 from preheat.ufs import Download, UnderStore
 from preheat.versions import ObjectInfo
+
+log = get_logger("worker")
+_PART_BYTES = 8 << 20
+"""A larger object is fetched by ranges of this size: whole pages of the store, and small enough to be held."""
+_PARTS_IN_FLIGHT = 8
+"""Ranges that are fetched at once, of all objects together, so their memory is bounded; more gained nothing."""
+_FLUSH_SECONDS = 0.05
 
 Throttle = Callable[[int], Awaitable[None]]
 """Awaited with the bytes of each chunk before the next one is read."""
@@ -45,14 +55,80 @@ class _Fill:
         self.etag = etag
         self.size = size
         self.throttle = throttle
-        self.task: asyncio.Task[CachedObject]
+        self.task: asyncio.Task[Any] | None = None
+        """What runs it: the job that asks for it, or a task of its own."""
+        self._heard_at = 0.0
+        self._pauses = 0
+        self._loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[CachedObject] = self._loop.create_future()
+        self._interruption: PreheatError | None = None
+        self.hear()
+
+    def hear(self) -> None:
+        """Note that the under store sends."""
+        self._heard_at = self._loop.time()
+
+    def silent_since(self, moment: float) -> bool:
+        """Whether the under store is asked and has sent nothing since then."""
+        return not self._pauses and self._heard_at < moment
+
+    async def pay(self, size: int) -> None:
+        """Wait for the bandwidth of bytes that came."""
+        if self.throttle:
+            self._pauses += 1
+            try:
+                await self.throttle(size)
+            finally:
+                self._pauses -= 1
+            self.hear()
+
+    @asynccontextmanager
+    async def turn(self, turns: asyncio.Semaphore) -> AsyncIterator[None]:
+        """Wait for a turn and hold it."""
+        self._pauses += 1
+        try:
+            await turns.acquire()
+        finally:
+            self._pauses -= 1
+        self.hear()
+        try:
+            yield
+        finally:
+            turns.release()
 
     async def result(self) -> CachedObject:
         """Wait for the end; a waiter that is cancelled leaves the fill alone."""
-        await asyncio.wait({self.task})
-        if self.task.cancelled():
-            raise Unavailable("The worker is stopping.")
-        return self.task.result()
+        await asyncio.wait({self._done})
+        return self._done.result()
+
+    async def run(self, bring: Callable[[], Awaitable[CachedObject]]) -> CachedObject:
+        """Bring the object in the task that calls this, and tell all who wait."""
+        self.task = asyncio.current_task()
+        try:
+            item = await bring()
+        except asyncio.CancelledError:
+            error = self._interruption or Unavailable("The worker is stopping.")
+            self.fail(error)
+            if self._interruption is None or (self.task and self.task.uncancel()):
+                raise
+            raise error from None
+        except BaseException as error:
+            self.fail(error)
+            raise
+        self._done.set_result(item)
+        return item
+
+    def interrupt(self, error: PreheatError) -> None:
+        """End it with an error."""
+        self._interruption = error
+        if self.task:
+            self.task.cancel()
+
+    def fail(self, error: BaseException) -> None:
+        """Tell all who wait that it failed, unless it has ended."""
+        if not self._done.done():
+            self._done.set_exception(error)
+            self._done.exception()  # nobody needs to wait for it
 
 
 class Fills:
@@ -72,6 +148,9 @@ class Fills:
         self._stall_seconds = stall_seconds
         self._fills: dict[str, _Fill] = {}
         self._closed = False
+        self._parts = asyncio.Semaphore(_PARTS_IN_FLIGHT)
+        self._watching: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.TimerHandle | None = None
         self.counters = Counters()
 
     async def fetch(
@@ -103,7 +182,13 @@ class Fills:
         if self._closed:
             raise Unavailable("The worker is stopping.")
         fill = self._fills[str(path)] = _Fill(etag, size, throttle)
-        fill.task = asyncio.create_task(self._fill(path, fill, job_id))
+        self._watch()
+        running = fill.run(partial(self._fill, path, fill, job_id))
+        if (
+            job_id
+        ):  # nobody takes a job's place while it waits: no task of its own, which would cost a small object dear
+            return await running
+        fill.task = asyncio.create_task(running)
         fill.task.add_done_callback(_mark_retrieved)
         return await fill.result()
 
@@ -130,45 +215,125 @@ class Fills:
             async with asyncio.timeout(self._stall_seconds):
                 yield
         except TimeoutError as error:
-            raise OriginUnavailable(
-                f"path='{path}': the under store sent nothing for {self._stall_seconds:g} s."
-            ) from error
+            raise self._stalled(path) from error
 
     async def close(self) -> None:
         """Break off every fill; those who wait for one get Unavailable."""
         self._closed = True
-        tasks = [fill.task for fill in self._fills.values()]
+        fills = tuple(self._fills.values())
         self._fills.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for fill in fills:
+            fill.interrupt(Unavailable("The worker is stopping."))
+        await asyncio.gather(*(fill.task for fill in fills if fill.task), return_exceptions=True)
+        for fill in fills:  # one that had not begun
+            fill.fail(Unavailable("The worker is stopping."))
+        for timer in (self._watching, self._flushing):
+            if timer:
+                timer.cancel()
+
+    def _watch(self) -> None:
+        """Have the fills watched as long as there are any: one timer for all, where one per chunk would cost dear."""
+        if self._watching is None:
+            self._watching = asyncio.get_running_loop().call_later(self._stall_seconds / 4, self._interrupt_stalled)
+
+    def _interrupt_stalled(self) -> None:
+        self._watching = None
+        moment = asyncio.get_running_loop().time() - self._stall_seconds
+        for path, fill in self._fills.items():
+            if fill.silent_since(moment):
+                fill.interrupt(self._stalled(path))
+        if self._fills:
+            self._watch()
+
+    def _stalled(self, path: UfsPath | str) -> OriginUnavailable:
+        return OriginUnavailable(f"path='{path}': the under store sent nothing for {self._stall_seconds:g} s.")
 
     async def _fill(self, path: UfsPath, fill: _Fill, job_id: str) -> CachedObject:
         self.counters.load_reads += bool(job_id)
+        self.counters.origin_reads += 1
         try:
-            download = await self.download(path, fill.etag)
-            if not _is_version(download.info, fill.etag, fill.size):
-                found = download.info
-                raise VersionChanged(
-                    f"path='{path}' has the etag {found.etag!r} and {found.size} bytes now, "
-                    f"not {fill.etag!r} and {fill.size}."
-                )
-            return await self._keep(path, download, fill, job_id)
+            if fill.etag is not None and fill.size and fill.size > _PART_BYTES:
+                item = await self._keep_in_parts(path, fill, fill.size, job_id)
+            else:
+                item = await self._keep(path, fill, job_id)
         finally:
             self._fills.pop(str(path), None)
-
-    async def _keep(self, path: UfsPath, download: Download, fill: _Fill, job_id: str) -> CachedObject:
-        info = download.info
-        with self._store.writer(
-            str(path), etag=info.etag, size=info.size, last_modified=info.last_modified, job_id=job_id
-        ) as writer:
-            async for chunk in self.chunks(path, download):
-                writer.append(chunk)
-                if fill.throttle:
-                    await fill.throttle(len(chunk))
-            item = writer.commit()
         self._notes.forget(str(path))
+        if not job_id:
+            self._flush_soon()
         return item
+
+    async def _keep(self, path: UfsPath, fill: _Fill, job_id: str) -> CachedObject:
+        download = await self._get(path, fill, 0, fill.size or None)
+        with self._writer(path, download.info, job_id) as writer:
+            async for chunk in download.chunks:
+                fill.hear()
+                self.counters.origin_bytes += len(chunk)
+                writer.append(chunk)
+                await fill.pay(len(chunk))
+            return writer.commit()
+
+    async def _keep_in_parts(self, path: UfsPath, fill: _Fill, size: int, job_id: str) -> CachedObject:
+        """Fetch a large object by ranges of one version, several at once."""
+        starts = iter(range(_PART_BYTES, size, _PART_BYTES))
+
+        async def keep_some(writer: ObjectWriter) -> None:
+            for start in starts:
+                async with fill.turn(self._parts):
+                    part = await self._get(path, fill, start, min(start + _PART_BYTES, size))
+                    await self._append(fill, writer, part)
+                await fill.pay(part.end - part.start)
+
+        first = await self._get(path, fill, 0, _PART_BYTES)
+        with self._writer(path, first.info, job_id) as writer:
+            await self._append(fill, writer, first)
+            await fill.pay(_PART_BYTES)
+            await _together(keep_some(writer) for _ in range(_PARTS_IN_FLIGHT))
+            return writer.commit()
+
+    async def _append(self, fill: _Fill, writer: ObjectWriter, part: Download) -> None:
+        async for chunk in part.chunks:
+            fill.hear()
+            self.counters.origin_bytes += len(chunk)
+            await asyncio.to_thread(writer.append, chunk, part=part.start)  # other parts go on meanwhile
+
+    async def _get(self, path: UfsPath, fill: _Fill, start: int, end: int | None) -> Download:
+        download = await self._origin.get(path, etag=fill.etag, start=start, end=end)
+        fill.hear()
+        if not _is_version(download.info, fill.etag, fill.size):
+            found = download.info
+            raise VersionChanged(
+                f"path='{path}' has the etag {found.etag!r} and {found.size} bytes now, "
+                f"not {fill.etag!r} and {fill.size}."
+            )
+        return download
+
+    def _writer(self, path: UfsPath, info: ObjectInfo, job_id: str) -> ObjectWriter:
+        return self._store.writer(
+            str(path), etag=info.etag, size=info.size, last_modified=info.last_modified, job_id=job_id
+        )
+
+    def _flush_soon(self) -> None:
+        """Make what readers brought durable; jobs flush at the end of a batch."""
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        try:
+            self._store.flush()
+        except StoreError as error:
+            log.warning("The page store could not be flushed.", action="flush_failed", error=str(error))
+
+
+async def _together(parts: Iterable[Coroutine[None, None, None]]) -> None:
+    """Run coroutines at once; the first error ends the others and is raised."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for part in parts:
+                tasks.create_task(part)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 def _is_version(version: ObjectInfo | CachedObject, etag: str | None, size: int | None) -> bool:
