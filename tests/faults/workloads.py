@@ -26,6 +26,8 @@ class Workload:
 
     datasets: tuple[str, ...]
     """There from the beginning, and changed by others from time to time."""
+    objects: int
+    """In each dataset: this many, more or less."""
     new_spec: Callable[[Random], JobSpec]
     read: tuple[str, ...]
     """What readers read."""
@@ -90,9 +92,10 @@ def _any_chore(random: Random) -> JobSpec:
     return random.choices(list(_CHORES), list(_CHORES.values()))[0](random)
 
 
-LOADS = Workload(datasets=LOADED, new_spec=_any_load, read=LOADED, readers=1, submits=2, max_running=(8,))
+LOADS = Workload(datasets=LOADED, objects=40, new_spec=_any_load, read=LOADED, readers=1, submits=2, max_running=(8,))
 CHORES = Workload(
     datasets=(FREED, KEPT, COPIED, MOVED, NAMED, NAMED_BELOW),
+    objects=25,
     new_spec=_any_chore,
     read=(KEPT, FREED),
     readers=4,

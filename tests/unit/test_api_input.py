@@ -198,7 +198,7 @@ async def test_what_nobody_foresaw_is_a_logged_problem(client: httpx.AsyncClient
     def broken() -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(cluster.coordinator.cluster, "workers", broken)
+    monkeypatch.setattr(cluster.coordinator.service, "unfinished_batches", broken)
     with capture_logs() as logs:
         response = await client.get("/v1/workers", headers={"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"})
     assert problem(response, 500) == "ZeroDivisionError: oh"

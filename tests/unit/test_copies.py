@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from preheat.errors import BucketNotFound, ObjectNotFound, OriginUnavailable, VersionChanged
 from preheat.paths import UfsPath
@@ -144,7 +145,7 @@ async def test_a_cached_object_that_is_lost_on_the_way_is_read_on_from_the_sourc
             held = store._held[str(SOURCE)]
             store._held[str(SOURCE)] = replace(held, data=held.data[:PAGE_SIZE] + bytes(len(BODY) - PAGE_SIZE))
         elif size == PAGE_SIZE:
-            cache(store, SOURCE, replace(info, etag="other"), BODY[::-1])
+            cache(store, SOURCE, structs.replace(info, etag="other"), BODY[::-1])
 
     await copies.copy(SOURCE, info, ELSEWHERE, skip_if_exists=True, throttle=lose)
 

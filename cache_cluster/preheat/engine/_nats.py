@@ -45,6 +45,7 @@ class NatsEngine:
         self._js: JetStreamContext
         self._buckets: dict[Bucket, KeyValue] = {}
         self._reconnected = asyncio.Event()
+        self._closing = False
         self.last_error: Exception | None = None
         """What kept it from connecting, for the message that says so."""
 
@@ -95,7 +96,7 @@ class NatsEngine:
 
     async def on_disconnect(self) -> None:
         """Say that the connection is lost; the client looks for it for ever."""
-        if not self._client.is_closed:
+        if not self._closing:
             log.warning("The engine is out of reach; trying again.", action="engine_lost")
 
     async def on_reconnect(self) -> None:
@@ -247,6 +248,7 @@ class NatsEngine:
 
     async def close(self) -> None:
         """Disconnect."""
+        self._closing = True
         await self._client.close()
 
     async def _insist(self, attempt: Callable[[], Awaitable[T]]) -> T:
