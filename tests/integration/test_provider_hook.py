@@ -205,6 +205,6 @@ def test_the_token_is_in_no_log_and_in_no_error(hook, coordinator, caplog, capfd
     with caplog.at_level(logging.DEBUG), pytest.raises(PreheatUnavailableError) as caught:
         hook.submit(SPEC, "key-1")
 
-    logged = caplog.text + capfd.readouterr().out
+    logged = caplog.text + "".join(capfd.readouterr())
     assert "Trying again" in logged
     assert TOKEN not in logged + str(caught.value)

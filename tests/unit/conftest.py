@@ -10,15 +10,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import structlog
 
 from preheat.cli import main
 from preheat.logs import configure_logging
 
 
 @pytest.fixture(autouse=True)
-def _logs_to_standard_error() -> None:
+def _logs_to_standard_error() -> Iterator[None]:
     """Whatever a test before imported: Airflow sends all of structlog to standard output."""
+    before = structlog.get_config()
     configure_logging(json=False)
+    yield
+    structlog.configure(**before)
 
 
 @dataclass

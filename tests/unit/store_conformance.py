@@ -115,6 +115,28 @@ class StoreConformance(ABC):
         assert store.read(item) == data
         store.verify(item)
 
+    @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+    def test_parts_may_come_in_any_order(self, store: PageStore, order: tuple[int, ...]) -> None:
+        data = content(2 * PAGE_SIZE + 10)
+        whole = put(store, B, data)
+        with store.writer(A, etag="v1", size=len(data), last_modified=0) as writer:
+            for half in range(2):
+                for part in order:
+                    start = part * PAGE_SIZE + half * 5
+                    end = min((part + 1) * PAGE_SIZE, len(data)) if half else start + 5
+                    writer.append(data[start:end], part=part * PAGE_SIZE)
+            item = writer.commit()
+        assert item.checksums == whole.checksums
+        assert store.read(item) == data
+
+    def test_a_missing_part_is_refused(self, store: PageStore) -> None:
+        with store.writer(A, etag="v1", size=3 * PAGE_SIZE, last_modified=0) as writer:
+            for part in (0, 2):
+                writer.append(content(PAGE_SIZE), part=part * PAGE_SIZE)
+            with pytest.raises(VersionChanged, match=f"but {PAGE_SIZE} came"):
+                writer.commit()
+        assert paths(store) == []
+
     def test_appended_memory_may_be_reused(self, store: PageStore) -> None:
         chunk = bytearray(b"1234")
         with store.writer(A, etag="v1", size=8, last_modified=0) as writer:

@@ -44,6 +44,8 @@ class DiskStoreMachine(RuleBasedStateMachine):
         self.life = 0
         self.versions = 0
         self.model: dict[str, tuple[str, bytes]] = {}
+        self.durable: set[str] = set()
+        """The paths that a crash must leave as they are."""
         self.store = self.open()
 
     @property
@@ -60,6 +62,7 @@ class DiskStoreMachine(RuleBasedStateMachine):
     @rule(target=read_before, path=PATHS, data=DATA)
     def write(self, path: str, data: bytes) -> CachedObject:
         etag = self.new_version()
+        self.durable.discard(path)
         self.model[path] = (etag, data)
         return put(self.store, path, data, etag)
 
@@ -80,11 +83,18 @@ class DiskStoreMachine(RuleBasedStateMachine):
                     finish(writer, started.data)
                 return
             finish(writer, started.data)
+            self.durable.discard(started.path)
             self.model[started.path] = (started.etag, started.data)
+
+    @rule()
+    def flush(self) -> None:
+        self.store.flush()
+        self.durable = set(self.model)
 
     @rule(path=PATHS)
     def delete(self, path: str) -> None:
         assert self.store.delete(path) == (self.model.pop(path, None) is not None)
+        self.durable.discard(path)
 
     @rule(item=read_before, start=st.integers(0, 70), end=st.none() | st.integers(0, 70))
     def read(self, item: CachedObject, start: int, end: int | None) -> None:
@@ -102,15 +112,19 @@ class DiskStoreMachine(RuleBasedStateMachine):
         self.life += 1
         before.rename(self.directory)
         self.store = self.open()
+        self.durable = set(self.model)
 
     @rule()
     def crash(self) -> None:
-        """Go on from the files as they stand, as after kill -9."""
+        """Go on from the files as they stand, as after kill -9; only what was not flushed may be missing."""
         before = self.directory
         self.life += 1
         shutil.copytree(before, self.directory)
         self.store.close()
         self.store = self.open()
+        found = {item.path for item in self.store.scan()}
+        assert self.durable <= found
+        self.model = {path: version for path, version in self.model.items() if path in found}
 
     @invariant()
     def holds_what_the_model_holds(self) -> None:
