@@ -41,7 +41,8 @@ class Process:
     def __init__(self, name: str, connection: Connection) -> None:
         self.name = name
         self.connection = connection
-        self._requests: set[asyncio.Task[Any]] = set()
+        self._requests: dict[asyncio.Task[Any], None] = {}
+        """In their order: that of a set would make a seed's history another one each time."""
         self._task: asyncio.Task[None]
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -71,7 +72,7 @@ class Process:
             CoordinatorUnreachable: it died before it answered. Otherwise as ``answer``.
         """
         task = asyncio.create_task(answer)
-        self._requests.add(task)
+        self._requests[task] = None
         try:
             await asyncio.wait({task})
             await self.connection.running()
@@ -79,7 +80,7 @@ class Process:
             raise CoordinatorUnreachable(f"{self.name} died.") from killed
         finally:
             task.cancel()
-            self._requests.discard(task)
+            del self._requests[task]
         if task.cancelled():
             raise CoordinatorUnreachable(f"{self.name} died.")
         return task.result()

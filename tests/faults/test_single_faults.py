@@ -36,7 +36,7 @@ class Stage:
         self.engine = self.machines.engine
         self.jobs: list[Job] = []
         self.placements = 0
-        self._processes: list[Process] = []
+        self.processes: list[Process] = []
         for number in range(60):
             self.origin.write(f"{PATH}{number:03d}", b"%d" % number)
 
@@ -47,7 +47,7 @@ class Stage:
             False: self.machines.start_worker,
         }
         started = [starts[name.startswith("coordinator")](name) for name in names]
-        self._processes += started
+        self.processes += started
         await asyncio.sleep(3)
         return started
 
@@ -72,7 +72,7 @@ class Stage:
         return found[-1]
 
     def end(self) -> None:
-        for process in self._processes:
+        for process in self.processes:
             process.kill()
 
 
@@ -204,6 +204,27 @@ def test_replicate_leaves_a_copy_alone_that_a_reader_brings_meanwhile():
         assert ended[-1].trimming is not None
         assert ended[-1].trimming.listed.objects == 60
         assert stage.machines.stores[other.name].lookup(uri)
+
+    on_stage(play)
+
+
+def test_an_owner_that_was_replaced_while_it_was_paused_gives_its_slot_back():
+    async def play(stage: Stage) -> None:
+        first, _, worker = await stage.start("coordinator-a", "coordinator-b", "worker-1")
+        known = await first.request(service(first).submit(load(batch_size=2)))
+        job = await stage.until(JobState.RUNNING)
+        paused = next(process for process in stage.processes if process.name == job.owner)
+        await asyncio.sleep(3)
+        worker.connection.pause()  # so that the owner has no result in its hands
+        await asyncio.sleep(2)
+        paused.connection.pause()
+        await asyncio.sleep(2)
+        worker.connection.resume()
+        assert (await stage.until(JobState.SUCCEEDED)).owner != paused.name
+        paused.connection.resume()
+        await asyncio.sleep(30)
+        assert await stage.engine.peek(Queue.JOBS, f"normal.{known.job.id}") is None
+        assert paused.coordinator._scheduler._slots._value == SchedulerSettings.max_running  # type: ignore[attr-defined]
 
     on_stage(play)
 

@@ -21,18 +21,8 @@ from preheat.coordinator._failures import FailureLog
 from preheat.coordinator._records import JobRecords
 from preheat.coordinator._source import JobSource, Page
 from preheat.engine import Bucket, Consumer, Engine, Entry, Queue
-from preheat.errors import DeadlineExceeded, InvalidRequest, NoLiveWorker, OriginUnavailable, VersionChanged
-from preheat.jobs import (
-    Action,
-    BatchResult,
-    FailedObject,
-    Job,
-    JobControl,
-    JobState,
-    JobType,
-    Priority,
-    Progress,
-)
+from preheat.errors import Conflict, DeadlineExceeded, InvalidRequest, NoLiveWorker, OriginUnavailable, VersionChanged
+from preheat.jobs import Action, BatchResult, FailedObject, Job, JobControl, JobState, JobType, Priority, Progress
 from preheat.logs import get_logger
 from preheat.placement import PlacementMap
 from preheat.planning import Planner, passes
@@ -167,6 +157,7 @@ class JobRunner:
         """List everything once and account for a result of every object."""
         pages = self._source.pages(self._job.spec, self._progress(action))
         while not self._progress(action).complete:
+            self._check_owned()
             self._check_stop()
             placement = await self._placement()
             await self._replan_lost(action, placement)
@@ -188,6 +179,12 @@ class JobRunner:
     def _has_room(self, action: Action, placement: PlacementMap) -> bool:
         limit = self._settings.open_batches_per_worker * len(placement.members)
         return len(self._progress(action).open) < limit
+
+    def _check_owned(self) -> None:
+        """Give way to a coordinator that took the job over meanwhile: it gets the results that are waited for here."""
+        known = self._jobs.get(self._job.id)
+        if known is None or known[1] > self._revision:
+            raise Conflict(f"Another coordinator took the job {self._job.id} over.")
 
     def _check_stop(self) -> None:
         deadline, now = self._job.spec.options.deadline, time.time()
@@ -270,12 +267,7 @@ class JobRunner:
             progress = accounting.replace_batch(progress, batch_id, planned)
             await self._save(self._with_progress(action, progress))
             await self._batches.drop(batch_id)
-            log.info(
-                "A batch of a lost worker goes to others.",
-                action="batch_replanned",
-                job=self._job.id,
-                batch=batch_id,
-            )
+            log.info("A batch of a lost worker goes on.", action="batch_replanned", job=self._job.id, batch=batch_id)
 
     async def _collect(self, action: Action) -> None:
         """Account the results that are there, or the next one to come."""

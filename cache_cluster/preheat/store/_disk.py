@@ -65,7 +65,8 @@ class DiskStore:
             CorruptPage: a block did not match its checksum; the object was dropped.
             InvalidRequest: a bound is negative.
         """
-        start, end = clip(item, start, end)
+        if end is None or not 0 <= start <= end <= item.size:
+            start, end = clip(item, start, end)
         while True:
             entry = self._current(item)
             try:

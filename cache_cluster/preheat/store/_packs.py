@@ -6,7 +6,6 @@ import errno
 import os
 import threading
 import weakref
-from collections import OrderedDict
 from pathlib import Path
 
 from preheat.errors import CorruptPage
@@ -43,7 +42,7 @@ class PackFiles:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._open: OrderedDict[int, _OpenFile] = OrderedDict()
+        self._open: dict[int, _OpenFile] = {}  # the one opened first first; looked up without the lock
         self._lock = threading.Lock()
         with disk_faults(directory):
             directory.mkdir(exist_ok=True)
@@ -104,15 +103,13 @@ class PackFiles:
         return self._directory / f"{number:08d}.pack"
 
     def _file(self, number: int) -> _OpenFile:
-        with self._lock:
-            file = self._open.get(number)
-            if file is None:
-                return self._keep(number, _OpenFile(self._path(number), os.O_RDWR))
-            self._open.move_to_end(number)
+        if file := self._open.get(number):
             return file
+        with self._lock:
+            return self._open.get(number) or self._keep(number, _OpenFile(self._path(number), os.O_RDWR))
 
     def _keep(self, number: int, file: _OpenFile) -> _OpenFile:
         self._open[number] = file
         if len(self._open) > _MAX_OPEN_FILES:
-            self._open.popitem(last=False)
+            del self._open[next(iter(self._open))]
         return file

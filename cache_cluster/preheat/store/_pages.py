@@ -10,6 +10,8 @@ from awscrt.checksums import crc32c
 from preheat.errors import InvalidRequest, ObjectNotFound, VersionChanged
 from preheat.store._base import BLOCK_SIZE, CachedObject
 
+_CHECKSUM = struct.Struct("<I")
+
 
 class PageChecksums:
     """Computes the CRC-32C of each block of an object whose bytes come in pieces."""
@@ -47,8 +49,12 @@ def packed(checksums: Collection[int]) -> bytes:
 
 def intact(data: bytes | memoryview, checksums: bytes) -> bool:
     """Return whether the data are exactly as many blocks as there are checksums, and each matches its own."""
-    view = memoryview(data)
-    return packed([crc32c(view[at : at + BLOCK_SIZE]) for at in range(0, len(view), BLOCK_SIZE)]) == checksums
+    view, start = memoryview(data), 0
+    for (expected,) in _CHECKSUM.iter_unpack(checksums):
+        if crc32c(view[start : start + BLOCK_SIZE]) != expected:
+            return False
+        start += BLOCK_SIZE
+    return start - BLOCK_SIZE < len(view) <= start
 
 
 def clip(item: CachedObject, start: int, end: int | None) -> tuple[int, int]:
@@ -67,7 +73,11 @@ def clip(item: CachedObject, start: int, end: int | None) -> tuple[int, int]:
 def whole_blocks(item: CachedObject, start: int, end: int) -> tuple[int, int, bytes]:
     """Return the range of the blocks that [start, end) touches, and their checksums."""
     first, last = start // BLOCK_SIZE, -(-end // BLOCK_SIZE)
-    return first * BLOCK_SIZE, min(last * BLOCK_SIZE, item.size), item.checksums[4 * first : 4 * last]
+    return (
+        first * BLOCK_SIZE,
+        min(last * BLOCK_SIZE, item.size),
+        item.checksums[first * _CHECKSUM.size : last * _CHECKSUM.size],
+    )
 
 
 def check_version(item: CachedObject, found: CachedObject | None) -> None:
@@ -77,6 +87,8 @@ def check_version(item: CachedObject, found: CachedObject | None) -> None:
         ObjectNotFound: it holds nothing.
         VersionChanged: it holds another etag or size.
     """
+    if found is item:
+        return
     if found is None:
         raise ObjectNotFound(f"{item.path} is not cached any more.", remedy="Preload it again.")
     if (found.etag, found.size) != (item.etag, item.size):

@@ -43,7 +43,8 @@ class Authorizer:
             Forbidden: its token's role or path prefixes do not allow it.
             EngineUnavailable: the tokens are not known yet.
         """
-        grant = EVERYTHING if request.target == _OPEN else self._grant(request)
+        authorization = request.headers.get("authorization", "")
+        grant = EVERYTHING if request.target == _OPEN else self._grant(authorization)
         if not (grant.prefixes or grant.role is Role.READ):
             return
         if request.target.startswith(http.DATA_PREFIX):
@@ -51,10 +52,16 @@ class Authorizer:
         else:
             _check_other(grant, request)
 
-    def _grant(self, request: http.Request) -> Grant:
+    def check_read(self, authorization: str, path: UfsPath) -> None:
+        """Return if the sender of an ``Authorization`` may read an object, as :meth:`check` of a GET; raises alike."""
+        grant = self._grant(authorization)
+        if grant.prefixes:  # without, whatever its role: each may read
+            authorize(grant, Role.READ, (path,))
+
+    def _grant(self, authorization: str) -> Grant:
         if self._tokens is None:
             raise EngineUnavailable("The tokens are not known yet.", remedy="Try again.")
-        return self._tokens.authenticate(request.headers.get("authorization", ""))
+        return self._tokens.authenticate(authorization)
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from preheat.errors import InvalidRequest, PreheatError
 from preheat.logs import get_logger
 from preheat.worker._access import Authorizer
 from preheat.worker._endpoints import Endpoints, Stream
+from preheat.worker._hits import Hits
 from preheat.worker._http import HeadTooLarge, Request, problem_answer
 
 log = get_logger("data_server")
@@ -58,12 +59,14 @@ class Connection(asyncio.Protocol):
         settings: ServerSettings,
         *,
         authorizer: Authorizer | None,
+        hits: Hits,
         opened: Callable[[Connection], None],
         closed: Callable[[Connection], None],
     ) -> None:
         self._endpoints = endpoints
         self._settings = settings
         self._authorizer = authorizer
+        self._hits = hits
         self._opened = opened
         self._closed = closed
         self._loop = asyncio.get_running_loop()
@@ -106,7 +109,7 @@ class Connection(asyncio.Protocol):
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        if self._input_ended:
+        if self._input_ended or self._answered_hit(data):
             return
         head = self._heads_begun if self._in_head else None
         try:
@@ -175,6 +178,16 @@ class Connection(asyncio.Protocol):
         self._input_ended = not keep_alive
 
     # The answers.
+
+    def _answered_hit(self, data: bytes) -> bool:
+        """Answer a plain request that arrives alone, and whole, at a connection with nothing else to do."""
+        if self._in_head or self._queue or self._task or not self._writable.is_set():
+            return False
+        if len(data) > self._settings.max_head_bytes or (answer := self._hits.answer(data)) is None:
+            return False
+        self.deadline = self._loop.time() + self._settings.idle_seconds
+        self._transport.writelines(answer)
+        return True
 
     def _serve(self) -> None:
         """Answer what has been read, up to the first request that has to wait."""

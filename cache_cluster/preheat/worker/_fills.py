@@ -7,11 +7,10 @@ leave, so that a client that gives up and comes back does not start it over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from preheat.errors import OriginUnavailable, PreheatError, StoreError, Unavailable, VersionChanged
 from preheat.logs import get_logger
@@ -19,16 +18,15 @@ from preheat.paths import UfsPath
 from preheat.store import CachedObject, Notes, ObjectWriter, PageStore
 from preheat.ufs import Download, UnderStore
 from preheat.versions import ObjectInfo
+from preheat.worker._fill import Fill, Throttle
 
+__all__ = ["Counters", "Fills", "Throttle"]
 log = get_logger("worker")
 _PART_BYTES = 8 << 20
 """A larger object is fetched by ranges of this size: whole pages of the store, and small enough to be held."""
 _PARTS_IN_FLIGHT = 8
 """Ranges that are fetched at once, of all objects together, so their memory is bounded; more gained nothing."""
 _FLUSH_SECONDS = 0.05
-
-Throttle = Callable[[int], Awaitable[None]]
-"""Awaited with the bytes of each chunk before the next one is read."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -48,89 +46,6 @@ class Counters:
     origin_stats: int = 0
 
 
-class _Fill:
-    """One object on its way into the store."""
-
-    def __init__(self, etag: str | None, size: int | None, throttle: Throttle | None) -> None:
-        self.etag = etag
-        self.size = size
-        self.throttle = throttle
-        self.task: asyncio.Task[Any] | None = None
-        """What runs it: the job that asks for it, or a task of its own."""
-        self._heard_at = 0.0
-        self._pauses = 0
-        self._loop = asyncio.get_running_loop()
-        self._done: asyncio.Future[CachedObject] = self._loop.create_future()
-        self._interruption: PreheatError | None = None
-        self.hear()
-
-    def hear(self) -> None:
-        """Note that the under store sends."""
-        self._heard_at = self._loop.time()
-
-    def silent_since(self, moment: float) -> bool:
-        """Whether the under store is asked and has sent nothing since then."""
-        return not self._pauses and self._heard_at < moment
-
-    async def pay(self, size: int) -> None:
-        """Wait for the bandwidth of bytes that came."""
-        if self.throttle:
-            self._pauses += 1
-            try:
-                await self.throttle(size)
-            finally:
-                self._pauses -= 1
-            self.hear()
-
-    @asynccontextmanager
-    async def turn(self, turns: asyncio.Semaphore) -> AsyncIterator[None]:
-        """Wait for a turn and hold it."""
-        self._pauses += 1
-        try:
-            await turns.acquire()
-        finally:
-            self._pauses -= 1
-        self.hear()
-        try:
-            yield
-        finally:
-            turns.release()
-
-    async def result(self) -> CachedObject:
-        """Wait for the end; a waiter that is cancelled leaves the fill alone."""
-        await asyncio.wait({self._done})
-        return self._done.result()
-
-    async def run(self, bring: Callable[[], Awaitable[CachedObject]]) -> CachedObject:
-        """Bring the object in the task that calls this, and tell all who wait."""
-        self.task = asyncio.current_task()
-        try:
-            item = await bring()
-        except asyncio.CancelledError:
-            error = self._interruption or Unavailable("The worker is stopping.")
-            self.fail(error)
-            if self._interruption is None or (self.task and self.task.uncancel()):
-                raise
-            raise error from None
-        except BaseException as error:
-            self.fail(error)
-            raise
-        self._done.set_result(item)
-        return item
-
-    def interrupt(self, error: PreheatError) -> None:
-        """End it with an error."""
-        self._interruption = error
-        if self.task:
-            self.task.cancel()
-
-    def fail(self, error: BaseException) -> None:
-        """Tell all who wait that it failed, unless it has ended."""
-        if not self._done.done():
-            self._done.set_exception(error)
-            self._done.exception()  # nobody needs to wait for it
-
-
 class Fills:
     """Brings objects into a page store, each at most once at a time.
 
@@ -146,7 +61,7 @@ class Fills:
         self._notes = notes
         self._origin = origin
         self._stall_seconds = stall_seconds
-        self._fills: dict[str, _Fill] = {}
+        self._fills: dict[str, Fill] = {}
         self._closed = False
         self._parts = asyncio.Semaphore(_PARTS_IN_FLIGHT)
         self._watching: asyncio.TimerHandle | None = None
@@ -181,7 +96,7 @@ class Fills:
                     return item
         if self._closed:
             raise Unavailable("The worker is stopping.")
-        fill = self._fills[str(path)] = _Fill(etag, size, throttle)
+        fill = self._fills[str(path)] = Fill(etag, size, throttle)
         self._watch()
         running = fill.run(partial(self._fill, path, fill, job_id))
         if (
@@ -248,7 +163,7 @@ class Fills:
     def _stalled(self, path: UfsPath | str) -> OriginUnavailable:
         return OriginUnavailable(f"path='{path}': the under store sent nothing for {self._stall_seconds:g} s.")
 
-    async def _fill(self, path: UfsPath, fill: _Fill, job_id: str) -> CachedObject:
+    async def _fill(self, path: UfsPath, fill: Fill, job_id: str) -> CachedObject:
         self.counters.load_reads += bool(job_id)
         self.counters.origin_reads += 1
         try:
@@ -263,7 +178,7 @@ class Fills:
             self._flush_soon()
         return item
 
-    async def _keep(self, path: UfsPath, fill: _Fill, job_id: str) -> CachedObject:
+    async def _keep(self, path: UfsPath, fill: Fill, job_id: str) -> CachedObject:
         download = await self._get(path, fill, 0, fill.size or None)
         with self._writer(path, download.info, job_id) as writer:
             async for chunk in download.chunks:
@@ -273,7 +188,7 @@ class Fills:
                 await fill.pay(len(chunk))
             return writer.commit()
 
-    async def _keep_in_parts(self, path: UfsPath, fill: _Fill, size: int, job_id: str) -> CachedObject:
+    async def _keep_in_parts(self, path: UfsPath, fill: Fill, size: int, job_id: str) -> CachedObject:
         """Fetch a large object by ranges of one version, several at once."""
         starts = iter(range(_PART_BYTES, size, _PART_BYTES))
 
@@ -284,20 +199,23 @@ class Fills:
                     await self._append(fill, writer, part)
                 await fill.pay(part.end - part.start)
 
-        first = await self._get(path, fill, 0, _PART_BYTES)
-        with self._writer(path, first.info, job_id) as writer:
-            await self._append(fill, writer, first)
+        with ExitStack() as stack:
+            async with fill.turn(self._parts):
+                first = await self._get(path, fill, 0, _PART_BYTES)
+                writer = stack.enter_context(self._writer(path, first.info, job_id))
+                await self._append(fill, writer, first)
             await fill.pay(_PART_BYTES)
             await _together(keep_some(writer) for _ in range(_PARTS_IN_FLIGHT))
             return writer.commit()
 
-    async def _append(self, fill: _Fill, writer: ObjectWriter, part: Download) -> None:
+    async def _append(self, fill: Fill, writer: ObjectWriter, part: Download) -> None:
         async for chunk in part.chunks:
             fill.hear()
             self.counters.origin_bytes += len(chunk)
             await asyncio.to_thread(writer.append, chunk, part=part.start)  # other parts go on meanwhile
+            chunk.release()  # its memory may be used for the next part
 
-    async def _get(self, path: UfsPath, fill: _Fill, start: int, end: int | None) -> Download:
+    async def _get(self, path: UfsPath, fill: Fill, start: int, end: int | None) -> Download:
         download = await self._origin.get(path, etag=fill.etag, start=start, end=end)
         fill.hear()
         if not _is_version(download.info, fill.etag, fill.size):

@@ -26,6 +26,8 @@ _ETAG = re.compile(r'(W/)?"([^"]*)"|([^\s,"]+)')
 _RANGE = re.compile(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE)
 _MAX_DIGITS = 18
 _MAX_LIST = 10_000
+_PARTIAL_CONTENT = HTTPStatus.PARTIAL_CONTENT.value
+_NOT_MODIFIED = HTTPStatus.NOT_MODIFIED.value
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -212,18 +214,15 @@ def slice_of(request: Request, info: Version) -> Slice:
 
 def object_head(request: Request, info: Version, part: Slice, *, hit: bool) -> bytes:
     """Return the head of an answer that serves an object."""
-    headers = {
-        "Content-Type": "application/octet-stream",
-        "ETag": f'"{info.etag}"',
-        "Last-Modified": _http_date(int(info.last_modified)),
-        "Accept-Ranges": "bytes",
-        "X-Preheat-Cache": "hit" if hit else "miss",
-    }
-    if part.status != HTTPStatus.NOT_MODIFIED:
-        headers["Content-Length"] = str(part.length)
-    if part.status == HTTPStatus.PARTIAL_CONTENT:
-        headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{info.size}"
-    return _head(part.status, headers, keep_alive=request.keep_alive)
+    return head_of_part(info, part.status, part.start, part.end, hit=hit, keep_alive=request.keep_alive)
+
+
+def head_of_part(info: Version, status: int, start: int, end: int, *, hit: bool, keep_alive: bool) -> bytes:
+    """Return the head of an answer with bytes [start, end) of an object."""
+    length = "" if status == _NOT_MODIFIED else f"Content-Length: {end - start}\r\n"
+    place = f"Content-Range: bytes {start}-{end - 1}/{info.size}\r\n" if status == _PARTIAL_CONTENT else ""
+    lines = f"{_version_lines(info.etag, info.last_modified)}X-Preheat-Cache: {'hit' if hit else 'miss'}\r\n"
+    return _whole_head(status, f"{lines}{length}{place}", keep_alive=keep_alive)
 
 
 def unknown_target(target: str) -> NotFound:
@@ -255,11 +254,13 @@ def _range(header: str, size: int) -> Slice:
 
 def _head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return _whole_head(status, lines, keep_alive=keep_alive)
+
+
+def _whole_head(status: int, lines: str, *, keep_alive: bool) -> bytes:
+    start = f"HTTP/1.1 {_STATUS_LINES[status]}\r\nDate: {_http_date(int(time.time()))}\r\n"
     connection = "keep-alive" if keep_alive else "close"
-    date = _http_date(int(time.time()))
-    return f"HTTP/1.1 {_STATUS_LINES[status]}\r\nDate: {date}\r\n{lines}Connection: {connection}\r\n\r\n".encode(
-        "latin-1"
-    )
+    return f"{start}{lines}Connection: {connection}\r\n\r\n".encode("latin-1")
 
 
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
@@ -268,3 +269,11 @@ _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in H
 @lru_cache(maxsize=4096)
 def _http_date(seconds: int) -> str:
     return formatdate(seconds, usegmt=True)
+
+
+@lru_cache(maxsize=16384)
+def _version_lines(etag: str, last_modified: float) -> str:
+    date = _http_date(int(last_modified))
+    return (
+        f'Content-Type: application/octet-stream\r\nETag: "{etag}"\r\nLast-Modified: {date}\r\nAccept-Ranges: bytes\r\n'
+    )

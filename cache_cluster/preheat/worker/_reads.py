@@ -52,6 +52,10 @@ class ReadService:
         self._fills = Fills(store, origin, notes=self._notes, stall_seconds=stall_seconds)
         self.counters = self._fills.counters
 
+    def lookup(self, uri: str) -> CachedObject | None:
+        """Return the object of a path if it is in the store."""
+        return self._store.lookup(uri)
+
     def cached(self, path: UfsPath, if_match: ETags = None) -> CachedObject | None:
         """Return the object if it is in the store, as a version that the reader accepts."""
         item = self._store.lookup(str(path))

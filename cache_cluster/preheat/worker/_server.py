@@ -17,6 +17,7 @@ from preheat.worker._access import Authorizer
 from preheat.worker._alluxio import AlluxioWorker
 from preheat.worker._connection import Connection, ServerSettings
 from preheat.worker._endpoints import Endpoints
+from preheat.worker._hits import Hits
 from preheat.worker._reads import ReadService
 
 __all__ = ["DataServer", "ServerSettings"]
@@ -54,6 +55,7 @@ class DataServer:
         self._port = port
         self._settings = settings
         self._authorizer = authorizer
+        self._hits = Hits(reads, authorizer)
         self._tls = tls or TlsSettings()
         self._connections: set[Connection] = set()
         self._all_closed = asyncio.Event()
@@ -111,6 +113,7 @@ class DataServer:
             self._endpoints,
             self._settings,
             authorizer=self._authorizer,
+            hits=self._hits,
             opened=self._connections.add,
             closed=self._disconnected,
         )

@@ -1,0 +1,173 @@
+"""Fills of large objects, and what ends a fill, over the in-memory twins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from preheat.errors import OriginUnavailable, StoreFull, Unavailable, VersionChanged
+from preheat.paths import UfsPath
+from preheat.store import DiskStore, MemoryStore
+from preheat.ufs import Download, MemoryUnderStore
+from preheat.worker._fills import _PART_BYTES, _PARTS_IN_FLIGHT
+from preheat.worker._reads import ReadService
+
+URI = "s3://b/k"
+PATH = UfsPath.parse(URI)
+SIZE = 3 * _PART_BYTES + 17
+
+
+def large(seed: int) -> bytes:
+    return bytes([seed]) * _PART_BYTES + bytes(range(256)) * (2 * _PART_BYTES // 256) + b"the last bytes..."
+
+
+class PartsOrigin(MemoryUnderStore):
+    """Notes the ranges that are asked for; those after the first wait at a gate."""
+
+    def __init__(self) -> None:
+        super().__init__(chunk_bytes=_PART_BYTES)
+        self.ranges: list[tuple[int, int | None]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.waiting = asyncio.Event()
+        self.open = self.most_open = 0
+
+    async def get(self, path: UfsPath, *, etag: str | None = None, start: int = 0, end: int | None = None) -> Download:
+        self.ranges.append((start, end))
+        if start:
+            self.waiting.set()
+            await self.gate.wait()
+        download = await super().get(path, etag=etag, start=start, end=end)
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        return Download(info=download.info, start=download.start, end=download.end, chunks=self._noted(download.chunks))
+
+    async def _noted(self, chunks: AsyncIterator[memoryview]) -> AsyncIterator[memoryview]:
+        async for chunk in chunks:
+            yield chunk
+        self.open -= 1
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore(capacity=1 << 30)
+
+
+@pytest.fixture
+def origin() -> PartsOrigin:
+    return PartsOrigin()
+
+
+async def test_a_large_object_is_fetched_by_ranges_of_one_version(store: MemoryStore, origin: PartsOrigin) -> None:
+    info = origin.write(URI, large(1))
+    reads, paid = ReadService(store, origin), []
+
+    async def throttle(size: int) -> None:
+        paid.append(size)
+
+    item = await reads.fetch(PATH, info=info, job_id="job", throttle=throttle)
+    assert store.read(item) == large(1)
+    assert sorted(origin.ranges) == [
+        (0, _PART_BYTES), (_PART_BYTES, 2 * _PART_BYTES), (2 * _PART_BYTES, 3 * _PART_BYTES), (3 * _PART_BYTES, SIZE)
+    ]  # fmt: skip
+    assert sum(paid) == SIZE
+    assert max(paid) <= _PART_BYTES
+    assert (reads.counters.origin_reads, reads.counters.origin_bytes) == (1, SIZE)
+
+
+async def test_the_parts_of_all_objects_share_their_places(store: MemoryStore, origin: PartsOrigin) -> None:
+    reads = ReadService(store, origin)
+    infos = [origin.write(f"{URI}{number}", large(number)) for number in range(5)]
+    items = await asyncio.gather(*(reads.fetch(PATH.with_key(info.key), info=info, job_id="job") for info in infos))
+    assert [store.read(item) == large(number) for number, item in enumerate(items)] == [True] * 5
+    assert origin.most_open <= _PARTS_IN_FLIGHT
+
+
+async def test_an_object_that_changes_between_its_parts_is_not_mixed(store: MemoryStore, origin: PartsOrigin) -> None:
+    info = origin.write(URI, large(1))
+    origin.gate.clear()
+    fetching = asyncio.create_task(ReadService(store, origin).fetch(PATH, info=info, job_id="job"))
+    await origin.waiting.wait()
+    origin.write(URI, large(2))
+    origin.gate.set()
+    with pytest.raises(VersionChanged):
+        await fetching
+    assert store.lookup(URI) is None
+
+
+async def test_a_large_object_that_does_not_fit(origin: PartsOrigin) -> None:
+    info = origin.write(URI, large(1))
+    with pytest.raises(StoreFull):
+        await ReadService(MemoryStore(capacity=_PART_BYTES), origin).fetch(PATH, info=info, job_id="job")
+    assert len(origin.ranges) == 1
+
+
+async def test_a_part_that_stalls_fails_the_fill_and_those_who_wait(store: MemoryStore, origin: PartsOrigin) -> None:
+    info = origin.write(URI, large(1))
+    origin.gate.clear()
+    reads = ReadService(store, origin, stall_seconds=0.2)
+    job = asyncio.create_task(reads.fetch(PATH, info=info, job_id="job"))
+    await origin.waiting.wait()
+    reader = asyncio.create_task(reads.fetch(PATH, info=info))
+    for task in (job, reader):
+        with pytest.raises(OriginUnavailable, match=r"nothing for 0\.2 s"):
+            await task
+    assert not job.cancelling()
+    origin.gate.set()
+    assert store.read(await reads.fetch(PATH, info=info)) == large(1)
+
+
+async def test_a_wait_for_bandwidth_is_no_stall(store: MemoryStore, origin: PartsOrigin) -> None:
+    info = origin.write(URI, large(1))
+    waits = 0
+
+    async def throttle(size: int) -> None:
+        nonlocal waits
+        waits += 1
+        await asyncio.sleep(0.2 if waits == 2 else 0)
+
+    await ReadService(store, origin, stall_seconds=0.1).fetch(PATH, info=info, job_id="job", throttle=throttle)
+    assert waits == 4
+
+
+@pytest.mark.parametrize("ended", ["cancelled", "closed"])
+async def test_a_job_that_is_broken_off_tells_who_waits(store: MemoryStore, origin: PartsOrigin, ended: str) -> None:
+    info = origin.write(URI, large(1))
+    origin.gate.clear()
+    reads = ReadService(store, origin)
+    job = asyncio.create_task(reads.fetch(PATH, info=info, job_id="job"))
+    await origin.waiting.wait()
+    reader = asyncio.create_task(reads.fetch(PATH, info=info))
+    await asyncio.sleep(0)
+    if ended == "cancelled":
+        job.cancel()
+    else:
+        await reads.close()
+    with pytest.raises(asyncio.CancelledError if ended == "cancelled" else Unavailable):
+        await job
+    with pytest.raises(Unavailable, match="stopping"):
+        await reader
+    assert store.lookup(URI) is None
+
+
+async def test_what_a_reader_brought_is_flushed_soon(tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = tmp_path_factory.mktemp("store")
+    origin = MemoryUnderStore()
+    origin.write(URI, b"data")
+
+    class NotedStore(DiskStore):
+        flushed = asyncio.Event()
+
+        def flush(self) -> None:
+            super().flush()
+            self.flushed.set()
+
+    store = NotedStore(directory, capacity=1 << 20)
+    reads = ReadService(store, origin)
+    await reads.open(PATH)
+    await asyncio.wait_for(store.flushed.wait(), 5)
+    assert not store._volume._unsaved
+    await reads.close()
+    store.close()
