@@ -70,6 +70,10 @@ class Registry:
         """Drop a worker that is gone for good."""
         self._seen.pop(worker_id, None)
 
+    def excuse(self, seconds: float) -> None:
+        """Count no silence for a time in which this process could not listen itself."""
+        self._seen = {worker: (heartbeat, seen + seconds) for worker, (heartbeat, seen) in self._seen.items()}
+
     def all(self) -> list[Heartbeat]:
         """Return the last heartbeat of every worker known, by id."""
         return [heartbeat for _, (heartbeat, _) in sorted(self._seen.items())]

@@ -316,3 +316,27 @@ async def test_requests_that_fail_are_tried_again(monkeypatch: pytest.MonkeyPatc
     origin.calls = 0
     with pytest.raises(OriginUnavailable):
         await read(source_of(origin, attempts=1))
+
+
+class StallingUnderStore(MemoryUnderStore):
+    """Sends a part of a body, and then nothing, or the end."""
+
+    def __init__(self, *, stalls: bool) -> None:
+        super().__init__(chunk_bytes=2)
+        self._stalls = stalls
+
+    async def _chunks(self, body: memoryview) -> AsyncIterator[memoryview]:
+        yield body[:2]
+        if self._stalls:
+            await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(("stalls", "message"), [(True, "did not arrive within"), (False, "has 2 bytes where 4")])
+async def test_an_index_that_does_not_come_whole_is_an_outage(
+    monkeypatch: pytest.MonkeyPatch, stalls: bool, message: str
+):
+    monkeypatch.setattr(_index_file, "_READ_SECONDS", 0.05)
+    origin = StallingUnderStore(stalls=stalls)
+    origin.write(INDEX, b"a\nb\n")
+    with pytest.raises(OriginUnavailable, match=message):
+        await read(source_of(origin, attempts=1))

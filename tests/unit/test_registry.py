@@ -38,3 +38,12 @@ def test_the_epoch_rises_only_when_members_change():
     second = next_placement(first, [beat(1)])
     assert second is not None
     assert (second.epoch, len(second.members)) == (2, 1)
+
+
+def test_a_silence_that_was_the_listeners_own_does_not_count():
+    registry = Registry(timeout_seconds=10)
+    registry.record(beat(0), now=100)
+    assert registry.live(now=130) == []
+    registry.excuse(25)
+    assert [worker.id for worker in registry.live(now=130)] == ["worker-0"]
+    assert registry.live(now=136) == []

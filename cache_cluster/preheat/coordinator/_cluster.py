@@ -19,6 +19,7 @@ from preheat.views import Listeners
 log = get_logger("coordinator")
 _PLACEMENT = "placement"
 _TICK_SECONDS = 0.5
+_PAUSE_SECONDS = 1.0
 
 
 class ClusterView:
@@ -81,7 +82,10 @@ class ClusterView:
     async def _tick(self) -> None:
         """Notice workers that fell silent."""
         while True:
+            before = time.monotonic()
             await asyncio.sleep(_TICK_SECONDS)
+            if (paused := time.monotonic() - before - _TICK_SECONDS) > _PAUSE_SECONDS:
+                self._registry.excuse(paused)  # the heartbeats of that time are still to be read
             await self._keep_placement()
 
     def _record(self, entry: Entry) -> None:

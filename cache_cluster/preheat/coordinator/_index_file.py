@@ -6,6 +6,7 @@ a position in it is all that a later reader needs to go on.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from preheat.coordinator._catalog import patiently
 from preheat.coordinator._lookup import Name
-from preheat.errors import InvalidPath, ObjectNotFound, VersionChanged
+from preheat.errors import InvalidPath, ObjectNotFound, OriginUnavailable, VersionChanged
 from preheat.jobs import FailedObject
 from preheat.paths import UfsPath
 from preheat.ufs import UnderStore
@@ -23,6 +24,8 @@ from preheat.versions import ObjectInfo
 
 _BLOCK_LINES = 1000
 _CHUNK_BYTES = 256 << 10
+_READ_SECONDS = 60.0
+"""Deadline of one chunk."""
 _MAX_LINE_BYTES = 4096
 _SHOWN_CHARACTERS = 300
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -147,10 +150,16 @@ class IndexFile:
     async def _read(self, info: ObjectInfo, start: int) -> bytes:
         end = min(start + _CHUNK_BYTES, info.size)
         try:
-            download = await self._ufs.get(self._path, etag=info.etag, start=start, end=end)
-            return b"".join([bytes(chunk) async for chunk in download.chunks])
+            async with asyncio.timeout(_READ_SECONDS):
+                download = await self._ufs.get(self._path, etag=info.etag, start=start, end=end)
+                body = b"".join([bytes(chunk) async for chunk in download.chunks])
         except VersionChanged as error:
             raise self._changed(info.etag) from error
+        except TimeoutError as error:
+            raise OriginUnavailable(f"index='{self._path}' did not arrive within {_READ_SECONDS:g} s.") from error
+        if len(body) != end - start:
+            raise OriginUnavailable(f"index='{self._path}' has {len(body)} bytes where {end - start} were asked for.")
+        return body
 
     def _changed(self, etag: str) -> VersionChanged:
         return VersionChanged(
