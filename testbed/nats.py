@@ -26,6 +26,7 @@ jetstream {{
   store_dir: {store}
   sync_interval: always
 }}
+max_payload: 8MB
 authorization {{
   token: {token}
 }}

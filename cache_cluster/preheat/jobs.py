@@ -65,8 +65,8 @@ class JobOptions:
 
     replicas: int = 1
     """Workers that hold each object."""
-    batch_size: int = 200
-    """Objects in one request to a worker."""
+    batch_size: int = 500
+    """Objects in one request to a worker, at most."""
     skip_if_exists: bool = True
     """Leave a cached copy of the same version alone; otherwise fetch it again."""
     verify: bool = False

@@ -6,11 +6,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import msgspec
+
 from preheat.jobs import Action, Batch, JobSpec, JobType
 from preheat.placement import PlacementMap
 from preheat.versions import ObjectInfo
 
 Owners = tuple[str, ...]
+
+_MESSAGE_BYTES = 900_000
+"""Of a batch, or of a result in which all of it failed: the engine takes 1 MiB in one message."""
+_REPORT_BYTES = 500
+"""What one failed entry's code and message take in a result."""
 
 _PASSES = {
     JobType.LOAD: (Action.FETCH,),
@@ -85,13 +92,16 @@ class Planner:
         replicas = self._replicas
         entries: dict[Owners, list[ObjectInfo]] = defaultdict(list)
         sizes: dict[Owners, int] = defaultdict(int)
+        texts: dict[Owners, int] = defaultdict(int)
         for item in objects:
             owners = tuple(member.id for member in placement.owners(root + item.key, replicas))
             entries[owners].append(item)
             sizes[owners] += item.size
-            if len(entries[owners]) >= options.batch_size or sizes[owners] >= self.batch_bytes:
+            texts[owners] += len(root) + len(msgspec.json.encode(item.key)) + len(item.etag) + _REPORT_BYTES
+            full = sizes[owners] >= self.batch_bytes or texts[owners] >= _MESSAGE_BYTES
+            if full or len(entries[owners]) >= options.batch_size:
                 yield owners, entries.pop(owners)
-                del sizes[owners]
+                del sizes[owners], texts[owners]
         yield from entries.items()
 
     @property

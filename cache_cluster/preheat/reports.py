@@ -23,7 +23,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A job's options as the coordinator filled them in."""
 
     replicas: int = 1
-    batch_size: int = 200
+    batch_size: int = 500
     skip_if_exists: bool = True
     verify: bool = False
     bandwidth: int | None = None

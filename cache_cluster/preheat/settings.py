@@ -80,7 +80,9 @@ class EngineSettings:
     """How to reach NATS JetStream."""
 
     url: str = field(default="nats://127.0.0.1:4222", repr=False)
-    """One server, or several separated by commas. May hold credentials; kept out of ``repr`` and so out of logs."""
+    """One server, or several separated by commas, with ``max_payload: 8MB`` and ``sync_interval: always``.
+
+    May hold credentials; kept out of ``repr`` and so out of logs."""
     credentials_file: Path | None = None
     """A NATS ``.creds`` file (a JWT and its key), instead of credentials in the URL."""
     tls: TlsSettings = TlsSettings()

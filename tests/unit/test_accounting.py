@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -186,3 +187,26 @@ def test_the_record_names_a_hundred_failures_and_counts_all():
     failed = tuple(FailedObject(path=f"s3://b/{n}", size=1, code="x", message="m") for n in range(150))
     ended = accounting.record_failures(job(LOADED), failed)
     assert len(accounting.record_failures(ended, failed).failures) == 100
+
+
+def test_a_batch_is_no_larger_than_the_engine_takes_even_if_all_of_it_fails():
+    objects = [
+        ObjectInfo(key=f"{number:04d}\x01" * 200, size=1, etag="e" * 70, last_modified=0.0) for number in range(800)
+    ]
+    planner = Planner(
+        job_id="j",
+        spec=JobSpec(paths=("s3://b/",), options=JobOptions(batch_size=10_000)),
+        action=Action.FETCH,
+        generation=1,
+        batch_bytes=1 << 40,
+    )
+    placement = PlacementMap(epoch=1, members=(Member(id="w", url="http://w"),))
+    planned = planner.plan(objects, root="s3://b/", placement=placement, first=0)
+    assert [item for each in planned for item in each.batch.entries] == objects
+    for each in planned:
+        failed = tuple(
+            FailedObject(path=f"s3://b/{entry.key}", size=1, code="origin_unavailable", message="m" * 300)
+            for entry in each.batch.entries
+        )
+        result = BatchResult(batch_id=each.batch.id, job_id="j", worker="w", done=Tally(), failed=failed)
+        assert max(len(msgspec.json.encode(each.batch)), len(msgspec.json.encode(result))) < 1 << 20

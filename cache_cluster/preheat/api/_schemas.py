@@ -107,7 +107,7 @@ class Options(Schema):
     """How a job treats its objects."""
 
     replicas: Int = Field(1, ge=1, le=10_000, description="Workers that hold each object.")
-    batch_size: Int = Field(200, ge=1, le=10_000, description="Objects in one request to a worker.")
+    batch_size: Int = Field(500, ge=1, le=10_000, description="Objects in one request to a worker.")
     skip_if_exists: Flag = Field(default=True, description="Leave a cached copy of the same version alone.")
     verify: Flag = Field(default=False, description="Read every entry back from its owners before the job may succeed.")
     bandwidth: Bandwidth = None

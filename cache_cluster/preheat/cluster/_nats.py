@@ -22,6 +22,8 @@ jetstream {{
   # The default syncs every two minutes and loses acknowledged writes in a power cut.
   sync_interval: always
 }}
+# A job's record names what failed in its open batches.
+max_payload: 8MB
 authorization {{
   token: {token}
 }}

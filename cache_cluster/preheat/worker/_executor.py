@@ -27,6 +27,8 @@ from preheat.worker._intake import HeldBatch, Intake
 log = get_logger("worker")
 _RETRY_SECONDS = 0.5
 _MAX_LIMITS = 32
+_MESSAGE = 300
+"""Characters that are reported of a failure: a result names many."""
 
 
 class BatchExecutor:
@@ -154,7 +156,7 @@ class BatchExecutor:
             except Exception as error:
                 path = batch.root + entry.key
                 log.exception("An entry met an unexpected error.", action="entry_crashed", path=path)
-                return FailedObject(path=path, size=entry.size, code="internal", message=repr(error))
+                return FailedObject(path=path, size=entry.size, code="internal", message=repr(error)[:_MESSAGE])
             await asyncio.sleep(_RETRY_SECONDS * 2 ** (attempt - 1))
             attempt += 1
         return Outcome.DROPPED
@@ -178,7 +180,7 @@ class BatchExecutor:
 
 
 def _failed(batch: Batch, entry: ObjectInfo, error: PreheatError) -> FailedObject:
-    return FailedObject(path=batch.root + entry.key, size=entry.size, code=error.code, message=str(error))
+    return FailedObject(path=batch.root + entry.key, size=entry.size, code=error.code, message=str(error)[:_MESSAGE])
 
 
 def _tally(entries: list[ObjectInfo]) -> Tally:
