@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Sequence
 
 import nats.errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
+from nats.js.errors import ServiceUnavailableError
 
 from preheat.engine._base import Lease
 from preheat.errors import EngineUnavailable
 
 LOST = (nats.errors.Error, OSError, asyncio.TimeoutError)
 """What nats-py raises when a server or a leader is gone."""
+_NO_LEADER_SECONDS = 0.1
+_SHORTEST_SECONDS = 0.01
 
 
 class NatsConsumer:
@@ -24,13 +28,19 @@ class NatsConsumer:
 
     async def pull(self, count: int, timeout: float) -> Sequence[Lease]:  # noqa: ASYNC109 - part of a pull request
         """Ask for messages; see :class:`~preheat.engine.Consumer`."""
-        try:
-            messages = await self._subscription.fetch(count, timeout=timeout)
-        except TimeoutError:
-            return ()
-        except LOST as error:
-            raise EngineUnavailable(f"NATS refused a pull ({error!r}).") from error
-        return [NatsLease(message) for message in messages]
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                messages = await self._subscription.fetch(count, timeout=max(left, _SHORTEST_SECONDS))
+            except TimeoutError:
+                return ()
+            except LOST as error:
+                if left < _NO_LEADER_SECONDS or not isinstance(error, ServiceUnavailableError):
+                    raise EngineUnavailable(f"NATS refused a pull ({error!r}).") from error
+                await asyncio.sleep(_NO_LEADER_SECONDS)  # a consumer just made, or a dead node's, has no leader yet
+            else:
+                return [NatsLease(message) for message in messages]
 
     async def close(self) -> None:
         """Stop pulling."""
