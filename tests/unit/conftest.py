@@ -1,19 +1,24 @@
-"""A coordinator's stand-in for the tests of the command line, and a way to run commands against it."""
+"""A cluster in one loop; and for tests of the command line a coordinator's stand-in, and a way to run commands."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 import pytest
 import structlog
 
+from preheat.api import create_app
 from preheat.cli import main
 from preheat.logs import configure_logging
+from preheat.settings import CoordinatorSettings
+from tests.unit.memory_cluster import Cluster
+from tests.unit.served_cluster import serve
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +28,31 @@ def _logs_to_standard_error() -> Iterator[None]:
     configure_logging(json=False)
     yield
     structlog.configure(**before)
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Cluster]:
+    """A whole cluster in this loop, without objects."""
+    running = Cluster()
+    await running.start_all()
+    yield running
+    await running.stop_all()
+
+
+@pytest.fixture
+async def client(cluster: Cluster) -> AsyncIterator[httpx.AsyncClient]:
+    """The cluster's API, without a socket."""
+    transport = httpx.ASGITransport(create_app(cluster.coordinator, CoordinatorSettings()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+@pytest.fixture
+async def url(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """The cluster's API on a port, which the command line finds."""
+    async with serve(cluster) as url:
+        monkeypatch.setenv("PREHEAT_COORDINATOR_URL", url)
+        yield url
 
 
 @dataclass

@@ -66,12 +66,9 @@ class Api:
 
 
 @pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    cluster = Cluster()
-    await cluster.start_all()
+def cluster(cluster: Cluster) -> Cluster:
     cluster.fill(3)
-    yield cluster
-    await cluster.stop_all()
+    return cluster
 
 
 @pytest.fixture

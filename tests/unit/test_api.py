@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from preheat.api import create_app
-from preheat.settings import CoordinatorSettings
 from tests.unit.memory_cluster import Cluster
 
 CONTRACT = json.loads((Path(__file__).parents[1] / "contract" / "job.json").read_text())
 PATH = "s3://b/data/"
-
-
-@pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    cluster = Cluster()
-    await cluster.start_all()
-    yield cluster
-    await cluster.stop_all()
-
-
-@pytest.fixture
-async def client(cluster: Cluster) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(cluster.coordinator, CoordinatorSettings()))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        yield client
 
 
 def shape(value: object) -> object:

@@ -30,12 +30,9 @@ class Event:
 
 
 @pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    cluster = Cluster()
-    await cluster.start_all()
+def cluster(cluster: Cluster) -> Cluster:
     cluster.fill(20)
-    yield cluster
-    await cluster.stop_all()
+    return cluster
 
 
 @pytest.fixture

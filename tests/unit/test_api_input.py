@@ -11,8 +11,6 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from preheat.api import create_app
-from preheat.settings import CoordinatorSettings
 from tests.unit.memory_cluster import Cluster
 from tests.unit.served_cluster import serve
 
@@ -22,19 +20,9 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 @pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    cluster = Cluster()
-    await cluster.start_all()
+def cluster(cluster: Cluster) -> Cluster:
     cluster.fill(3)
-    yield cluster
-    await cluster.stop_all()
-
-
-@pytest.fixture
-async def client(cluster: Cluster) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(cluster.coordinator, CoordinatorSettings()))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        yield client
+    return cluster
 
 
 def problem(response: httpx.Response, status: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -14,26 +13,15 @@ from preheat.client import Client
 from preheat.engine import Bucket
 from preheat.registry import Heartbeat
 from tests.unit.memory_cluster import Cluster, load
-from tests.unit.served_cluster import serve
 
 PATH = "s3://b/data/"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 @pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    cluster = Cluster()
-    await cluster.start_all()
+def cluster(cluster: Cluster) -> Cluster:
     cluster.fill(100)
-    yield cluster
-    await cluster.stop_all()
-
-
-@pytest.fixture
-async def url(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
-    async with serve(cluster) as url:
-        monkeypatch.setenv("PREHEAT_COORDINATOR_URL", url)
-        yield url
+    return cluster
 
 
 async def run(*arguments: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from preheat.client import Client, TaskReport
 from preheat.jobs import JobState
 from preheat.paths import UfsPath
 from tests.unit.memory_cluster import Cluster, load
-from tests.unit.served_cluster import serve
 
 PATH = "s3://b/data/"
 FIRST = f"{PATH}0000"
@@ -24,19 +22,9 @@ LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\d [\d:]+ \[.*\n", re.MULTILINE)
 
 
 @pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    cluster = Cluster()
-    await cluster.start_all()
+def cluster(cluster: Cluster) -> Cluster:
     cluster.fill(20)
-    yield cluster
-    await cluster.stop_all()
-
-
-@pytest.fixture
-async def url(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
-    async with serve(cluster) as url:
-        monkeypatch.setenv("PREHEAT_COORDINATOR_URL", url)
-        yield url
+    return cluster
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -23,14 +22,6 @@ from preheat.jobs import Action, Batch, JobSpec, JobState
 from preheat.paths import UfsPath
 from preheat.versions import DatasetVersion
 from tests.unit.memory_cluster import SETTINGS, Cluster, load
-
-
-@pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    cluster = Cluster()
-    await cluster.start_all()
-    yield cluster
-    await cluster.stop_all()
 
 
 async def test_a_load_ends_with_every_object_on_its_owner(cluster: Cluster):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import httpx
 import pytest
 
-from preheat.api import create_app
 from preheat.estimates import Estimator, Prices, cost
 from preheat.jobs import JobOptions, JobSpec
 from preheat.placement import Member, PlacementMap
 from preheat.registry import Heartbeat
-from preheat.settings import CoordinatorSettings
 from preheat.versions import ObjectInfo
 from tests.unit.memory_cluster import Cluster
 
@@ -70,19 +66,9 @@ class TestSums:
 
 
 @pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    cluster = Cluster()
-    await cluster.start_all()
+def cluster(cluster: Cluster) -> Cluster:
     cluster.fill(100)
-    yield cluster
-    await cluster.stop_all()
-
-
-@pytest.fixture
-async def client(cluster: Cluster) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(cluster.coordinator, CoordinatorSettings()))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        yield client
+    return cluster
 
 
 async def test_a_dry_run_tells_what_the_load_then_does(client: httpx.AsyncClient, cluster: Cluster):

@@ -227,14 +227,6 @@ async def test_an_index_that_changes_under_the_job_fails_it(source: JobSource, o
         await anext(source.pages(SPEC, Progress(cursor=page.cursor)))
 
 
-@pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    running = Cluster()
-    await running.start_all()
-    yield running
-    await running.stop_all()
-
-
 async def test_a_job_of_an_index_file(cluster: Cluster):
     data = cluster.fill(90)
     index = "s3://b/lists/index"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -12,14 +11,6 @@ from preheat.errors import BucketNotFound, InvalidRequest
 from preheat.jobs import Job, JobOptions, JobSpec, JobState, JobType, Priority
 from preheat.paths import UfsPath
 from tests.unit.memory_cluster import SETTINGS, Cluster, load
-
-
-@pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    running = Cluster()
-    await running.start_all()
-    yield running
-    await running.stop_all()
 
 
 async def run(cluster: Cluster, spec: JobSpec) -> Job:

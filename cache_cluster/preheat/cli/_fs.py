@@ -69,7 +69,7 @@ def move(
     coordinator: Coordinator = DEFAULT_COORDINATOR,
     as_json: JsonFlag = False,
 ) -> None:
-    """Move files within or between under stores: each is deleted at its source once its copy is there."""
+    """Move files within or between under stores: they are deleted at the source when all of them are copied."""
     spec = JobSpec(type=JobType.MOVE, paths=(path,), destination=destination, options=options)
     _run(spec, coordinator, wait=wait, as_json=as_json)
 
