@@ -9,9 +9,12 @@ import traceback
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
+from xml.sax.saxutils import escape
 
 import pytest
 from botocore.credentials import Credentials
+from hypothesis import given
+from hypothesis import strategies as st
 
 from preheat.errors import AccessDenied, OriginUnavailable, VersionChanged
 from preheat.paths import UfsPath
@@ -19,7 +22,7 @@ from preheat.ufs import S3UnderStore, UfsSettings
 from preheat.ufs._download import checked
 from preheat.ufs._s3_client import S3Connection
 from preheat.ufs._s3_errors import from_answer
-from preheat.ufs._s3_listing import _BODY, answer_of, parse_page, plain_etag
+from preheat.ufs._s3_listing import _BODY, _parsed, _scanned, answer_of, parse_page, plain_etag
 from preheat.ufs._s3_write import part_size, put_in_parts
 from tests.unit.ufs_conformance import chunks_of, content
 
@@ -322,6 +325,41 @@ def test_a_truncated_listing_that_does_not_say_where_it_goes_on_is_no_listing() 
 
 def response(body: str) -> dict[str, Any]:
     return {_BODY: body.encode(), "ResponseMetadata": {"HTTPHeaders": {}}}
+
+
+KEYS = st.lists(st.text(st.sampled_from("ab/&<>\"'% +é\u0301;#xlt"), min_size=1, max_size=12), max_size=4)
+
+
+@given(keys=KEYS, prefixes=KEYS, encoded=st.booleans(), declared=st.booleans())
+def test_a_plain_page_is_read_as_the_parser_reads_it(
+    keys: list[str], prefixes: list[str], encoded: bool, declared: bool
+) -> None:
+    extra = "<EncodingType>url</EncodingType>" if encoded else ""
+    extra += "".join(f"<CommonPrefixes><Prefix>{escape(prefix)}</Prefix></CommonPrefixes>" for prefix in prefixes)
+    page = listing(*map(escape, keys), extra=extra)
+    scanned = _scanned(page)
+    if declared:
+        page = page.replace("'1.0'", '"1.0" encoding="UTF-8"', 1).replace("&quot;", "&#34;")
+    assert scanned == parse_page(page.encode()) == _parsed(page.encode())
+    assert scanned is not None
+    assert len(scanned.objects) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("tag", "key"), [("Contents", "<![CDATA[a<b]]>"), ("Contents", "a&#60;b"), ('Contents x="y"', "a&lt;b")]
+)
+def test_a_page_that_is_not_plain_goes_to_the_parser(tag: str, key: str) -> None:
+    fields = "<LastModified>2026-11-21T04:11:38.000Z</LastModified><ETag>e</ETag><Size>7</Size>"
+    page = parse_page(listing("a", extra=f"<{tag}><Key>{key}</Key>{fields}</Contents>").encode())
+    assert sorted(item.key for item in page.objects) == ["a", "a<b"]
+
+
+@pytest.mark.parametrize("size", [40, 200, 330])
+def test_a_page_that_was_cut_off_is_no_page(size: int) -> None:
+    whole = listing("a", "b").encode()
+    assert size < len(whole)
+    with pytest.raises((SyntaxError, ValueError)):
+        parse_page(whole[:size])
 
 
 @pytest.mark.parametrize("etag", ['"e"', "e", 'W/"e"'])
