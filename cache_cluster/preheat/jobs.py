@@ -300,3 +300,7 @@ class JobControl:
     bandwidth: int | None = None
     """Bytes per second and worker, in the place of the one that was submitted; 0 lifts the limit."""
     waiters: dict[str, Waiter] = field(default_factory=dict)
+
+    def bandwidth_in_force(self, submitted: int | None) -> int | None:
+        """Return the limit as things stand, where ``submitted`` was asked for at first; none is unlimited."""
+        return submitted if self.bandwidth is None else self.bandwidth or None

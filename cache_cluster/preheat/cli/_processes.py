@@ -7,7 +7,6 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -77,8 +76,11 @@ def coordinator(
             host=host,
             port=port,
             public_url=public_url,
-            engine=_engine(
-                nats_url, nats_replicas, nats_credentials, TlsSettings(cert=nats_cert, key=nats_key, ca=nats_ca)
+            engine=EngineSettings(
+                url=nats_url,
+                replicas=nats_replicas,
+                credentials_file=nats_credentials,
+                tls=TlsSettings(cert=nats_cert, key=nats_key, ca=nats_ca),
             ),
             access=access,
             tls=serving_tls(tls_cert, tls_key),
@@ -133,8 +135,11 @@ def worker(
             host=host,
             port=port,
             public_url=public_url,
-            engine=_engine(
-                nats_url, nats_replicas, nats_credentials, TlsSettings(cert=nats_cert, key=nats_key, ca=nats_ca)
+            engine=EngineSettings(
+                url=nats_url,
+                replicas=nats_replicas,
+                credentials_file=nats_credentials,
+                tls=TlsSettings(cert=nats_cert, key=nats_key, ca=nats_ca),
             ),
             access=access,
             tls=serving_tls(tls_cert, tls_key),
@@ -142,10 +147,6 @@ def worker(
     with _server_extra():
         from preheat.worker import run_worker  # noqa: PLC0415 - only with preheat[server]
     run_worker(settings)
-
-
-def _engine(url: str, replicas: int, credentials_file: Path | None, tls: TlsSettings) -> EngineSettings:
-    return EngineSettings(url=url, replicas=replicas, credentials_file=credentials_file, tls=tls)
 
 
 @contextmanager

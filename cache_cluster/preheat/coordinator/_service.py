@@ -144,9 +144,8 @@ class JobService:
 
     def bandwidth(self, job: Job) -> int | None:
         """Return what a job may transfer as things stand, in bytes per second and worker; none is unlimited."""
-        control = self._controls.get(job.id)
-        changed = control[0].bandwidth if control else None
-        return job.spec.options.bandwidth if changed is None else changed or None
+        known, submitted = self._controls.get(job.id), job.spec.options.bandwidth
+        return known[0].bandwidth_in_force(submitted) if known else submitted
 
     async def stop(self, job_id: str) -> KnownJob:
         """Ask a job to stop and return it once it did, or as it is after 20 s."""

@@ -170,8 +170,7 @@ class BatchExecutor:
 
         def limit() -> int | None:
             known = self._controls.get(batch.job_id)
-            changed = known[0].bandwidth if known else None
-            return batch.bandwidth if changed is None else changed or None
+            return known[0].bandwidth_in_force(batch.bandwidth) if known else batch.bandwidth
 
         shared = self._limits.setdefault(batch.job_id, BandwidthLimit(limit))
         if len(self._limits) > _MAX_LIMITS:

@@ -99,9 +99,7 @@ class Fills:
         fill = self._fills[str(path)] = Fill(etag, size, throttle)
         self._watch()
         running = fill.run(partial(self._fill, path, fill, job_id))
-        if (
-            job_id
-        ):  # nobody takes a job's place while it waits: no task of its own, which would cost a small object dear
+        if job_id:  # it waits to the end anyway, so it needs no task of its own, which would cost a small object dear
             return await running
         fill.task = asyncio.create_task(running)
         fill.task.add_done_callback(_mark_retrieved)
