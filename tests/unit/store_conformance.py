@@ -14,7 +14,7 @@ import pytest
 from awscrt.checksums import crc32c
 
 from preheat.errors import CorruptPage, InvalidRequest, NotFound, StoreError, StoreFull, VersionChanged
-from preheat.store import BLOCK_SIZE, PAGE_SIZE, CachedObject, PageStore
+from preheat.store import BLOCK_SIZE, PAGE_SIZE, CachedObject, PageStore, blocks_size
 
 MIB = 1 << 20
 A, B, C = "s3://bucket/a", "s3://bucket/b", "s3://bucket/c"
@@ -221,21 +221,29 @@ class StoreConformance(ABC):
         put(store, B, b"before")
         item = put(store, A, data)
         assert store.read(item, start, end) == data[start:end]
+        if end is not None:
+            buffer = memoryview(bytearray(blocks_size(start, max(start, end))))
+            assert store.read_into(item, start, end, buffer) == data[start:end]
 
     @pytest.mark.parametrize(("start", "end"), [(-1, None), (0, -1)])
     def test_a_negative_bound_is_refused(self, store: PageStore, start: int, end: int | None) -> None:
         with pytest.raises(InvalidRequest, match=f"range={start}-"):
             store.read(put(store, A, b"1234"), start, end)
 
-    @pytest.mark.parametrize("check", ["read", "verify"])
+    @pytest.mark.parametrize("check", ["read", "read_into", "verify"])
     def test_a_damaged_block_is_never_served(self, store: PageStore, check: str) -> None:
         put(store, B, b"untouched")
         item = put(store, A, content(2 * PAGE_SIZE))
         self.flip_bit(store, A, BLOCK_SIZE + 17)
         assert store.read(item, 0, BLOCK_SIZE) == content(2 * PAGE_SIZE)[:BLOCK_SIZE]
         assert store.read(item, 2 * BLOCK_SIZE) == content(2 * PAGE_SIZE)[2 * BLOCK_SIZE :]
+        checks: dict[str, Callable[[], object]] = {
+            "read": lambda: store.read(item, BLOCK_SIZE, BLOCK_SIZE + 1),
+            "read_into": lambda: store.read_into(item, BLOCK_SIZE, BLOCK_SIZE + 1, memoryview(bytearray(BLOCK_SIZE))),
+            "verify": lambda: store.verify(item),
+        }
         with pytest.raises(CorruptPage, match=A):
-            store.read(item, BLOCK_SIZE, BLOCK_SIZE + 1) if check == "read" else store.verify(item)
+            checks[check]()
         assert paths(store) == [B]
         assert store.usage().corrupt == 1
         with pytest.raises(NotFound):

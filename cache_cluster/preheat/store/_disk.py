@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from preheat.errors import CorruptPage
 from preheat.store._base import CachedObject, StoreUsage
@@ -13,6 +14,7 @@ from preheat.store._pages import check_version, clip
 from preheat.store._volume import Volume
 from preheat.store._writer import BufferSink, Sink, Writer, announce
 
+T = TypeVar("T")
 PACK_SIZE = 256 << 20
 """Bytes at which a pack of small objects is full."""
 STREAM_ABOVE = 4 << 20
@@ -67,14 +69,12 @@ class DiskStore:
         """
         if end is None or not 0 <= start <= end <= item.size:
             start, end = clip(item, start, end)
-        while True:
-            entry = self._current(item)
-            try:
-                return self._volume.read(entry, start, end)
-            except CorruptPage:
-                if self._volume.drop(entry, corrupt=True):
-                    raise
-                # Another thread took the object away meanwhile: what it left decides.
+        return self._read(item, lambda entry: self._volume.read(entry, start, end))
+
+    def read_into(self, item: CachedObject, start: int, end: int, buffer: memoryview) -> memoryview:
+        """Return bytes [start, end) as a part of ``buffer``; raises as :meth:`read` does."""
+        start, end = clip(item, start, end)
+        return self._read(item, lambda entry: self._volume.read_into(entry, start, end, buffer))
 
     def verify(self, item: CachedObject) -> None:
         """Read every block back and compare its checksum; raises as :meth:`read` does."""
@@ -115,6 +115,16 @@ class DiskStore:
     def close(self) -> None:
         """Release the directory; open writers are discarded. Idempotent."""
         self._volume.close()
+
+    def _read(self, item: CachedObject, read: Callable[[Entry], T]) -> T:
+        while True:
+            entry = self._current(item)
+            try:
+                return read(entry)
+            except CorruptPage:
+                if self._volume.drop(entry, corrupt=True):
+                    raise
+                # Another thread took the object away meanwhile: what it left decides.
 
     def _current(self, item: CachedObject) -> Entry:
         entry = self._volume.get(item.path)

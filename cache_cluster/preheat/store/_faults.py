@@ -24,10 +24,15 @@ def disk_faults(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _fault(f"{place}: {error.strerror}.", place, full=error.errno in _NO_ROOM) from error
+        raise disk_fault(place, error) from error
     except sqlite3.Error as error:
         full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
         raise _fault(f"{place}: {error}.", place, full=full) from error
+
+
+def disk_fault(place: Path, error: OSError) -> StoreError:
+    """Return what an error of the operating system means for the store."""
+    return _fault(f"{place}: {error.strerror}.", place, full=error.errno in _NO_ROOM)
 
 
 def _fault(message: str, place: Path, *, full: bool) -> StoreError:

@@ -64,6 +64,12 @@ class MemoryStore:
                 raise CorruptPage(f"{item.path} does not match its checksum in bytes {first}-{last}.")
             return held.data[start:end]
 
+    def read_into(self, item: CachedObject, start: int, end: int, buffer: memoryview) -> memoryview:
+        """Return bytes [start, end) as a part of ``buffer``; raises as :meth:`read` does."""
+        data = self.read(item, start, end)
+        buffer[: len(data)] = data
+        return buffer[: len(data)]
+
     def verify(self, item: CachedObject) -> None:
         """Read every block back and compare its checksum; raises as :meth:`read` does."""
         self.read(item)

@@ -8,8 +8,8 @@ import threading
 import weakref
 from pathlib import Path
 
-from preheat.errors import CorruptPage
-from preheat.store._faults import disk_faults
+from preheat.errors import CorruptPage, StoreError
+from preheat.store._faults import disk_fault, disk_faults
 
 _MAX_OPEN_FILES = 256
 _LOST = (errno.EIO, errno.ENOENT)
@@ -30,6 +30,15 @@ class _OpenFile:
                 break
             data += piece
         return data
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        done = 0
+        while rest := buffer[done:]:
+            size = os.preadv(self._descriptor, (rest,), offset + done)
+            if not size:
+                break
+            done += size
+        return done
 
     def write(self, data: memoryview, offset: int) -> None:
         while data:
@@ -82,10 +91,14 @@ class PackFiles:
         try:
             return self._file(number).read(offset, size)
         except OSError as error:
-            if error.errno in _LOST:
-                raise CorruptPage(f"{self._path(number)}: {error.strerror}.") from error
-            with disk_faults(self._directory):  # here and not around: it would cost each read as much as the look-up
-                raise
+            raise self._unreadable(number, error) from error
+
+    def read_into(self, number: int, offset: int, buffer: memoryview) -> int:
+        """Fill the buffer as :meth:`read` would, and return how many bytes came."""
+        try:
+            return self._file(number).read_into(offset, buffer)
+        except OSError as error:
+            raise self._unreadable(number, error) from error
 
     def remove(self, number: int) -> None:
         """Unlink a pack; a thread that reads it now still can."""
@@ -98,6 +111,11 @@ class PackFiles:
         """Let go of the open files."""
         with self._lock:
             self._open.clear()
+
+    def _unreadable(self, number: int, error: OSError) -> StoreError:
+        if error.errno in _LOST:
+            return CorruptPage(f"{self._path(number)}: {error.strerror}.")
+        return disk_fault(self._directory, error)
 
     def _path(self, number: int) -> Path:
         return self._directory / f"{number:08d}.pack"

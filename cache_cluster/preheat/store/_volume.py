@@ -95,9 +95,15 @@ class Volume:
         """
         first, last, checksums = whole_blocks(entry.item, start, end)
         data = self._files.read(entry.pack, entry.offset + first, last - first)
-        if not intact(data, checksums):
-            raise CorruptPage(f"{entry.item.path} does not match its checksum in bytes {first}-{last}.")
+        _check(entry, data, checksums, first)
         return data[start - first : end - first]
+
+    def read_into(self, entry: Entry, start: int, end: int, buffer: memoryview) -> memoryview:
+        """Return what :meth:`read` does as a part of the buffer."""
+        first, last, checksums = whole_blocks(entry.item, start, end)
+        size = self._files.read_into(entry.pack, entry.offset + first, buffer[: last - first])
+        _check(entry, buffer[:size], checksums, first)
+        return buffer[start - first : end - first]
 
     def store(self, item: CachedObject, data: bytearray) -> None:
         """Append a small object to a pack and publish it."""
@@ -240,6 +246,12 @@ class Volume:
         for path in paths:
             self._unsaved.pop(path, None)
         self._index.delete(paths)
+
+
+def _check(entry: Entry, data: bytes | memoryview, checksums: bytes, first: int) -> None:
+    if not intact(data, checksums):
+        last = first + len(data)
+        raise CorruptPage(f"{entry.item.path} does not match its checksum in bytes {first}-{last}.")
 
 
 def _same_version(one: Entry, other: Entry) -> bool:
