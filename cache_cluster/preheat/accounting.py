@@ -109,6 +109,16 @@ def replace_batch(progress: Progress, batch_id: str, planned: Sequence[PlannedBa
     )
 
 
+def without_open_failures(job: Job) -> Job:
+    """Return the job as it is recorded: of what failed in open batches only the fact."""
+    for action in passes(job.spec):
+        progress = progress_of(job, action)
+        if any(batch.failed for batch in progress.open.values()):
+            named = {key: replace(batch, failed=(), parked=bool(batch.failed)) for key, batch in progress.open.items()}
+            job = with_progress(job, action, replace(progress, open=named))
+    return job
+
+
 def lost_batches(progress: Progress, live: Iterable[str]) -> list[str]:
     """Return the open batches that wait for a worker that is not live."""
     alive = set(live)

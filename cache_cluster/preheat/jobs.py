@@ -200,7 +200,9 @@ class OpenBatch:
     skipped: Tally | None = None
     """The least that any worker skipped so far; none before the first result."""
     failed: tuple[FailedObject, ...] = ()
-    """What failed on any worker so far, one entry per object."""
+    """What failed on any worker so far, one entry per object. The owner alone knows: the record has no room for it."""
+    parked: bool = False
+    """In a record: what failed so far is in the failure log."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -157,6 +157,67 @@ class StoreConformance(ABC):
                 writer.commit()
         assert paths(store) == [A]
 
+    # Following a writer
+
+    def test_what_was_appended_is_read_before_and_after_the_commit(self, store: PageStore) -> None:
+        data = content(2 * PAGE_SIZE + 10)
+        with store.writer(A, etag="v1", size=len(data), last_modified=0) as writer:
+            for start in range(0, len(data), 700_001):
+                writer.append(data[start : start + 700_001])
+                end = min(start + 700_001, len(data))
+                for first, last in [(0, end), (end, end), (end - 1, end), (BLOCK_SIZE - 1, BLOCK_SIZE + 1)]:
+                    assert writer.read(first, last) == data[first:last]
+            writer.commit()
+        assert writer.read(0, len(data)) == data
+
+    def test_parts_are_read_as_they_come(self, store: PageStore) -> None:
+        data = content(3 * PAGE_SIZE)
+        with store.writer(A, etag="v1", size=len(data), last_modified=0) as writer:
+            writer.append(data[PAGE_SIZE : 2 * PAGE_SIZE], part=PAGE_SIZE)
+            for start, end in [(0, 1), (PAGE_SIZE - 1, PAGE_SIZE + 1), (PAGE_SIZE, 2 * PAGE_SIZE + 1)]:
+                with pytest.raises(InvalidRequest, match="not written yet"):
+                    writer.read(start, end)
+            assert writer.read(PAGE_SIZE + 5, 2 * PAGE_SIZE) == data[PAGE_SIZE + 5 : 2 * PAGE_SIZE]
+            writer.append(data[:PAGE_SIZE])
+            assert writer.read(3, 2 * PAGE_SIZE - 3) == data[3 : 2 * PAGE_SIZE - 3]
+
+    def test_what_exceeds_the_announced_size_is_not_read(self, store: PageStore) -> None:
+        with store.writer(A, etag="v1", size=4, last_modified=0) as writer:
+            writer.append(b"123456")
+            assert writer.read(0, 4) == b"1234"
+            with pytest.raises(InvalidRequest):
+                writer.read(0, 5)
+
+    def test_discarded_bytes_are_not_read(self, store: PageStore) -> None:
+        with store.writer(A, etag="v1", size=4, last_modified=0) as writer:
+            writer.append(b"12")
+        with pytest.raises(StoreError, match="discarded"):
+            writer.read(0, 2)
+
+    def test_readers_follow_the_parts_of_several_threads(self, store: PageStore) -> None:
+        data = content(8 * PAGE_SIZE)
+        appended = {part: 0 for part in range(0, len(data), PAGE_SIZE)}
+        with (
+            store.writer(A, etag="v1", size=len(data), last_modified=0) as writer,
+            ThreadPoolExecutor(8) as threads,
+        ):
+
+            def write(part: int) -> None:
+                for start in range(part, part + PAGE_SIZE, 50_000):
+                    end = min(start + 50_000, part + PAGE_SIZE)
+                    writer.append(data[start:end], part=part)
+                    appended[part] = end - part
+
+            def follow(part: int) -> None:
+                while (size := appended[part]) < PAGE_SIZE:
+                    assert writer.read(part, part + size) == data[part : part + size]
+
+            followers = [threads.submit(follow, part) for part in list(appended)[:4]]
+            writers = [threads.submit(write, part) for part in appended]
+            for done in writers + followers:
+                done.result(timeout=30)
+            assert writer.read(0, len(data)) == data
+
     # Versions
 
     def test_a_new_version_replaces_the_old_one(self, store: PageStore) -> None:

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from preheat.coordinator import Claim
-from preheat.engine import Queue
+from preheat.engine import Bucket, Queue
 from preheat.errors import (
     Conflict,
     EngineUnavailable,
@@ -136,6 +136,37 @@ async def test_another_coordinator_takes_a_job_over(cluster: Cluster):
     job = (await cluster.coordinator.service.get(known.job.id)).job
     assert (job.owner, job.generation) == ("coordinator-1", 2)
     assert (job.work.listed.objects, job.work.done.objects + job.work.skipped.objects) == (200, 200)
+
+
+async def test_what_failed_on_one_owner_is_known_to_the_next_coordinator(cluster: Cluster):
+    cluster.fill(20)
+    await cluster.pause_workers()
+    service = cluster.coordinator.service
+    known = await service.submit(load(replicas=2, batch_size=20))
+    known = await service.wait(known.job.id, after=known.revision + 1, seconds=5)
+    for number in range(10):
+        cluster.origin.remove(f"s3://b/data/{number:04d}")
+    cluster.start("executor-0", asyncio.create_task(cluster.workers[0].executor.run()))
+    async with asyncio.timeout(5):
+        while not any(batch.parked for batch in known.job.work.open.values()):
+            known = await service.wait(known.job.id, after=known.revision, seconds=5)
+    assert not any(batch.failed for batch in known.job.work.open.values())  # a record has a limit
+    await cluster.kill("coordinator-0")
+    cluster.coordinator = cluster.new_coordinator("coordinator-1")
+    cluster.start("coordinator-1", asyncio.create_task(cluster.coordinator.run()))
+    for number in range(5):
+        cluster.origin.write(f"s3://b/data/{number:04d}", b"for the other owner, as another version")
+    cluster.start("executor-1", asyncio.create_task(cluster.workers[1].executor.run()))
+    async with asyncio.timeout(5):
+        await cluster.coordinator.wait_loaded()
+    assert await cluster.ended(known.job.id) is JobState.FAILED
+    job = (await cluster.coordinator.service.get(known.job.id)).job
+    assert (job.work.done.objects, job.work.failed.objects) == (10, 10)
+    assert {(failed.path[-1], failed.code) for failed in job.failures} == {
+        (str(n), "object_not_found") for n in range(10)
+    }
+    logged = {key for key, entry in cluster.engine._values[Bucket.FAILURES].items() if entry.value is not None}
+    assert not any(".open." in key for key in logged)  # nothing is parked any more
 
 
 async def test_the_same_job_is_submitted_once(cluster: Cluster):

@@ -110,6 +110,7 @@ class JobRunner:
         job = self._job
         started = job.started_at or time.time()
         state = JobState.RUNNING if job.state is JobState.WAITING else job.state
+        job = await self._failures.restore(job)
         await self._save(replace(job, owner=owner, generation=job.generation + 1, started_at=started, state=state))
 
     async def _run_passes(self) -> tuple[JobState, str]:
@@ -265,7 +266,9 @@ class JobRunner:
             )
             await self._batches.publish(planned, self._priority())
             progress = accounting.replace_batch(progress, batch_id, planned)
+            before = self._progress(action)
             await self._save(self._with_progress(action, progress))
+            await self._failures.unpark(self._job, before, progress)
             await self._batches.drop(batch_id)
             log.info("A batch of a lost worker goes on.", action="batch_replanned", job=self._job.id, batch=batch_id)
 
@@ -274,19 +277,22 @@ class JobRunner:
         leases = await self._results.pull(_RESULTS_AT_ONCE, _RESULT_WAIT_SECONDS)
         if not leases:
             return
-        progress, all_failed = self._progress(action), list[FailedObject]()
+        before = progress = self._progress(action)
+        all_failed = list[FailedObject]()
         for lease in leases:
             result = msgspec.json.decode(lease.data, type=BatchResult)
             progress, failed = accounting.record_result(progress, result)
             all_failed += failed
+        await self._failures.park(self._job, before, progress)
         await self._note_failures(all_failed)
         await self._save(self._with_progress(action, progress))
+        await self._failures.unpark(self._job, before, progress)
         for lease in leases:
             await lease.ack()
 
     async def _save(self, job: Job) -> None:
         """Write the record if it is still ours, and only then act on it."""
-        value = msgspec.json.encode(job)
+        value = msgspec.json.encode(accounting.without_open_failures(job))
         self._revision = await self._engine.put(Bucket.JOBS, job.id, value, revision=self._revision)
         self._job = job
         self._jobs.apply(Entry(key=job.id, value=value, revision=self._revision))

@@ -73,6 +73,17 @@ class ObjectWriter(Protocol):
         """
         ...
 
+    def read(self, start: int, end: int) -> bytes:
+        """Return bytes [start, end) of what was appended, before or after the commit, so that readers can follow.
+
+        May be called by any thread; bytes count as appended when their :meth:`append` returned.
+
+        Raises:
+            InvalidRequest: not all of them were appended.
+            StoreError: the bytes were discarded, or are lost.
+        """
+        ...
+
     def commit(self) -> CachedObject:
         """Publish the object in place of any older version.
 

@@ -148,6 +148,10 @@ class _StreamSink:
                 self._pack = self._volume.open_stream(self._size)
         self._volume.write_stream(self._pack, data, offset)
 
+    def read(self, start: int, end: int) -> bytes:
+        assert self._pack is not None
+        return self._volume.read_stream(self._pack, start, end)
+
     def publish(self, item: CachedObject) -> None:
         assert self._pack is not None
         self._volume.publish_stream(self._pack, item)

@@ -11,6 +11,7 @@ from preheat.errors import InvalidRequest, ObjectNotFound, VersionChanged
 from preheat.store._base import BLOCK_SIZE, CachedObject
 
 _CHECKSUM = struct.Struct("<I")
+CHECKSUM_SIZE = _CHECKSUM.size
 
 
 class PageChecksums:
@@ -20,11 +21,8 @@ class PageChecksums:
         self._finished: list[int] = []
         self._crc = 0
         self._filled = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes so far."""
-        return len(self._finished) * BLOCK_SIZE + self._filled
+        self.size = 0
+        """Bytes so far; other threads may read it while more are added."""
 
     def update(self, data: memoryview) -> None:
         """Add the next bytes."""
@@ -36,6 +34,11 @@ class PageChecksums:
                 self._finished.append(self._crc)
                 self._crc = self._filled = 0
             data = data[len(piece) :]
+        self.size = len(self._finished) * BLOCK_SIZE + self._filled
+
+    def finished(self, first: int, last: int) -> bytes:
+        """Return the checksums of the blocks [first, last) of which all bytes came; safe while more are added."""
+        return packed(self._finished[first:last])
 
     def values(self) -> tuple[int, ...]:
         """Return one checksum per block so far; the last block may be shorter than the others."""

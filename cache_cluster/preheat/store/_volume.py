@@ -128,6 +128,10 @@ class Volume:
         self._check_open()
         self._files.write(pack.number, data, offset)
 
+    def read_stream(self, pack: Pack, start: int, end: int) -> bytes:
+        """Return bytes of a large object that were written, or fewer if they are lost."""
+        return self._files.read(pack.number, start, end - start)
+
     def publish_stream(self, pack: Pack, item: CachedObject) -> None:
         """Publish a large object whose bytes are all written."""
         with self._lock:

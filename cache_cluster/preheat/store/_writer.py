@@ -9,9 +9,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, Self
 
-from preheat.errors import StoreError, StoreFull, VersionChanged
+from preheat.errors import StoreError, StoreFull
 from preheat.store._base import CachedObject
-from preheat.store._pages import PageChecksums, packed
+from preheat.store._parts import Parts
 from preheat.units import human_size
 
 
@@ -20,6 +20,10 @@ class Sink(Protocol):
 
     def write(self, data: memoryview, offset: int) -> None:
         """Keep bytes of the object; the caller may reuse their memory afterwards."""
+        ...
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return bytes that were written, before or after the object was published."""
         ...
 
     def publish(self, item: CachedObject) -> None:
@@ -45,6 +49,11 @@ class BufferSink:
             if (missing := offset - len(self._buffer)) > 0:  # of parts that are behind
                 self._buffer += bytes(missing)
             self._buffer[offset : offset + len(data)] = data
+
+    def read(self, start: int, end: int) -> bytes:
+        """Copy the bytes out of the buffer."""
+        with self._lock:
+            return bytes(self._buffer[start:end])
 
     def publish(self, item: CachedObject) -> None:
         """Hand the whole object over."""
@@ -75,8 +84,9 @@ class Writer:
         self._sink = sink
         self._announced = announced
         self._capacity = capacity
-        self._parts: dict[int, PageChecksums] = {}
+        self._parts = Parts(announced)
         self._open = True
+        self._discarded = False
 
     def append(self, data: bytes | memoryview, *, part: int = 0) -> None:
         """Add bytes to a part; those beyond the announced size are only counted, and :meth:`commit` refuses them.
@@ -91,11 +101,22 @@ class Writer:
             path, room = self._announced.path, human_size(self._capacity)
             raise StoreFull(f"{path} has {human_size(size)}, more than the whole page store ({room}).")
         view = memoryview(data)
-        checksums = self._parts.setdefault(part, PageChecksums())
+        checksums = self._parts.part(part)
         offset = part + checksums.size
         if expected := view[: max(size - offset, 0)]:
             self._sink.write(expected, offset)
         checksums.update(view)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return bytes [start, end) of what was appended, after verifying each whole block that they touch.
+
+        Raises:
+            InvalidRequest: not all of them were appended.
+            StoreError: the bytes were discarded, or are lost.
+        """
+        if self._discarded:
+            raise StoreError(f"The bytes of {self._announced.path} were discarded.", remedy="Read it again.")
+        return self._parts.read(start, end, self._sink.read)
 
     def commit(self) -> CachedObject:
         """Publish the object in place of any older version.
@@ -106,7 +127,7 @@ class Writer:
             StoreError: the disk refused the object, or the writer or its store is closed.
         """
         self._check_open()
-        checksums = self._whole()
+        checksums = self._parts.checksums()
         item = replace(self._announced, cached_at=time.time(), checksums=checksums)
         self._sink.publish(item)
         self._open = False
@@ -120,21 +141,8 @@ class Writer:
     ) -> None:
         if self._open:
             self._open = False
+            self._discarded = True
             self._sink.discard()
-
-    def _whole(self) -> bytes:
-        """Return the checksums of all blocks; raises VersionChanged unless the parts are the object, gapless."""
-        checksums: list[int] = []
-        received = 0
-        for start, part in sorted(self._parts.items()):
-            if start != received:
-                break
-            received += part.size
-            checksums += part.values()
-        if received != self._announced.size:
-            path, size = self._announced.path, self._announced.size
-            raise VersionChanged(f"{path} was announced with {size} bytes, but {received} came.")
-        return packed(checksums)
 
     def _check_open(self) -> None:
         if not self._open:

@@ -24,7 +24,7 @@ from preheat.logs import get_logger
 from preheat.worker._access import Authorizer
 from preheat.worker._endpoints import Endpoints, Stream
 from preheat.worker._hits import Hits
-from preheat.worker._http import HeadTooLarge, Request, problem_answer
+from preheat.worker._http import BATCH, BodyTooLarge, HeadTooLarge, Request, problem_answer
 
 log = get_logger("data_server")
 
@@ -38,8 +38,10 @@ class ServerSettings:
     when a job has cached them: otherwise whoever reaches the port could read the worker's machine."""
     max_head_bytes: int = 16 << 10
     """A request's line and headers. A key of 1,024 bytes takes 3 KiB when percent-encoded."""
+    max_body_bytes: int = 4 << 20
+    """A request's body, where one is taken: a batch of reads. It is held until it is answered."""
     head_seconds: float = 10.0
-    """For a whole head to arrive, from its first byte."""
+    """For a whole head to arrive, from its first byte, and the body that belongs to it."""
     idle_seconds: float = 75.0
     """Between two requests of a connection: longer than clients keep theirs, so that they close first."""
     stall_seconds: float = 60.0
@@ -156,11 +158,23 @@ class Connection(asyncio.Protocol):
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        has_body = self._headers.get("content-length", "0") != "0" or "transfer-encoding" in self._headers
+        self._body = bytearray()
+        length = int(self._headers.get("content-length", "0"))  # the parser has refused what is no number
         if self._field_bytes > self._settings.max_head_bytes:
             self._refuse(self._too_large())
-        elif has_body:
+        elif (length or "transfer-encoding" in self._headers) and not self._takes_body():
             self._refuse(InvalidRequest("A request with a body is not taken here."))
+        elif length > self._settings.max_body_bytes:
+            self._refuse(BodyTooLarge(f"The request's body has more than {self._settings.max_body_bytes} bytes."))
+
+    def _takes_body(self) -> bool:
+        posted = self._parser.get_method() == b"POST" and self._url == BATCH.encode()
+        return posted and "transfer-encoding" not in self._headers
+
+    def on_body(self, data: bytes) -> None:
+        self._head_bytes -= len(data)  # until the request is whole, what arrives is counted as its head
+        if not self._input_ended:
+            self._body += data
 
     def on_message_complete(self) -> None:
         self._in_head = False
@@ -173,6 +187,7 @@ class Connection(asyncio.Protocol):
                 target=self._url.decode("latin-1"),
                 headers=self._headers,
                 keep_alive=keep_alive,
+                body=bytes(self._body),
             )
         )
         self._input_ended = not keep_alive

@@ -5,22 +5,39 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from preheat.errors import PreheatError, Unavailable
+from preheat.paths import UfsPath
 from preheat.store import CachedObject
+from preheat.ufs import Download
+from preheat.versions import ObjectInfo
+from preheat.worker._following import Arrivals
 
 Throttle = Callable[[int], Awaitable[None]]
 """Awaited with the bytes of each chunk before the next one is read."""
 
 
+class Source(Protocol):
+    """Where a fill gets an object in the place of the under store; it counts what it reads itself."""
+
+    async def get(self, path: UfsPath, *, etag: str | None = None, start: int = 0, end: int | None = None) -> Download:
+        """Start to read bytes of an object; as ``UnderStore.get``."""
+        ...
+
+
 class Fill:
     """One object on its way into the store."""
 
-    def __init__(self, etag: str | None, size: int | None, throttle: Throttle | None) -> None:
+    def __init__(
+        self, etag: str | None, size: int | None, throttle: Throttle | None, source: Source | None = None
+    ) -> None:
         self.etag = etag
         self.size = size
         self.throttle = throttle
+        self.source = source
+        """None is the under store."""
+        self.arrivals = Arrivals()
         self.task: asyncio.Task[Any] | None = None
         """What runs it: the job that asks for it, or a task of its own."""
         self._heard_at = 0.0
@@ -62,6 +79,19 @@ class Fill:
         finally:
             turns.release()
 
+    @property
+    def ended(self) -> bool:
+        """Whether :meth:`result` returns, or raises, at once."""
+        return self._done.done()
+
+    async def version(self) -> ObjectInfo:
+        """Wait until it is known which version comes; raises what the fill failed with before."""
+        while self.arrivals.info is None:
+            if self.ended:
+                self._done.result()
+            await self.arrivals.more()
+        return self.arrivals.info
+
     async def result(self) -> CachedObject:
         """Wait for the end; a waiter that is cancelled leaves the fill alone."""
         await asyncio.wait({self._done})
@@ -82,6 +112,7 @@ class Fill:
             self.fail(error)
             raise
         self._done.set_result(item)
+        self.arrivals.end()
         return item
 
     def interrupt(self, error: PreheatError) -> None:
@@ -95,3 +126,4 @@ class Fill:
         if not self._done.done():
             self._done.set_exception(error)
             self._done.exception()  # nobody needs to wait for it
+            self.arrivals.end()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 
 from preheat.errors import OriginUnavailable, PreheatError, StoreError, Unavailable, VersionChanged
@@ -18,32 +17,16 @@ from preheat.paths import UfsPath
 from preheat.store import CachedObject, Notes, ObjectWriter, PageStore
 from preheat.ufs import Download, UnderStore
 from preheat.versions import ObjectInfo
-from preheat.worker._fill import Fill, Throttle
+from preheat.worker._counters import Counters
+from preheat.worker._fill import Fill, Source, Throttle
 
-__all__ = ["Counters", "Fills", "Throttle"]
+__all__ = ["Counters", "Fills", "Source", "Throttle"]
 log = get_logger("worker")
 _PART_BYTES = 8 << 20
 """A larger object is fetched by ranges of this size: whole pages of the store, and small enough to be held."""
 _PARTS_IN_FLIGHT = 8
 """Ranges that are fetched at once, of all objects together, so their memory is bounded; more gained nothing."""
 _FLUSH_SECONDS = 0.05
-
-
-@dataclass(kw_only=True, slots=True)
-class Counters:
-    """What a worker read since it started."""
-
-    hits: int = 0
-    misses: int = 0
-    hit_bytes: int = 0
-    miss_bytes: int = 0
-    origin_reads: int = 0
-    """GETs of objects for readers and jobs alike."""
-    load_reads: int = 0
-    """Those of them that jobs began."""
-    origin_bytes: int = 0
-    origin_lists: int = 0
-    origin_stats: int = 0
 
 
 class Fills:
@@ -76,10 +59,12 @@ class Fills:
         size: int | None = None,
         job_id: str = "",
         throttle: Throttle | None = None,
+        source: Source | None = None,
     ) -> CachedObject:
         """Join the fill under way if it brings the right version (none: any), else begin one after it.
 
-        A call without a job lifts the throttle of the fill under way. ``throttle`` is for one that this call begins.
+        A call without a job lifts the throttle of the fill under way. ``throttle`` and ``source`` are for one that this
+        call begins.
 
         Raises:
             VersionChanged: the under store has another etag or size.
@@ -94,16 +79,33 @@ class Fills:
                 item = await fill.result()
                 if _is_version(item, etag, size):
                     return item
-        if self._closed:
-            raise Unavailable("The worker is stopping.")
-        fill = self._fills[str(path)] = Fill(etag, size, throttle)
-        self._watch()
-        running = fill.run(partial(self._fill, path, fill, job_id))
+        fill = self._new(path, Fill(etag, size, throttle, source))
         if job_id:  # it waits to the end anyway, so it needs no task of its own, which would cost a small object dear
-            return await running
-        fill.task = asyncio.create_task(running)
-        fill.task.add_done_callback(_mark_retrieved)
+            return await fill.run(partial(self._fill, path, fill, job_id))
+        self._start(path, fill)
         return await fill.result()
+
+    async def follow(self, path: UfsPath, *, etag: str | None = None, source: Source | None = None) -> Fill:
+        """Return the fill that brings the right version (none: any) as soon as that is known; raises as :meth:`fetch`.
+
+        The fill under way is joined, without its throttle, or one is begun after it, from ``source``.
+        """
+        while fill := self._fills.get(str(path)):
+            fill.throttle = None
+            try:
+                info = await fill.version()
+            except PreheatError:
+                if (fill.etag, fill.size) == (etag, None):
+                    raise
+                continue  # it was after another version: its failure is not this caller's
+            if etag in (None, info.etag):
+                return fill
+            with suppress(PreheatError):
+                await fill.result()
+        fill = self._new(path, Fill(etag, None, None, source))
+        self._start(path, fill)
+        await fill.version()
+        return fill
 
     async def download(self, path: UfsPath, etag: str | None, start: int = 0, end: int | None = None) -> Download:
         """Start to read bytes [start, end) of an object, and count the GET."""
@@ -144,6 +146,18 @@ class Fills:
             if timer:
                 timer.cancel()
 
+    def _new(self, path: UfsPath, fill: Fill) -> Fill:
+        if self._closed:
+            raise Unavailable("The worker is stopping.")
+        self._fills[str(path)] = fill
+        self._watch()
+        return fill
+
+    def _start(self, path: UfsPath, fill: Fill) -> None:
+        """Run a reader's fill in a task of its own: it goes on when the reader leaves."""
+        fill.task = asyncio.create_task(fill.run(partial(self._fill, path, fill, "")))
+        fill.task.add_done_callback(_mark_retrieved)
+
     def _watch(self) -> None:
         """Have the fills watched as long as there are any: one timer for all, where one per chunk would cost dear."""
         if self._watching is None:
@@ -162,8 +176,9 @@ class Fills:
         return OriginUnavailable(f"path='{path}': the under store sent nothing for {self._stall_seconds:g} s.")
 
     async def _fill(self, path: UfsPath, fill: Fill, job_id: str) -> CachedObject:
-        self.counters.load_reads += bool(job_id)
-        self.counters.origin_reads += 1
+        if fill.source is None:
+            self.counters.load_reads += bool(job_id)
+            self.counters.origin_reads += 1
         try:
             if fill.etag is not None and fill.size and fill.size > _PART_BYTES:
                 item = await self._keep_in_parts(path, fill, fill.size, job_id)
@@ -179,10 +194,12 @@ class Fills:
     async def _keep(self, path: UfsPath, fill: Fill, job_id: str) -> CachedObject:
         download = await self._get(path, fill, 0, fill.size or None)
         with self._writer(path, download.info, job_id) as writer:
+            fill.arrivals.begin(download.info, writer)
             async for chunk in download.chunks:
                 fill.hear()
-                self.counters.origin_bytes += len(chunk)
+                self._count(fill, len(chunk))
                 writer.append(chunk)
+                fill.arrivals.add(0, len(chunk))
                 await fill.pay(len(chunk))
             return writer.commit()
 
@@ -201,6 +218,7 @@ class Fills:
             async with fill.turn(self._parts):
                 first = await self._get(path, fill, 0, _PART_BYTES)
                 writer = stack.enter_context(self._writer(path, first.info, job_id))
+                fill.arrivals.begin(first.info, writer)
                 await self._append(fill, writer, first)
             await fill.pay(_PART_BYTES)
             await _together(keep_some(writer) for _ in range(_PARTS_IN_FLIGHT))
@@ -209,12 +227,14 @@ class Fills:
     async def _append(self, fill: Fill, writer: ObjectWriter, part: Download) -> None:
         async for chunk in part.chunks:
             fill.hear()
-            self.counters.origin_bytes += len(chunk)
+            self._count(fill, len(chunk))
             await asyncio.to_thread(writer.append, chunk, part=part.start)  # other parts go on meanwhile
+            fill.arrivals.add(part.start, len(chunk))
             chunk.release()  # its memory may be used for the next part
 
     async def _get(self, path: UfsPath, fill: Fill, start: int, end: int | None) -> Download:
-        download = await self._origin.get(path, etag=fill.etag, start=start, end=end)
+        source = fill.source or self._origin
+        download = await source.get(path, etag=fill.etag, start=start, end=end)
         fill.hear()
         if not _is_version(download.info, fill.etag, fill.size):
             found = download.info
@@ -223,6 +243,10 @@ class Fills:
                 f"not {fill.etag!r} and {fill.size}."
             )
         return download
+
+    def _count(self, fill: Fill, size: int) -> None:
+        if fill.source is None:
+            self.counters.origin_bytes += size
 
     def _writer(self, path: UfsPath, info: ObjectInfo, job_id: str) -> ObjectWriter:
         return self._store.writer(

@@ -22,6 +22,8 @@ from preheat.errors import InvalidRequest, NotFound, PreheatError, Unauthenticat
 from preheat.paths import UfsPath
 
 DATA_PREFIX = "/v1/data/"
+BATCH = "/v1/batch"
+"""The one target that takes a body."""
 _ETAG = re.compile(r'(W/)?"([^"]*)"|([^\s,"]+)')
 _RANGE = re.compile(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE)
 _MAX_DIGITS = 18
@@ -44,6 +46,13 @@ class HeadTooLarge(InvalidRequest):
     status = 431
 
 
+class BodyTooLarge(InvalidRequest):
+    """The request's body exceeds the limit."""
+
+    code = "body_too_large"
+    status = 413
+
+
 class UnsatisfiableRange(InvalidRequest):
     """The range begins behind the object's end."""
 
@@ -64,13 +73,14 @@ class Version(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """One request's head."""
+    """One request."""
 
     method: str
     target: str
     headers: Mapping[str, str]
     """By lower-case name."""
     keep_alive: bool
+    body: bytes = b""
 
     @property
     def is_head(self) -> bool:

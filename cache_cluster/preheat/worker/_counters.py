@@ -1,0 +1,27 @@
+"""What a worker counts of its reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(kw_only=True, slots=True)
+class Counters:
+    """What a worker read since it started."""
+
+    hits: int = 0
+    misses: int = 0
+    hit_bytes: int = 0
+    miss_bytes: int = 0
+    origin_reads: int = 0
+    """GETs of objects for readers and jobs alike."""
+    load_reads: int = 0
+    """Those of them that jobs began."""
+    origin_bytes: int = 0
+    origin_lists: int = 0
+    origin_stats: int = 0
+    peer_reads: int = 0
+    """Objects, or ranges of them, that another worker sent in the under store's place."""
+    peer_bytes: int = 0
+    read_through: int = 0
+    """Reads that were served from the under store because the page store could not take the object."""
