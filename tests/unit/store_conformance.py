@@ -196,7 +196,7 @@ class StoreConformance(ABC):
 
     def test_readers_follow_the_parts_of_several_threads(self, store: PageStore) -> None:
         data = content(8 * PAGE_SIZE)
-        appended = {part: 0 for part in range(0, len(data), PAGE_SIZE)}
+        appended = dict.fromkeys(range(0, len(data), PAGE_SIZE), 0)
         with (
             store.writer(A, etag="v1", size=len(data), last_modified=0) as writer,
             ThreadPoolExecutor(8) as threads,

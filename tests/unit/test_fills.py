@@ -11,9 +11,11 @@ from preheat.errors import OriginUnavailable, StoreFull, Unavailable, VersionCha
 from preheat.paths import UfsPath
 from preheat.store import DiskStore, MemoryStore
 from preheat.ufs import Download, MemoryUnderStore
-from preheat.worker._fills import _PART_BYTES, _PARTS_IN_FLIGHT
+from preheat.worker._pieces import FOR_JOBS
 from preheat.worker._reads import ReadService
+from preheat.worker._transfers import _PIECES_IN_FLIGHT
 
+_PART_BYTES = FOR_JOBS.other_bytes
 URI = "s3://b/k"
 PATH = UfsPath.parse(URI)
 SIZE = 3 * _PART_BYTES + 17
@@ -82,7 +84,7 @@ async def test_the_parts_of_all_objects_share_their_places(store: MemoryStore, o
     infos = [origin.write(f"{URI}{number}", large(number)) for number in range(5)]
     items = await asyncio.gather(*(reads.fetch(PATH.with_key(info.key), info=info, job_id="job") for info in infos))
     assert [store.read(item) == large(number) for number, item in enumerate(items)] == [True] * 5
-    assert origin.most_open <= _PARTS_IN_FLIGHT
+    assert origin.most_open <= _PIECES_IN_FLIGHT
 
 
 async def test_an_object_that_changes_between_its_parts_is_not_mixed(store: MemoryStore, origin: PartsOrigin) -> None:

@@ -13,6 +13,9 @@ from preheat.store._faults import disk_fault, disk_faults
 
 _MAX_OPEN_FILES = 256
 _LOST = (errno.EIO, errno.ENOENT)
+_WRITE_STEP = 64 << 10
+"""Bytes of one write. For a larger one Linux caches the file in larger pieces of memory, and of just these a virtual
+machine gives its host back what is free: getting them again took 2.5 s of CPU per GiB, where small steps take 0.5."""
 
 
 class _OpenFile:
@@ -42,7 +45,7 @@ class _OpenFile:
 
     def write(self, data: memoryview, offset: int) -> None:
         while data:
-            written = os.pwrite(self._descriptor, data, offset)
+            written = os.pwrite(self._descriptor, data[:_WRITE_STEP], offset)
             data, offset = data[written:], offset + written
 
 

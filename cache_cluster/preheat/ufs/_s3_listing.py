@@ -1,7 +1,7 @@
 """One page of ListObjectsV2, parsed many times as fast as boto3 does it.
 
 obstore lists as quickly, but its keys are paths: it shows ``dir/`` as ``dir``, and one key with an empty segment or a
-control character fails the whole listing. So the request is boto3's, and only the parsing of the answer is ours.
+control character fails the whole listing. So requests are ours or boto3's, and the answers are parsed here.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from preheat.versions import ObjectInfo
 
 _BODY = "PreheatBody"
 _FIELDS = ("Key", "Size", "ETag", "LastModified")
-_COLUMNS = [re.compile(f"<{name}>([^<]*)</{name}>") for name in _FIELDS]
+_QUOTE = '(?:&#34;|&quot;|")?'
+"""Servers in Go write the first one."""
+_COLUMNS = [
+    re.compile(f"<ETag>{_QUOTE}([^<&\"]*){_QUOTE}</ETag>" if name == "ETag" else f"<{name}>([^<]*)</{name}>")
+    for name in _FIELDS
+]
 _PREFIX = re.compile(r"<CommonPrefixes>\s*<Prefix>([^<]*)</Prefix>\s*</CommonPrefixes>")
 _PLAIN_START = re.compile(
     rb"""\s*(?:<\?xml version=["']1\.0["'](?: encoding=["']utf-8["'])?\s*\?>)?\s*<ListBucketResult[ >]""", re.IGNORECASE
 )
 _PLAIN_END = b"</ListBucketResult>"
-_ODD = (b"<!", b"&#")
-"""Comments, CDATA and numbered characters are left to the parser."""
 _QUOTES = {"&quot;": '"', "&apos;": "'"}
 _TRUNCATED = re.compile(rb"<(?:\w+:)?IsTruncated>\s*true\s*<")
 _TOKEN = re.compile(rb"<(?:\w+:)?NextContinuationToken>([^<]*)<")
@@ -65,17 +68,28 @@ def answer_of(response: dict[str, Any]) -> Answer:
     """Return the answer in a response of a client after :func:`leave_unparsed`.
 
     Raises:
-        ValueError: it is truncated and does not say where it goes on, or it is no listing at all.
+        ValueError: as :func:`read_answer`.
     """
-    body: bytes = response.get(_BODY, b"")
-    truncated, token = _TRUNCATED.search(body), _TOKEN.search(body)
+    return read_answer(response.get(_BODY, b""), response["ResponseMetadata"]["HTTPHeaders"].get("server", ""))
+
+
+def read_answer(body: bytes, server: str) -> Answer:
+    """Return the answer with this body.
+
+    Raises:
+        ValueError: it is truncated and does not say where it goes on.
+    """
+    # What is looked for stands before the objects or behind them.
+    frame = body[: body.find(b"<Contents>") + 1] + body[body.rfind(b"</Contents>") :] if b"<Contents>" in body else body
+    truncated, token = _TRUNCATED.search(frame), _TOKEN.search(frame)
     if truncated and not token:
         raise ValueError("A truncated listing does not say where it goes on.")
-    return Answer(
-        body=body,
-        token=unescape(token[1].decode()) if truncated and token else None,
-        server=response["ResponseMetadata"]["HTTPHeaders"].get("server", ""),
-    )
+    return Answer(body=body, token=unescape(token[1].decode()) if truncated and token else None, server=server)
+
+
+def is_error(status: int, body: bytes) -> bool:
+    """Whether S3 answered with an error, which may come with the status of a success."""
+    return status != HTTPStatus.OK or b"<Error>" in body[:1000]
 
 
 def parse_page(body: bytes) -> ListingPage:
@@ -84,24 +98,27 @@ def parse_page(body: bytes) -> ListingPage:
     Raises:
         xml.etree.ElementTree.ParseError, ValueError: it is not a listing.
     """
-    text = body.replace(b"&#34;", b"&quot;")  # as servers in Go write the quotes of an etag
-    plain = _PLAIN_START.match(text) and text.rstrip().endswith(_PLAIN_END) and not any(odd in text for odd in _ODD)
-    return (_scanned(text.decode()) if plain else None) or _parsed(body)
+    plain = _PLAIN_START.match(body) and body.rstrip().endswith(_PLAIN_END)
+    return (_scanned(body.decode()) if plain else None) or _parsed(body)
 
 
 def _scanned(text: str) -> ListingPage | None:
-    """Read a page as servers write it, in a quarter of the parser's time; None of a page that holds something else."""
+    """Read a page as servers write it, in a fifth of the parser's time; None of a page that holds something else."""
+    if "!" in text and "<!" in text:  # a comment, or CDATA
+        return None
     columns = [pattern.findall(text) for pattern in _COLUMNS]
     prefixes = _PREFIX.findall(text)
     if {text.count("<Contents>")} != {len(column) for column in columns}:
         return None
     if text.count("<CommonPrefixes>") != len(prefixes):
         return None
-    if "&" in text:
-        columns = [[unescape(value, _QUOTES) if "&" in value else value for value in column] for column in columns]
-        prefixes = [unescape(prefix, _QUOTES) for prefix in prefixes]
-    decode = _unquote if "<EncodingType>url</EncodingType>" in text else str
-    return ListingPage(objects=_objects(columns, decode), prefixes=[decode(prefix) for prefix in prefixes])
+    names = "".join([*columns[0], *prefixes])
+    if "&#" in names:
+        return None
+    if "&" in names:
+        columns[0], prefixes = ([unescape(name, _QUOTES) for name in column] for column in (columns[0], prefixes))
+    decode = _unquote if "<EncodingType>url</EncodingType>" in text else None
+    return _page(columns, prefixes, decode)
 
 
 def _parsed(body: bytes) -> ListingPage:
@@ -109,10 +126,11 @@ def _parsed(body: bytes) -> ListingPage:
     namespace = root.tag.rpartition("}")[0] + "}" if root.tag.startswith("{") else ""
     if root.tag != f"{namespace}ListBucketResult":
         raise ValueError(f"<{root.tag}> is not a listing.")
-    decode = _unquote if root.findtext(f"{namespace}EncodingType") == "url" else str
+    decode = _unquote if root.findtext(f"{namespace}EncodingType") == "url" else None
     columns = [[element.text or "" for element in root.iter(f"{namespace}{name}")] for name in _FIELDS]
-    prefixes = [decode(entry.text or "") for entry in root.iterfind(f"{namespace}CommonPrefixes/{namespace}Prefix")]
-    return ListingPage(objects=_objects(columns, decode), prefixes=prefixes)
+    columns[2] = [*map(plain_etag, columns[2])]
+    prefixes = [entry.text or "" for entry in root.iterfind(f"{namespace}CommonPrefixes/{namespace}Prefix")]
+    return _page(columns, prefixes, decode)
 
 
 def plain_etag(etag: str | None) -> str:
@@ -120,16 +138,16 @@ def plain_etag(etag: str | None) -> str:
     return (etag or "").removeprefix("W/").strip('"')
 
 
-def _objects(columns: Sequence[Sequence[str]], decode: Callable[[str], str]) -> list[ObjectInfo]:
-    return [
-        ObjectInfo(
-            key=decode(key),
-            size=int(size),
-            etag=plain_etag(etag),
-            last_modified=datetime.fromisoformat(time).timestamp(),
-        )
-        for key, size, etag, time in zip(*columns, strict=True)
+def _page(columns: Sequence[list[str]], prefixes: list[str], decode: Callable[[str], str] | None) -> ListingPage:
+    keys, sizes, etags, times = columns
+    if decode is not None:
+        keys, prefixes = [*map(decode, keys)], [*map(decode, prefixes)]
+    seconds = {time: datetime.fromisoformat(time).timestamp() for time in set(times)}
+    objects = [
+        ObjectInfo(key=key, size=size, etag=etag, last_modified=seconds[time])
+        for key, size, etag, time in zip(keys, map(int, sizes), etags, times, strict=True)
     ]
+    return ListingPage(objects=objects, prefixes=prefixes)
 
 
 def _unquote(text: str) -> str:
@@ -137,6 +155,6 @@ def _unquote(text: str) -> str:
 
 
 def _take_body(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_event: object) -> None:
-    if response_dict["status_code"] == HTTPStatus.OK and b"<Error>" not in response_dict["body"][:1000]:
+    if not is_error(response_dict["status_code"], response_dict["body"]):
         customized_response_dict[_BODY] = response_dict["body"]
         response_dict["body"] = b"<ListBucketResult/>"  # nothing is left for botocore's own parser

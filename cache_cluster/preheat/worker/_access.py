@@ -44,9 +44,9 @@ class Authorizer:
             EngineUnavailable: the tokens are not known yet.
         """
         authorization = request.headers.get("authorization", "")
-        grant = EVERYTHING if request.target == _OPEN else self._grant(authorization)
-        if not (grant.prefixes or grant.role is Role.READ):
-            return
+        grant = EVERYTHING if request.target == _OPEN else self.grant(authorization)
+        if request.target == http.BATCH or not (grant.prefixes or grant.role is Role.READ):
+            return  # the paths of a batch are in its body: the endpoint checks each, as a read of it
         if request.target.startswith(http.DATA_PREFIX):
             authorize(grant, _needed(request.method), (http.data_path(request.target),))
         else:
@@ -54,11 +54,16 @@ class Authorizer:
 
     def check_read(self, authorization: str, path: UfsPath) -> None:
         """Return if the sender of an ``Authorization`` may read an object, as :meth:`check` of a GET; raises alike."""
-        grant = self._grant(authorization)
+        grant = self.grant(authorization)
         if grant.prefixes:  # without, whatever its role: each may read
             authorize(grant, Role.READ, (path,))
 
-    def _grant(self, authorization: str) -> Grant:
+    def grant(self, authorization: str) -> Grant:
+        """Return what the sender of an ``Authorization`` may do.
+
+        Raises:
+            Unauthenticated, EngineUnavailable: as :meth:`check`.
+        """
         if self._tokens is None:
             raise EngineUnavailable("The tokens are not known yet.", remedy="Try again.")
         return self._tokens.authenticate(authorization)

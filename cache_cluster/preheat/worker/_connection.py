@@ -248,11 +248,12 @@ class Connection(asyncio.Protocol):
 
     async def _stream(self, answer: Stream) -> None:
         self._transport.writelines((answer.head, answer.first))
-        missing = answer.length - len(answer.first)
+        missing = None if answer.length is None else answer.length - len(answer.first)
         await self._writable.wait()
         async for page in answer.rest:
             self._transport.write(page)
-            missing -= len(page)
+            if missing is not None:
+                missing -= len(page)
             await asyncio.sleep(0)  # a client as fast as this loop must not keep it from the others
             await self._writable.wait()
         if missing:

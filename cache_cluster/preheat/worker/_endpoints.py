@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from preheat.batch_read import CONTENT_TYPE, decode_batch
 from preheat.errors import AccessDenied, CorruptPage, ObjectNotFound, VersionChanged
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject
 from preheat.versions import ObjectInfo
 from preheat.worker import _http as http
+from preheat.worker._access import Authorizer
 from preheat.worker._alluxio import AlluxioWorker
+from preheat.worker._batch_read import BatchAnswer
 from preheat.worker._reads import ETags, ReadService
 
 _LOAD = "/v1/load"
@@ -28,8 +32,8 @@ class Stream:
     """An answer whose body is sent page by page; its first page is at hand, so its head may go out."""
 
     head: bytes
-    length: int
-    """Bytes of the whole body."""
+    length: int | None
+    """Bytes of the whole body; none if it is chunked, and so ends by itself."""
     first: bytes | memoryview
     rest: AsyncIterator[bytes | memoryview]
 
@@ -41,12 +45,19 @@ class Endpoints:
         reads: where objects come from.
         file_roots: absolute directories below which ``file://`` paths may be read from the disk.
         alluxio: answers Alluxio's clients; none leaves their endpoints out.
+        authorizer: asked about each path of a batch; whatever else is asked for was checked before it comes here.
     """
 
     def __init__(
-        self, reads: ReadService, *, file_roots: tuple[str, ...] = (), alluxio: AlluxioWorker | None = None
+        self,
+        reads: ReadService,
+        *,
+        file_roots: tuple[str, ...] = (),
+        alluxio: AlluxioWorker | None = None,
+        authorizer: Authorizer | None = None,
     ) -> None:
         self._reads = reads
+        self._authorizer = authorizer
         self._alluxio = alluxio
         self._file_roots = tuple(f"file://{root.rstrip('/')}/" for root in file_roots)
 
@@ -56,8 +67,10 @@ class Endpoints:
         Raises:
             PreheatError: the request cannot be answered.
         """
-        if request.method not in {"GET", "HEAD"} and not _is_posted_load(request):
-            raise http.MethodNotAllowed(f"{request.method} is not possible here.", remedy="Use GET or HEAD.")
+        if request.method not in (methods := _methods(request.target)):
+            raise http.MethodNotAllowed(
+                f"{request.method} is not possible here.", remedy=f"Use {' or '.join(methods)}.", allow=methods
+            )
         if request.target.startswith(http.DATA_PREFIX):
             return self._hit(request)
         if request.target == "/v1/healthz":
@@ -74,18 +87,22 @@ class Endpoints:
         """
         if request.target.startswith(http.DATA_PREFIX):
             return await self._object(request)
+        if request.target == http.BATCH:
+            return self._batch(request)
+        return _encode(await self._answer(request), request)
+
+    async def _answer(self, request: http.Request) -> http.Answer:
         route, fields = http.split_target(request.target)
         if route == "/v1/stat":
-            return _encode(await self._stat(http.path_parameter(fields)), request)
+            return await self._stat(http.path_parameter(fields))
         if route == "/v1/list":
-            return _encode(await self._list(http.list_query(fields)), request)
+            return await self._list(http.list_query(fields))
         if route == "/v1/cached":
-            return _encode(self._list_cached(http.list_query(fields)), request)
+            return self._list_cached(http.list_query(fields))
         if self._alluxio is not None and route == _LOAD:
-            authorization = request.headers.get("authorization")
-            return _encode(await self._alluxio.load(fields, authorization=authorization), request)
+            return await self._alluxio.load(fields, authorization=request.headers.get("authorization"))
         if self._alluxio is not None and route == "/v1/node":
-            return _encode(self._alluxio.node(request.target.partition("?")[2]), request)
+            return self._alluxio.node(request.target.partition("?")[2])
         raise http.unknown_target(request.target)
 
     def _hit(self, request: http.Request) -> Parts | None:
@@ -129,6 +146,15 @@ class Endpoints:
         pages = opened.pages(part.start, part.end)
         return Stream(head=head, length=part.length, first=await anext(pages), rest=pages)
 
+    def _batch(self, request: http.Request) -> Stream:
+        authorization, batch = request.headers.get("authorization", ""), decode_batch(request.body)
+        may_read = None
+        if self._authorizer and self._authorizer.grant(authorization).prefixes:
+            may_read = partial(self._authorizer.check_read, authorization)
+        answer = BatchAnswer(self._reads, batch, may_read=may_read, may_fetch=self._check_allowed)
+        head = http.chunked_head(CONTENT_TYPE, keep_alive=request.keep_alive)
+        return Stream(head=head, length=None, first=b"", rest=answer.chunks())
+
     async def _stat(self, path: UfsPath) -> http.Answer:
         if self._reads.cached(path) is None:
             self._check_allowed(path)
@@ -150,8 +176,10 @@ class Endpoints:
             )
 
 
-def _is_posted_load(request: http.Request) -> bool:
-    return request.method == "POST" and request.target.partition("?")[0] == _LOAD
+def _methods(target: str) -> tuple[str, ...]:
+    if target == http.BATCH:
+        return ("POST",)
+    return ("GET", "HEAD", "POST") if target.partition("?")[0] == _LOAD else ("GET", "HEAD")
 
 
 def _encode(answer: http.Answer, request: http.Request) -> bytes:

@@ -13,6 +13,7 @@ from preheat.store import CachedObject
 from preheat.ufs import Download
 from preheat.versions import ObjectInfo
 from preheat.worker._following import Arrivals
+from preheat.worker._pieces import Pieces
 
 Throttle = Callable[[int], Awaitable[None]]
 """Awaited with the bytes of each chunk before the next one is read."""
@@ -30,10 +31,17 @@ class Fill:
     """One object on its way into the store."""
 
     def __init__(
-        self, etag: str | None, size: int | None, throttle: Throttle | None, source: Source | None = None
+        self,
+        etag: str | None,
+        size: int | None,
+        *,
+        pieces: Pieces,
+        throttle: Throttle | None = None,
+        source: Source | None = None,
     ) -> None:
         self.etag = etag
         self.size = size
+        self.pieces = pieces
         self.throttle = throttle
         self.source = source
         """None is the under store."""

@@ -7,25 +7,22 @@ leave, so that a client that gives up and comes back does not start it over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
-from preheat.errors import OriginUnavailable, PreheatError, StoreError, Unavailable, VersionChanged
+from preheat.errors import OriginUnavailable, PreheatError, StoreError, Unavailable
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
-from preheat.store import CachedObject, Notes, ObjectWriter, PageStore
+from preheat.store import CachedObject, Notes, PageStore
 from preheat.ufs import Download, UnderStore
-from preheat.versions import ObjectInfo
 from preheat.worker._counters import Counters
 from preheat.worker._fill import Fill, Source, Throttle
+from preheat.worker._pieces import FOR_JOBS, FOR_READERS, Pieces
+from preheat.worker._transfers import Transfers, is_version
 
 __all__ = ["Counters", "Fills", "Source", "Throttle"]
 log = get_logger("worker")
-_PART_BYTES = 8 << 20
-"""A larger object is fetched by ranges of this size: whole pages of the store, and small enough to be held."""
-_PARTS_IN_FLIGHT = 8
-"""Ranges that are fetched at once, of all objects together, so their memory is bounded; more gained nothing."""
 _FLUSH_SECONDS = 0.05
 
 
@@ -46,10 +43,10 @@ class Fills:
         self._stall_seconds = stall_seconds
         self._fills: dict[str, Fill] = {}
         self._closed = False
-        self._parts = asyncio.Semaphore(_PARTS_IN_FLIGHT)
         self._watching: asyncio.TimerHandle | None = None
         self._flushing: asyncio.TimerHandle | None = None
         self.counters = Counters()
+        self._transfers = Transfers(store, origin, self.counters)
 
     async def fetch(
         self,
@@ -77,18 +74,26 @@ class Fills:
                 return await fill.result()
             with suppress(PreheatError):  # it is after another version: its failure is not this caller's
                 item = await fill.result()
-                if _is_version(item, etag, size):
+                if is_version(item, etag, size):
                     return item
-        fill = self._new(path, Fill(etag, size, throttle, source))
+        pieces = FOR_JOBS if job_id else FOR_READERS
+        fill = self._new(path, Fill(etag, size, pieces=pieces, throttle=throttle, source=source))
         if job_id:  # it waits to the end anyway, so it needs no task of its own, which would cost a small object dear
             return await fill.run(partial(self._fill, path, fill, job_id))
         self._start(path, fill)
         return await fill.result()
 
-    async def follow(self, path: UfsPath, *, etag: str | None = None, source: Source | None = None) -> Fill:
+    async def follow(
+        self,
+        path: UfsPath,
+        *,
+        etag: str | None = None,
+        pieces: Pieces = FOR_READERS,
+        source: Source | None = None,
+    ) -> Fill:
         """Return the fill that brings the right version (none: any) as soon as that is known; raises as :meth:`fetch`.
 
-        The fill under way is joined, without its throttle, or one is begun after it, from ``source``.
+        The fill under way is joined, without its throttle, or one is begun after it, with ``pieces`` of ``source``.
         """
         while fill := self._fills.get(str(path)):
             fill.throttle = None
@@ -102,7 +107,7 @@ class Fills:
                 return fill
             with suppress(PreheatError):
                 await fill.result()
-        fill = self._new(path, Fill(etag, None, None, source))
+        fill = self._new(path, Fill(etag, None, pieces=pieces, source=source))
         self._start(path, fill)
         await fill.version()
         return fill
@@ -176,82 +181,14 @@ class Fills:
         return OriginUnavailable(f"path='{path}': the under store sent nothing for {self._stall_seconds:g} s.")
 
     async def _fill(self, path: UfsPath, fill: Fill, job_id: str) -> CachedObject:
-        if fill.source is None:
-            self.counters.load_reads += bool(job_id)
-            self.counters.origin_reads += 1
         try:
-            if fill.etag is not None and fill.size and fill.size > _PART_BYTES:
-                item = await self._keep_in_parts(path, fill, fill.size, job_id)
-            else:
-                item = await self._keep(path, fill, job_id)
+            item = await self._transfers.bring(path, fill, job_id)
         finally:
             self._fills.pop(str(path), None)
         self._notes.forget(str(path))
         if not job_id:
             self._flush_soon()
         return item
-
-    async def _keep(self, path: UfsPath, fill: Fill, job_id: str) -> CachedObject:
-        download = await self._get(path, fill, 0, fill.size or None)
-        with self._writer(path, download.info, job_id) as writer:
-            fill.arrivals.begin(download.info, writer)
-            async for chunk in download.chunks:
-                fill.hear()
-                self._count(fill, len(chunk))
-                writer.append(chunk)
-                fill.arrivals.add(0, len(chunk))
-                await fill.pay(len(chunk))
-            return writer.commit()
-
-    async def _keep_in_parts(self, path: UfsPath, fill: Fill, size: int, job_id: str) -> CachedObject:
-        """Fetch a large object by ranges of one version, several at once."""
-        starts = iter(range(_PART_BYTES, size, _PART_BYTES))
-
-        async def keep_some(writer: ObjectWriter) -> None:
-            for start in starts:
-                async with fill.turn(self._parts):
-                    part = await self._get(path, fill, start, min(start + _PART_BYTES, size))
-                    await self._append(fill, writer, part)
-                await fill.pay(part.end - part.start)
-
-        with ExitStack() as stack:
-            async with fill.turn(self._parts):
-                first = await self._get(path, fill, 0, _PART_BYTES)
-                writer = stack.enter_context(self._writer(path, first.info, job_id))
-                fill.arrivals.begin(first.info, writer)
-                await self._append(fill, writer, first)
-            await fill.pay(_PART_BYTES)
-            await _together(keep_some(writer) for _ in range(_PARTS_IN_FLIGHT))
-            return writer.commit()
-
-    async def _append(self, fill: Fill, writer: ObjectWriter, part: Download) -> None:
-        async for chunk in part.chunks:
-            fill.hear()
-            self._count(fill, len(chunk))
-            await asyncio.to_thread(writer.append, chunk, part=part.start)  # other parts go on meanwhile
-            fill.arrivals.add(part.start, len(chunk))
-            chunk.release()  # its memory may be used for the next part
-
-    async def _get(self, path: UfsPath, fill: Fill, start: int, end: int | None) -> Download:
-        source = fill.source or self._origin
-        download = await source.get(path, etag=fill.etag, start=start, end=end)
-        fill.hear()
-        if not _is_version(download.info, fill.etag, fill.size):
-            found = download.info
-            raise VersionChanged(
-                f"path='{path}' has the etag {found.etag!r} and {found.size} bytes now, "
-                f"not {fill.etag!r} and {fill.size}."
-            )
-        return download
-
-    def _count(self, fill: Fill, size: int) -> None:
-        if fill.source is None:
-            self.counters.origin_bytes += size
-
-    def _writer(self, path: UfsPath, info: ObjectInfo, job_id: str) -> ObjectWriter:
-        return self._store.writer(
-            str(path), etag=info.etag, size=info.size, last_modified=info.last_modified, job_id=job_id
-        )
 
     def _flush_soon(self) -> None:
         """Make what readers brought durable; jobs flush at the end of a batch."""
@@ -264,20 +201,6 @@ class Fills:
             self._store.flush()
         except StoreError as error:
             log.warning("The page store could not be flushed.", action="flush_failed", error=str(error))
-
-
-async def _together(parts: Iterable[Coroutine[None, None, None]]) -> None:
-    """Run coroutines at once; the first error ends the others and is raised."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for part in parts:
-                tasks.create_task(part)
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-
-
-def _is_version(version: ObjectInfo | CachedObject, etag: str | None, size: int | None) -> bool:
-    return etag in (None, version.etag) and size in (None, version.size)
 
 
 def _mark_retrieved(task: asyncio.Task[CachedObject]) -> None:

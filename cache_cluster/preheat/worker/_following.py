@@ -20,7 +20,8 @@ class Arrivals:
         """The version that comes, as soon as it is known."""
         self.writer: ObjectWriter | None = None
         """Reads back what has arrived, until the object is published or dropped."""
-        self._starts: list[int] = []
+        self._starts: list[int] = []  # of the pieces that were asked for, in order
+        self._asked: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._news: asyncio.Future[None] | None = None
 
@@ -30,11 +31,15 @@ class Arrivals:
         self.writer = writer
         self._tell()
 
-    def add(self, part: int, size: int) -> None:
-        """Note bytes that were appended behind those that the part beginning at ``part`` has."""
-        if part not in self._ends:
-            insort(self._starts, part)
-        self._ends[part] = self._ends.get(part, part) + size
+    def ask(self, start: int, end: int) -> None:
+        """Note that bytes [start, end) are being fetched."""
+        insort(self._starts, start)
+        self._asked[start] = end
+        self._ends[start] = start
+
+    def add(self, start: int, size: int) -> None:
+        """Note bytes that were appended behind those that the piece beginning at ``start`` has."""
+        self._ends[start] += size
         self._tell()
 
     def end(self) -> None:
@@ -44,11 +49,16 @@ class Arrivals:
 
     def until(self, start: int) -> int:
         """Return up to where everything from ``start`` on has arrived; ``start`` if its byte has not."""
-        for part in self._starts[max(bisect_right(self._starts, start) - 1, 0) :]:
-            if not part <= start < self._ends[part]:
+        for piece in self._starts[max(bisect_right(self._starts, start) - 1, 0) :]:
+            if not piece <= start < self._ends[piece]:
                 break
-            start = self._ends[part]
+            start = self._ends[piece]
         return start
+
+    def expects(self, position: int) -> bool:
+        """Whether the byte at a position is being fetched, or has arrived."""
+        place = bisect_right(self._starts, position)
+        return place > 0 and position < self._asked[self._starts[place - 1]]
 
     async def more(self) -> None:
         """Wait for the next thing to be noted."""

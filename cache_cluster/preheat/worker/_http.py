@@ -33,7 +33,7 @@ _NOT_MODIFIED = HTTPStatus.NOT_MODIFIED.value
 
 
 class MethodNotAllowed(InvalidRequest):
-    """The data port reads: GET and HEAD."""
+    """The target is there, but not for this method."""
 
     code = "method_not_allowed"
     status = 405
@@ -138,7 +138,7 @@ def json_answer(value: Any) -> Answer:
 
 def problem_answer(error: PreheatError) -> Answer:
     """Return an error as problem+json."""
-    headers = {"Allow": "GET, HEAD"} if isinstance(error, MethodNotAllowed) else {}
+    headers = {"Allow": ", ".join(error.details["allow"])} if isinstance(error, MethodNotAllowed) else {}
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, UnsatisfiableRange):
@@ -235,11 +235,17 @@ def head_of_part(info: Version, status: int, start: int, end: int, *, hit: bool,
     return _whole_head(status, f"{lines}{length}{place}", keep_alive=keep_alive)
 
 
+def chunked_head(content_type: str, *, keep_alive: bool) -> bytes:
+    """Return the head of an answer whose length is not known yet."""
+    lines = f"Content-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n"
+    return _whole_head(HTTPStatus.OK.value, lines, keep_alive=keep_alive)
+
+
 def unknown_target(target: str) -> NotFound:
     """Return the error for a target that is no endpoint."""
     return NotFound(
         f"There is nothing at {target[:200]!r}.",
-        remedy="The data port has /v1/data/, /v1/list, /v1/cached, /v1/stat, /v1/stats and /v1/healthz.",
+        remedy="The data port has /v1/data/, /v1/batch, /v1/list, /v1/cached, /v1/stat, /v1/stats and /v1/healthz.",
     )
 
 

@@ -50,7 +50,7 @@ class DataServer:
         alluxio: AlluxioWorker | None = None,
     ) -> None:
         settings = settings or ServerSettings()
-        self._endpoints = Endpoints(reads, file_roots=settings.file_roots, alluxio=alluxio)
+        self._endpoints = Endpoints(reads, file_roots=settings.file_roots, alluxio=alluxio, authorizer=authorizer)
         self._host = host
         self._port = port
         self._settings = settings

@@ -1,0 +1,212 @@
+"""The answer to a batch of reads, as it is made (see ``preheat.batch_read`` for what goes over the wire).
+
+- What is cached goes out as it is read, many frames in one write, without a task or a wait for each.
+- What is not is fetched meanwhile, a few objects at once, into the page store: none of it is held in memory.
+- A frame begins when its body is there, whole and verified. So an error, too, has a frame of its own, and never breaks
+  one off; and an answer under way takes the memory of one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+
+from preheat.batch_read import MAX_BODY, Batch, Order, Read, frame_head
+from preheat.errors import (
+    CorruptPage,
+    InvalidRequest,
+    ObjectNotFound,
+    OriginUnavailable,
+    PreheatError,
+    VersionChanged,
+)
+from preheat.paths import UfsPath
+from preheat.store import CachedObject
+from preheat.worker._http import UnsatisfiableRange
+from preheat.worker._reads import ETags, OpenedRead, ReadService
+
+_WRITE_BYTES = 256 << 10
+"""Bytes after which what was read is sent: more makes no write cheaper, and keeps other connections waiting."""
+_FETCHES = 32
+"""Objects of one batch that are fetched at once."""
+_LOOK_AHEAD = 1024
+"""Reads that are looked at to find those objects, if they are to be answered in their order."""
+_END = b"0\r\n\r\n"
+
+Check = Callable[[UfsPath], None]
+"""Raises if a path is out of bounds."""
+
+
+class ReadTooLarge(InvalidRequest):
+    """One read of a batch asks for more than a batch is for."""
+
+    code = "read_too_large"
+    status = 413
+    default_remedy = "Read it by itself, with GET /v1/data/."
+
+
+class BatchAnswer:
+    """One batch on its way out.
+
+    Args:
+        reads: where objects come from.
+        batch: what is asked for.
+        may_read: asked about each path; none if the reader may read all.
+        may_fetch: asked about each path that is not cached.
+    """
+
+    def __init__(self, reads: ReadService, batch: Batch, *, may_read: Check | None, may_fetch: Check) -> None:
+        self._reads = reads
+        self._wanted = batch.reads
+        self._order = batch.order
+        self._may_read = may_read
+        self._may_fetch = may_fetch
+        self._next = 0
+        """The read to be answered next; those before it were answered, or are being fetched."""
+        self._looked_at = 0
+        self._fetching: dict[int, asyncio.Task[OpenedRead | PreheatError]] = {}
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body of the answer in HTTP's chunked coding."""
+        try:
+            async for frames in self._as_asked() if self._order is Order.ASKED else self._as_ready():
+                yield b"%x\r\n%b\r\n" % (len(frames), frames)
+            yield _END
+        finally:
+            for task in self._fetching.values():
+                task.cancel()
+
+    async def _as_asked(self) -> AsyncIterator[bytes]:
+        while self._next < len(self._wanted):
+            if frames := self._hits():
+                yield frames
+            else:
+                self._look_ahead()
+                yield await self._fetched(self._next)
+                self._next += 1
+
+    async def _as_ready(self) -> AsyncIterator[bytes]:
+        while self._next < len(self._wanted) or self._fetching:
+            if frames := self._hits():
+                yield frames
+            elif self._next < len(self._wanted) and len(self._fetching) < _FETCHES:
+                self._fetch(self._next)
+                self._next += 1
+            else:
+                await asyncio.wait(self._fetching.values(), return_when=asyncio.FIRST_COMPLETED)
+                for index in [index for index, task in self._fetching.items() if task.done()]:
+                    yield await self._fetched(index)
+
+    def _hits(self) -> bytes:
+        """Return the frames of the next reads that are cached, as many as belong into one write."""
+        frames: list[bytes] = []
+        size, index = 0, self._next
+        while size < _WRITE_BYTES and index < len(self._wanted) and index not in self._fetching:
+            hit = self._hit(index, self._wanted[index])
+            if hit is None:
+                break
+            frames += hit
+            size += len(hit[1])
+            index += 1
+        self._next = index
+        return b"".join(frames)
+
+    def _hit(self, index: int, read: Read) -> tuple[bytes, bytes] | None:
+        item = self._reads.lookup(read.path)
+        if item is None or not _accepts(read, item):
+            return None
+        try:
+            if self._may_read:
+                self._may_read(UfsPath.parse(read.path))
+            status, start, end = _part(read, item.size)
+            body = self._reads.read(item, start, end)
+        except (CorruptPage, ObjectNotFound, VersionChanged):  # it went between look-up and read: a miss
+            return None
+        except PreheatError as error:
+            return _problem(index, error), b""
+        info = item.etag.encode()
+        return frame_head(index, status, info, hit=True, size=item.size, length=len(body)), body
+
+    def _look_ahead(self) -> None:
+        """Begin to fetch what is missing among the next reads."""
+        index = max(self._looked_at, self._next)
+        limit = min(len(self._wanted), self._next + _LOOK_AHEAD)
+        while index < limit and len(self._fetching) < _FETCHES:
+            read = self._wanted[index]
+            item = self._reads.lookup(read.path)
+            if item is None or not _accepts(read, item):
+                self._fetch(index)
+            index += 1
+        self._looked_at = index
+
+    def _fetch(self, index: int) -> asyncio.Task[OpenedRead | PreheatError]:
+        task = asyncio.create_task(self._open(self._wanted[index]))
+        self._fetching[index] = task
+        return task
+
+    async def _open(self, read: Read) -> OpenedRead | PreheatError:
+        try:
+            path = UfsPath.parse(read.path)
+            if self._may_read:
+                self._may_read(path)
+            self._may_fetch(path)
+            return await self._reads.open(path, _etags(read))
+        except PreheatError as error:
+            return error
+
+    async def _fetched(self, index: int) -> bytes:
+        """Wait for an object that is fetched, and return the frame of its read."""
+        read = self._wanted[index]
+        opened = await (self._fetching.get(index) or self._fetch(index))
+        try:
+            if isinstance(opened, PreheatError):
+                raise opened
+            try:
+                return await _frame(index, read, opened)
+            except VersionChanged:
+                if read.etag is not None:
+                    raise
+                return await _frame(index, read, await self._reads.open(UfsPath.parse(read.path)))
+        except PreheatError as error:
+            return _problem(index, error)
+        finally:
+            del self._fetching[index]
+
+
+def _part(read: Read, size: int) -> tuple[int, int, int]:
+    """Return the status, and the bytes [start, end) to send of an object."""
+    end = size if read.end is None else min(read.end, size)
+    if end - read.start > MAX_BODY:
+        raise ReadTooLarge(f"path={read.path!r}: {end - read.start} bytes are more than a batch reads.", size=size)
+    if not read.start and read.end is None:
+        return 200, 0, size
+    if read.start >= end:
+        raise UnsatisfiableRange(f"The range {read.start}-{read.end} has no byte of {size}.", size=size)
+    return 206, read.start, end
+
+
+async def _frame(index: int, read: Read, opened: OpenedRead) -> bytes:
+    status, start, end = _part(read, opened.info.size)
+    body = bytearray()
+    if start < end:
+        async for page in opened.pages(start, end):
+            body += page
+    if len(body) < end - start:
+        raise OriginUnavailable(f"path={read.path!r}: {end - start - len(body)} bytes are missing.")
+    info = opened.info.etag.encode()
+    return frame_head(index, status, info, hit=opened.hit, size=opened.info.size, length=len(body)) + body
+
+
+def _problem(index: int, error: PreheatError) -> bytes:
+    info = msgspec.json.encode(error.problem())
+    return frame_head(index, error.status, info, hit=False, size=0, length=0)
+
+
+def _accepts(read: Read, item: CachedObject) -> bool:
+    return read.etag is None or read.etag == item.etag
+
+
+def _etags(read: Read) -> ETags:
+    return None if read.etag is None else (read.etag,)

@@ -1,0 +1,56 @@
+"""What readers of ranges have asked for, to decide when an object that is not cached is worth filling. Pure.
+
+A range is read from the under store at once, for its reader must not wait for what stands in front of it, and an
+object of many gigabytes is not brought here for the sake of its last bytes. But who reads a good part of an object is
+likely to read all of it. So small objects are filled with the first range, and larger ones once the ranges that were
+read of them add up to a quarter of their size: at the worst a quarter is read twice.
+"""
+
+from __future__ import annotations
+
+from preheat.versions import ObjectInfo
+
+Asked = tuple[int, int | None]
+"""A range of an object whose size may not be known: [start, end), to the end if that is none; the last ``-start``
+bytes if the start is negative."""
+_SMALL = 8 << 20
+_SHARE = 4
+_MAX_OBJECTS = 4096
+
+
+def resolve(asked: Asked, size: int) -> tuple[int, int]:
+    """Return the bytes [start, end) that a range means in an object of this size."""
+    start, end = asked
+    return (max(0, size + start) if start < 0 else start), (size if end is None else min(end, size))
+
+
+class RangeReads:
+    """Remembers the objects whose versions or ranges were asked for last."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[ObjectInfo, int]] = {}  # the latest last
+
+    def learn(self, uri: str, info: ObjectInfo, size: int = 0) -> None:
+        """Note the present version of an object, and that ``size`` bytes of it are read from the under store."""
+        before = self._known.pop(uri, None)
+        total = before[1] if before and before[0].etag == info.etag else 0
+        self._known[uri] = (info, total + size)
+        if len(self._known) > _MAX_OBJECTS:
+            del self._known[next(iter(self._known))]
+
+    def forget(self, uri: str) -> None:
+        """Drop what is known of an object."""
+        self._known.pop(uri, None)
+
+    def info(self, uri: str, etag: str | None) -> ObjectInfo | None:
+        """Return what was learnt of an object, if it was of this version (none: any). It may have changed since."""
+        info, _ = self._known.get(uri, (None, 0))
+        return info if info is not None and etag in (None, info.etag) else None
+
+    def is_worth_filling(self, uri: str, asked: Asked) -> bool:
+        """Whether the object should be filled now that this range is asked for; false if its size is not known."""
+        if uri not in self._known:
+            return False
+        info, total = self._known[uri]
+        start, end = resolve(asked, info.size)
+        return info.size <= _SMALL or (total + max(0, end - start)) * _SHARE >= info.size
