@@ -14,8 +14,9 @@ from typing import Annotated
 
 import msgspec
 
-from preheat.errors import InvalidRequest
+from preheat.errors import InvalidRequest, PreheatError, from_problem
 
+BATCH = "/v1/batch"
 CONTENT_TYPE = "application/vnd.preheat.batch"
 MAX_READS = 10_000
 """Reads in one batch."""
@@ -52,7 +53,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     reads: Annotated[list[Read], msgspec.Meta(max_length=MAX_READS)]
 
 
-class Frame(msgspec.Struct, frozen=True, gc=False):
+class Frame(msgspec.Struct, gc=False):
     """The answer to one read."""
 
     index: int
@@ -66,6 +67,15 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     size: int
     """Of the whole object; 0 with a problem."""
     body: bytes
+
+    @property
+    def problem(self) -> PreheatError:
+        """The error that the info tells of."""
+        try:
+            problem = msgspec.json.decode(self.info, type=dict)
+        except msgspec.MsgspecError:
+            problem = {}
+        return from_problem(problem, self.status)
 
 
 class BrokenFrame(Exception):
@@ -101,47 +111,58 @@ def frame_head(index: int, status: int, info: bytes, *, hit: bool, size: int, le
 
 
 class FrameDecoder:
-    """Makes frames of the bytes of an answer, which come in pieces of any length."""
+    """Makes frames of the bytes of an answer, which come in pieces of any length; each body is copied once.
 
-    def __init__(self) -> None:
-        self._rest = bytearray()
+    Args:
+        reads: how many were asked for.
+    """
+
+    def __init__(self, reads: int) -> None:
+        self._reads = reads
+        self._head = b""
+        """What came of a header and its info."""
+        self._begun: Frame | None = None
+        """The frame whose body has come in part: in these pieces."""
+        self._pieces: list[memoryview] = []
+        self._missing = 0
 
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that end in the next bytes.
 
         Raises:
-            BrokenFrame: a header says a length that no worker sends.
+            BrokenFrame: a header says what no worker sends.
         """
-        if not self._rest:
-            frames, used = _frames(data)
-            self._rest += memoryview(data)[used:]
-        else:
-            self._rest += data
-            frames, used = _frames(self._rest)
-            del self._rest[:used]
-        return frames
-
-    @property
-    def at_end(self) -> bool:
-        """Whether the bytes so far end with a whole frame."""
-        return not self._rest
-
-
-def _frames(data: bytes | bytearray) -> tuple[list[Frame], int]:
-    """Return the whole frames that some bytes begin with, and their length."""
-    frames = []
-    start, available = 0, len(data)
-    with memoryview(data) as view:
-        while available - start >= _HEADER.size:
+        view = memoryview(self._head + data)
+        frames: list[Frame] = []
+        start = self._go_on(view, frames)
+        while not self._begun and len(view) - start >= _HEADER.size:
             index, status, flags, info_length, length, size = _HEADER.unpack_from(view, start)
-            if info_length > _MAX_INFO or length > MAX_BODY:
-                raise BrokenFrame(f"A frame with {info_length} bytes of info and {length} of body.")
+            if index >= self._reads or info_length > _MAX_INFO or length > MAX_BODY:
+                raise BrokenFrame(f"Frame {index} of {self._reads}, {info_length} bytes of info, {length} of body.")
             info_start = start + _HEADER.size
             body_start = info_start + info_length
-            end = body_start + length
-            if end > available:
+            if body_start > len(view):
                 break
-            info, body = bytes(view[info_start:body_start]), bytes(view[body_start:end])
-            frames.append(Frame(index, status, flags & _HIT == _HIT, info, size, body))
-            start = end
-    return frames, start
+            start = body_start + length
+            info, body = bytes(view[info_start:body_start]), view[body_start:start]
+            frame = Frame(index, status, flags & _HIT == _HIT, info, size, b"")
+            if len(body) < length:
+                self._begun, self._pieces, self._missing = frame, [body], length - len(body)
+            else:
+                frame.body = bytes(body)
+                frames.append(frame)
+        self._head = bytes(view[start:])
+        return frames
+
+    def _go_on(self, view: memoryview, frames: list[Frame]) -> int:
+        """Take what belongs to the frame that has begun, and return where the next one begins."""
+        if not self._begun:
+            return 0
+        piece = view[: self._missing]
+        self._pieces.append(piece)
+        self._missing -= len(piece)
+        if not self._missing:
+            self._begun.body = b"".join(self._pieces)
+            frames.append(self._begun)
+            self._begun = None
+        return len(piece)

@@ -23,6 +23,8 @@ PreheatError                          500
     ├── EngineUnavailable
     ├── CoordinatorUnreachable
     └── OriginUnavailable             502  the under store does not answer, or answers 5xx
+        ├── OriginThrottled           503  it asks to slow down
+        └── OriginCorrupt             502  it sent bytes that do not match its own checksum
 
 Vendor errors (botocore, obstore, nats, sqlite, aiohttp) become one of these at the seam of their adapter, with
 the cause chained. A message names the value; ``remedy`` is the next step for the person who reads it.
@@ -230,6 +232,31 @@ class OriginUnavailable(Unavailable):
     code = "origin_unavailable"
     status = 502
     default_remedy = "Check AWS_ENDPOINT_URL and that the store can be reached from the workers."
+
+
+class OriginThrottled(OriginUnavailable):
+    """The under store asks for fewer requests (429, or 503 SlowDown).
+
+    Args:
+        message: as in every error.
+        remedy: as in every error.
+        retry_after: seconds after which it wants to be asked again; 0 if it does not say.
+    """
+
+    code = "origin_throttled"
+    status = 503
+    default_remedy = "The workers slow down by themselves; if it lasts, lower the job's bandwidth or ask for a quota."
+
+    def __init__(self, message: str, *, remedy: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after = retry_after
+
+
+class OriginCorrupt(OriginUnavailable):
+    """The bytes that the under store sent do not match the checksum that it keeps of the object."""
+
+    code = "origin_corrupt"
+    default_remedy = "Nothing of it was cached. If it happens again, the object or the way to it is damaged."
 
 
 def from_problem(problem: dict[str, Any], status: int) -> PreheatError:

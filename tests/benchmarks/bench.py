@@ -6,25 +6,26 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import requests
 from fsspec import filesystem
 
+from preheat.cli._tokens import TokenClient
 from preheat.client import Client
 from preheat.fs import PreheatFileSystem
-from preheat.jobs import JobOptions, JobSpec
+from preheat.jobs import JobOptions, JobSpec, JobType
 from preheat.placement import Member, PlacementMap
+from preheat.token_files import read_token_file
 from testbed.local_cluster import LocalCluster, local_cluster
 from testbed.processes import ChildProcess
 from testbed.s3 import SeaweedFS
-from tests.benchmarks.comparisons import Comparison
-from tests.benchmarks.data import BUCKET, KIB, MIB, ObjectSet, content
+from tests.benchmarks.data import BUCKET, ObjectSet, content
 from tests.benchmarks.metering import cluster_pids
 from tests.benchmarks.peers import Peers, start_nginx
+from tests.benchmarks.settings import Settings
 
 WORKERS = 2
 _LOAD_SECONDS = 300.0
@@ -38,41 +39,25 @@ class WrongResultError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How much is measured."""
+class Origin:
+    """The S3 server as its clients reach it, directly or from afar."""
 
-    large: ObjectSet
-    small: ObjectSet
-    tiny: ObjectSet
-    filler: ObjectSet
-    """Makes up the number of keys to list."""
-    rounds: int
-    serve_seconds: float
-    read_count: int
+    server: SeaweedFS
+    port: int
+    work: str = "load"
+    """What a load from here is called."""
+    pids: Mapping[str, int]
+    """The server, and what is before it."""
 
     @property
-    def sets(self) -> tuple[ObjectSet, ...]:
-        """All objects below the listed prefix."""
-        return (self.large, self.small, self.tiny, self.filler)
+    def environment(self) -> dict[str, str]:
+        """How any AWS client reaches it."""
+        return {**self.server.environment(), "AWS_ENDPOINT_URL": self.endpoint}
 
-    def describe(self) -> dict[str, Any]:
-        """Return the settings for the report."""
-        return asdict(self)
-
-    def titled(self, comparison: Comparison) -> Comparison:
-        """Return a comparison with this run's numbers in the fields of its title."""
-        large, small, tiny = self.large, self.small, self.tiny
-        title = comparison.title.format(
-            large_count=large.count,
-            large_size=f"{large.size // MIB} MiB",
-            small_count=f"{small.count:,}",
-            small_size=f"{small.size // KIB} KiB",
-            tiny_count=f"{tiny.count:,}",
-            tiny_size=f"{tiny.size // KIB} KiB",
-            list_count=f"{sum(objects.count for objects in self.sets):,}",
-            read_count=f"{self.read_count:,}",
-        )
-        return replace(comparison, title=title)
+    @property
+    def endpoint(self) -> str:
+        """Its URL."""
+        return f"http://127.0.0.1:{self.port}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +68,10 @@ class Bench:
     directory: Path
     """On the disk that everything is written to."""
     peers: Peers
-    origin: SeaweedFS
+    origin: Origin
     cluster: LocalCluster
+    token: str = field(repr=False)
+    """Allows to submit jobs and to read, below the bucket only."""
     nginx: ChildProcess
     nginx_port: int
 
@@ -98,34 +85,43 @@ class Bench:
         """Our processes."""
         return cluster_pids(self.cluster)
 
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """How any AWS client reaches the origin."""
-        return self.origin.environment()
-
     def load(self, objects: ObjectSet) -> None:
         """Load a set through the coordinator, from the submit by REST to SUCCEEDED.
 
         Raises:
             WrongResultError: the job ended otherwise, or not within five minutes.
         """
-        options = JobOptions(skip_if_exists=False)
-        with Client(self.cluster.url) as client:
-            job = client.submit(JobSpec(paths=(objects.uri,), options=options))
+        self._run(JobSpec(paths=(objects.uri,), options=JobOptions(skip_if_exists=False)), objects)
+
+    def free(self, objects: ObjectSet) -> None:
+        """Free a set that was loaded.
+
+        Raises:
+            WrongResultError: as for ``load``.
+        """
+        self._run(JobSpec(type=JobType.FREE, paths=(objects.uri,)), objects)
+
+    def _run(self, spec: JobSpec, objects: ObjectSet) -> None:
+        with Client(self.cluster.url, token=self.token) as client:
+            job = client.submit(spec)
             deadline = time.monotonic() + _LOAD_SECONDS
             while not job.state.ended and time.monotonic() < deadline:
                 job = client.job(job.id, wait=_WAIT_SECONDS, after=_ENDED)
         if job.state != "SUCCEEDED" or job.loaded.files != objects.count:
-            raise WrongResultError(f"The load of {objects.uri} is {job.state} with {job.loaded}: {job.reason}")
+            raise WrongResultError(f"The {spec.type} of {objects.uri} is {job.state}, {job.loaded}: {job.reason}")
 
     def filesystem(self) -> PreheatFileSystem:
         """Return a new fsspec filesystem on the cluster."""
-        found: PreheatFileSystem = filesystem("preheat", coordinator=self.cluster.url, skip_instance_cache=True)
+        found: PreheatFileSystem = filesystem(
+            "preheat", coordinator=self.cluster.url, token=self.token, skip_instance_cache=True
+        )
         return found
 
     def owners(self, keys: Sequence[str]) -> list[Member]:
         """Return the worker that holds each object."""
-        with requests.get(f"{self.cluster.url}/v1/placement", timeout=10) as response:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        with requests.get(f"{self.cluster.url}/v1/placement", headers=headers, timeout=10) as response:
+            response.raise_for_status()
             placement = msgspec.json.decode(response.content, type=PlacementMap)
         return [placement.owners(f"s3://{BUCKET}/{key}")[0] for key in keys]
 
@@ -147,20 +143,22 @@ class Bench:
 
 @contextmanager
 def running(
-    settings: Settings, *, directory: Path, peers: Peers, origin: SeaweedFS, warmup: ObjectSet
+    settings: Settings, *, directory: Path, peers: Peers, origin: Origin, warmup: ObjectSet
 ) -> Iterator[Bench]:
-    """Run a new cluster, which has loaded a few objects before, and nginx; nothing of them stays."""
+    """Run a new cluster that asks for tokens, and has loaded a few objects before, and nginx; nothing of them stays."""
     nginx_files = directory / "nginx" / "files"
     nginx_files.mkdir(parents=True)
     nginx, port = start_nginx(peers, nginx_files.parent)
+    environment = {**origin.environment, "PREHEAT_AUTH": "true"}
     try:
-        with nginx, local_cluster(directory / "cluster", environment=origin.environment(), workers=WORKERS) as cluster:
+        with nginx, local_cluster(directory / "cluster", environment=environment, workers=WORKERS) as cluster:
             bench = Bench(
                 settings=settings,
                 directory=directory,
                 peers=peers,
                 origin=origin,
                 cluster=cluster,
+                token=_make_token(cluster),
                 nginx=nginx,
                 nginx_port=port,
             )
@@ -168,3 +166,9 @@ def running(
             yield bench
     finally:
         shutil.rmtree(directory)
+
+
+def _make_token(cluster: LocalCluster) -> str:
+    admin = read_token_file(cluster.data_dir / "admin.token").text
+    with TokenClient(cluster.url, token=admin) as client:
+        return client.create(role="submit", paths=[f"s3://{BUCKET}/"], name="bench").token

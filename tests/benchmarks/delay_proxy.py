@@ -127,17 +127,14 @@ class _End(asyncio.Protocol):
 
 
 async def _connect(end: _End, port: int) -> None:
-    # Closed without TIME_WAIT: nobody but the proxy needs these ports, and clients of the server itself need theirs.
-    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-    connection.setblocking(False)
     loop = asyncio.get_running_loop()
     try:
-        await loop.sock_connect(connection, (_HOST, port))
-        await loop.create_connection(lambda: end, sock=connection)
+        transport, _ = await loop.create_connection(lambda: end, _HOST, port)
     except OSError:  # the server is not there: the client is told by the end of its connection
-        connection.close()
         end.connection_lost(None)
+        return
+    # Closed without TIME_WAIT: nobody but the proxy needs these ports, and clients of the server itself need theirs.
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
 
 
 async def _serve(port: int, upstream: int, round_trip: float) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,8 +19,37 @@ from testbed.local_cluster import LocalCluster
 _TICK = os.sysconf("SC_CLK_TCK")
 _POLL_SECONDS = 0.5
 _LEAST_TIME_WAIT = 1000
+_TIME_WAIT = "06"
+"""In /proc/net/tcp."""
 _PORTS = 24_000
 """Of the 28,232 that a connection may leave from, what one run may use."""
+
+
+class Journal:
+    """Says what is being done, and keeps where the time went.
+
+    Args:
+        say: gets each line.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._started = time.perf_counter()
+        self.spent: Counter[str] = Counter()
+        """Seconds, by what they were spent on."""
+
+    def note(self, line: str) -> None:
+        """Print a line, after the seconds since the beginning."""
+        self._say(f"{time.perf_counter() - self._started:5.0f} s  {line}")
+
+    @contextmanager
+    def spending(self, purpose: str) -> Iterator[None]:
+        """Count the time of a block."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent[purpose] += time.perf_counter() - started
 
 
 class Meter:
@@ -67,17 +99,35 @@ def cluster_pids(cluster: LocalCluster) -> dict[str, int]:
     return {part["name"]: part["process"]["pid"] for part in state["parts"]}
 
 
-def time_wait() -> int:
-    """Return how many sockets of this machine are in TIME_WAIT."""
-    words = Path("/proc/net/sockstat").read_text().split()
-    return int(words[words.index("tw") + 1])
+def session_pids(leader: int) -> list[int]:
+    """Return the processes of a session, such as a child process and its own children."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended in the meantime
+            if int(stat.read_text().rpartition(")")[2].split()[3]) == leader:
+                found.append(int(stat.parent.name))
+    return found
 
 
-def wait_for_ports(connections: int, *, seconds: float = 90.0) -> None:
-    """Wait until enough ports are free again for a client that opens many connections, ``seconds`` at most."""
+def wait_for_ports(server: int, connections: int, *, seconds: float = 90.0) -> None:
+    """Wait until a client may open many connections to a server again, ``seconds`` at most.
+
+    Args:
+        server: its port, on loopback.
+        connections: how many.
+        seconds: at most.
+    """
     deadline = time.monotonic() + seconds
-    while time_wait() > max(_LEAST_TIME_WAIT, _PORTS - connections) and time.monotonic() < deadline:
+    while _time_wait(server) > max(_LEAST_TIME_WAIT, _PORTS - connections) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
+
+
+def _time_wait(server: int) -> int:
+    """Return how many connections with a server are in TIME_WAIT, and so many ports it cannot be reached from."""
+    port = f":{server:04X}"
+    with Path("/proc/net/tcp").open() as lines:
+        ends = (line.split(maxsplit=4)[1:4] for line in lines)
+        return sum(state == _TIME_WAIT and port in (local[-5:], remote[-5:]) for local, remote, state in ends)
 
 
 def _children_seconds() -> float:

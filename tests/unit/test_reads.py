@@ -140,6 +140,7 @@ async def test_a_body_that_began_as_one_version_never_ends_as_another(
     reads: ReadService, origin: MemoryUnderStore
 ) -> None:
     origin.write(URI, b"a" * (2 * PAGE_SIZE))
+    await reads.fetch(PATH, info=None)
     opened = await reads.open(PATH)
     pages = opened.pages(0, opened.info.size)
     assert await anext(pages) == b"a" * PAGE_SIZE
@@ -154,6 +155,7 @@ async def test_a_corrupt_copy_is_fetched_again(
 ) -> None:
     data = b"a" * (2 * PAGE_SIZE)
     origin.write(URI, data)
+    await reads.fetch(PATH, info=None)
     opened = await reads.open(PATH)
     flip_bit(store, PAGE_SIZE + 7)
     assert await body(opened) == data
@@ -178,6 +180,7 @@ async def test_a_copy_that_is_gone_at_the_origin_ends_the_read(
     reads: ReadService, origin: MemoryUnderStore, store: MemoryStore
 ) -> None:
     origin.write(URI, b"a" * (2 * PAGE_SIZE))
+    await reads.fetch(PATH, info=None)
     opened = await reads.open(PATH)
     pages = opened.pages(0, opened.info.size)
     await anext(pages)
@@ -312,19 +315,18 @@ async def test_a_read_through_is_pinned_too(origin: MemoryUnderStore) -> None:
 
 async def test_a_silent_origin_fails_the_read(store: MemoryStore) -> None:
     origin = GatedOrigin()
-    origin.write(URI, b"data")
+    origin.write(URI, b"more data")
     reads = ReadService(store, origin, stall_seconds=0.01)
     with pytest.raises(OriginUnavailable, match=r"0\.01 s"):
-        await reads.open(PATH)
+        await body(await reads.open(PATH))
     assert store.lookup(URI) is None
 
 
 async def test_stop_breaks_off_what_is_under_way(store: MemoryStore) -> None:
     origin = GatedOrigin()
-    origin.write(URI, b"data")
+    origin.write(URI, b"more data")
     reads = ReadService(store, origin)
-    running = asyncio.create_task(reads.open(PATH))
-    await origin.begun.wait()
+    running = asyncio.create_task(body(await reads.open(PATH)))
     not_begun = [asyncio.create_task(reads.open(UfsPath.parse("s3://b/other"))) for _ in range(2)]
     await asyncio.sleep(0)
     await reads.close()

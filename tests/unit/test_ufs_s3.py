@@ -236,11 +236,12 @@ def test_the_largest_object_has_ten_thousand_parts() -> None:
 async def test_server_errors_are_retried_and_then_an_outage(server: RawServer, ufs: S3UnderStore) -> None:
     server.reply = answer("503 Slow Down", body="<Error><Code>SlowDown</Code></Error>")
 
-    for operation in (lambda: ufs.get(PATH), lambda: anext(aiter(ufs.list(PATH)))):
+    # A listing's first request is not boto3's, which leaves the retries to it.
+    for operation, requests in ((lambda: ufs.get(PATH), 2), (lambda: anext(aiter(ufs.list(PATH))), 3)):
         server.requests.clear()
         with pytest.raises(OriginUnavailable, match="503 SlowDown"):
             await operation()
-        assert len(server.requests) == 2
+        assert len(server.requests) == requests
 
 
 async def test_a_refusal_never_quotes_the_answer(server: RawServer, ufs: S3UnderStore) -> None:

@@ -1,6 +1,6 @@
 """Reading through the cache with fsspec: ``preheat://bucket/key``."""
 
-from preheat.fs._client import ReadStats
 from preheat.fs._filesystem import PreheatFileSystem
+from preheat.fs._session import ReadStats
 
 __all__ = ["PreheatFileSystem", "ReadStats"]

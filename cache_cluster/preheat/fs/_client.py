@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
-from pathlib import Path
 from typing import BinaryIO, TypeVar
 from urllib.parse import urlencode
 
@@ -15,12 +12,13 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from preheat.batch_read import BATCH, BrokenFrame, Frame, FrameDecoder, Order, Read, encode_batch
 from preheat.errors import CoordinatorUnreachable, NoLiveWorker, PreheatError, Unavailable, from_problem
+from preheat.fs._batch import BatchRead, Outcome
 from preheat.fs._routes import Routes
+from preheat.fs._session import ClientSettings, ReadStats, open_session
 from preheat.paths import UfsPath
 from preheat.placement import Member, PlacementMap
-from preheat.settings import TlsSettings
-from preheat.tls import client_context
 
 T = TypeVar("T")
 _Consume = Callable[[aiohttp.ClientResponse], Awaitable[T]]
@@ -28,39 +26,6 @@ _CHUNK = 1 << 20
 _CONSUMED = {HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
 _PAUSE_SECONDS = 0.1
 _MAX_PROBLEM_BYTES = 64 << 10
-
-
-@dataclass(kw_only=True, slots=True)
-class ReadStats:
-    """What a filesystem read since it was made."""
-
-    hits: int = 0
-    """Reads that a worker served from its cache."""
-    misses: int = 0
-    """Reads for which a worker went to the under store."""
-    bytes: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClientSettings:
-    """How to reach the workers."""
-
-    coordinator: str
-    """Base URL; asked for the placement map only."""
-    token: str = field(default="", repr=False)
-    ca_file: str = field(default_factory=lambda: os.environ.get("PREHEAT_CA_FILE", ""))
-    """PEM file of the authorities to trust; by default the system's."""
-    workers: tuple[str, ...] = ()
-    """Base URLs of data ports to use instead of what a coordinator says."""
-    connect_seconds: float = 2.0
-    read_seconds: float = 300.0
-    """Without a byte: a miss sends none before the whole object is in the cache."""
-    refresh_seconds: float = 30.0
-    """Age at which the placement map is asked for again."""
-    suspect_seconds: float = 10.0
-    """How long a worker that did not answer is left out: as long as the coordinator takes to notice."""
-    attempts: int = 4
-    """Tries of one request."""
 
 
 class RemoteObject(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -94,7 +59,7 @@ class Client:
         )
         self._refreshing = asyncio.Lock()
         self._clock = asyncio.get_running_loop().time
-        self.session = _session(settings)
+        self.session = open_session(settings)
 
     async def stat(self, path: UfsPath) -> RemoteObject:
         """Return one object; raises as the data port answers."""
@@ -129,6 +94,50 @@ class Client:
             return data
 
         return await self._get(path, f"/v1/data/{path.url_path}", headers, consume)
+
+    async def read_many(self, reads: Sequence[Read]) -> Sequence[Outcome]:
+        """Return the bytes of each read, or why there are none; the owners of the objects are asked by few requests."""
+        return await BatchRead(self, reads, attempts=self._settings.attempts).run()
+
+    async def get(self, read: Read) -> bytes:
+        """Answer one of :meth:`read_many`'s reads as :meth:`read` does."""
+        last = "" if read.end is None else read.end - 1
+        byte_range = f"bytes={read.start}-{last}" if read.start or read.end is not None else ""
+        return await self.read(UfsPath.parse(read.path), byte_range=byte_range, etag=read.etag or "")
+
+    async def ask_batch(self, member: Member, reads: Sequence[Read]) -> AsyncIterator[Sequence[Frame]]:
+        """Yield what a worker answers to a batch, as it comes.
+
+        Raises:
+            Unavailable: it does not answer, or breaks off. Otherwise as the data port refuses a batch.
+        """
+        url, decoder = member.url.rstrip("/") + BATCH, FrameDecoder(len(reads))
+        try:
+            async with self.session.post(url, data=encode_batch(reads, Order.READY)) as response:
+                if response.status >= HTTPStatus.BAD_REQUEST:
+                    raise await _problem(response)
+                async for data in response.content.iter_any():
+                    frames = decoder.feed(data)
+                    self._count_frames(frames)
+                    yield frames
+        except (aiohttp.ClientError, TimeoutError, BrokenFrame) as error:
+            raise Unavailable(f"The worker at {url} broke off: {error!r}.") from error
+
+    async def shares(self, paths: Sequence[str]) -> Sequence[tuple[Member, Sequence[int]]]:
+        """Return whom to ask for some paths, each with the positions of its own.
+
+        Raises:
+            NoLiveWorker, CoordinatorUnreachable: nobody is known.
+        """
+        await self._refresh_if_due()
+        shares = self._routes.shares(paths, self._clock())
+        if not shares:
+            raise self._nobody()
+        return shares
+
+    def suspect(self, member: Member) -> None:
+        """Ask others than this worker for a while."""
+        self._routes.suspect(member, self._clock())
 
     async def download(self, path: UfsPath, file: BinaryIO, progress: Callable[[int], None]) -> None:
         """Write an object to a file from its beginning; raises as the data port answers.
@@ -166,7 +175,7 @@ class Client:
                 if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
                     raise
                 last = error
-            self._routes.suspect(member, self._clock())
+            self.suspect(member)
             await asyncio.sleep(_PAUSE_SECONDS * attempt)
         raise NoLiveWorker(f"path='{path}': no worker answers ({', '.join(self._routes.urls)}): {last!r}.") from last
 
@@ -178,12 +187,18 @@ class Client:
             return await consume(response)
 
     async def _owner(self, path: UfsPath) -> Member:
-        if self._routes.is_due(self._clock()) and not (self._routes.known and self._refreshing.locked()):
-            await self._refresh()
+        await self._refresh_if_due()
         member = self._routes.owner(str(path), self._clock())
         if member is None:
-            raise NoLiveWorker(f"The coordinator at {self._settings.coordinator} knows no live worker.")
+            raise self._nobody()
         return member
+
+    def _nobody(self) -> NoLiveWorker:
+        return NoLiveWorker(f"The coordinator at {self._settings.coordinator} knows no live worker.")
+
+    async def _refresh_if_due(self) -> None:
+        if self._routes.is_due(self._clock()) and not (self._routes.known and self._refreshing.locked()):
+            await self._refresh()
 
     async def _refresh(self) -> None:
         """Ask for the placement map, once at a time; without an answer the last known one stays in use."""
@@ -216,19 +231,12 @@ class Client:
             self._stats.misses += 1
         self._stats.bytes += size
 
-
-def _session(settings: ClientSettings) -> aiohttp.ClientSession:
-    tls = TlsSettings(ca=Path(settings.ca_file) if settings.ca_file else None)
-    return aiohttp.ClientSession(
-        headers={"Authorization": f"Bearer {settings.token}"} if settings.token else {},
-        timeout=aiohttp.ClientTimeout(
-            total=None, sock_connect=settings.connect_seconds, sock_read=settings.read_seconds
-        ),
-        auto_decompress=False,  # the bytes of the object are wanted, whatever they are
-        cookie_jar=aiohttp.DummyCookieJar(),
-        connector=aiohttp.TCPConnector(ssl=client_context(tls)) if tls.ca else None,
-        read_bufsize=_CHUNK,
-    )
+    def _count_frames(self, frames: Sequence[Frame]) -> None:
+        sent = [frame for frame in frames if frame.status < HTTPStatus.BAD_REQUEST]
+        hits = sum(frame.hit for frame in sent)
+        self._stats.hits += hits
+        self._stats.misses += len(sent) - hits
+        self._stats.bytes += sum(len(frame.body) for frame in sent)
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

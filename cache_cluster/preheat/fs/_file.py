@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+from uuid import uuid4
 
 from fsspec.spec import AbstractBufferedFile
 
@@ -26,3 +30,15 @@ class PreheatFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
     def _fetch_range(self, start: int, end: int) -> bytes:
         data: bytes = self.fs.cat_file(self.path, start=start, end=end, etag=self.etag)
         return data
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Write a file under another name, so that a broken download leaves nothing at its own."""
+    partial = path.with_name(f".{uuid4().hex}.part")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -11,27 +11,29 @@ import asyncio
 import errno
 import os
 import weakref
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
-from uuid import uuid4
+from typing import Any
 
-from fsspec.asyn import AsyncFileSystem, get_loop
+from fsspec.asyn import get_loop
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.utils import isfilelike, tokenize
 
-from preheat.errors import ObjectNotFound
-from preheat.fs._client import Client, ClientSettings, ReadStats
-from preheat.fs._file import PreheatFile
-from preheat.fs._listing import Info, below, child, directories, directory_info, file_info, next_start
+from preheat.batch_read import MAX_BODY, Read
+from preheat.errors import InvalidPath, ObjectNotFound
+from preheat.fs._batch import LEAST_READS
+from preheat.fs._client import Client
+from preheat.fs._file import PreheatFile, new_file
+from preheat.fs._listing import Info, below, child, directories, directory_info, file_info, next_start, under_store_path
+from preheat.fs._read_only import ReadOnlyFileSystem, refuse_to_write
+from preheat.fs._session import ClientSettings, ReadStats
 from preheat.paths import UfsPath
 
 _DEFAULT_COORDINATOR = "http://127.0.0.1:19999"
 
 
-class PreheatFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no types
+class PreheatFileSystem(ReadOnlyFileSystem):
     """Reads objects through the cache.
 
     A file that is open, and a read with ``etag=``, stays with one version: VersionChanged is raised rather than bytes
@@ -102,7 +104,7 @@ class PreheatFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no
         name = self._strip_protocol(path)
         if not name:
             return directory_info(name)
-        root = _under_store_path(name)
+        root = under_store_path(name)
         if below(root) != root.key:
             try:
                 return file_info(root, await self._client().stat(root))
@@ -114,7 +116,7 @@ class PreheatFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no
 
     async def _ls(self, path: str, detail: bool = True, **_: Any) -> list[Info] | list[str]:  # noqa: FBT001, FBT002 - fsspec's
         name = self._strip_protocol(path)
-        root = _under_store_path(name)
+        root = under_store_path(name)
         children = await self._children(root.with_key(below(root)))
         infos = list(children.values()) or [await self._info(name)]
         return infos if detail else [info["name"] for info in infos]
@@ -140,7 +142,7 @@ class PreheatFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no
             found: dict[str, Info] | list[str]
             found = await super()._find(path, maxdepth=maxdepth, withdirs=withdirs, **options)
             return found
-        root = _under_store_path(self._strip_protocol(path))
+        root = under_store_path(self._strip_protocol(path))
         infos = {info["name"]: info async for info in self._flat(root)}
         if withdirs:
             infos = dict(sorted((infos | directories(root, infos)).items()))
@@ -169,13 +171,67 @@ class PreheatFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no
         if stop is not None and first >= stop:
             return b""
         byte_range = f"bytes={first}-{'' if stop is None else stop - 1}" if first or stop is not None else ""
-        return await self._client().read(_under_store_path(name), byte_range=byte_range, etag=etag)
+        return await self._client().read(under_store_path(name), byte_range=byte_range, etag=etag)
 
-    async def _cat(self, path: str | list[str], recursive: bool = False, **options: Any) -> Any:  # noqa: FBT001, FBT002 - fsspec's
+    async def _cat(
+        self,
+        path: str | list[str],
+        recursive: bool = False,  # noqa: FBT001, FBT002 - fsspec's
+        on_error: str = "raise",
+        batch_size: int | None = None,
+        *,
+        start: int | None = None,
+        end: int | None = None,
+        **options: Any,
+    ) -> Any:
+        names = await self._expand_path(path)
         if recursive:  # fsspec would ask for the directories' bytes too
-            roots = await self._expand_path(path)
-            path = sorted({name for root in roots for name in await self._find(root)})
-        return await super()._cat(path, **options)
+            names = sorted({name for root in names for name in await self._find(root)})
+        failing = "raise" if on_error == "raise" else "return"
+        found = await self._cat_ranges(names, start, end, None, batch_size, failing, **options)
+        if not recursive and isinstance(path, str) and names == [self._strip_protocol(path)]:
+            return found[0]
+        by_name = dict(zip(names, found, strict=True))
+        return {name: data for name, data in by_name.items() if on_error != "omit" or isinstance(data, bytes)}
+
+    async def _cat_ranges(  # noqa: PLR0917 - fsspec's
+        self,
+        paths: list[str],
+        starts: Any,
+        ends: Any,
+        max_gap: int | None = None,
+        batch_size: int | None = None,
+        on_error: str = "return",
+        *,
+        etag: str = "",
+        **options: Any,
+    ) -> list[bytes | Exception]:
+        spans = list(zip(paths, _each(starts, paths), _each(ends, paths), strict=True))
+        reads = {at: read for at, span in enumerate(spans) if (read := self._small_read(*span, etag))}
+        if len(reads) < LEAST_READS:
+            reads = {}
+        alone = [at for at in range(len(spans)) if at not in reads]
+        columns = [[spans[at][column] for at in alone] for column in range(3)]
+        together, others = await asyncio.gather(
+            self._client().read_many(list(reads.values())),
+            super()._cat_ranges(*columns, max_gap, batch_size, etag=etag, **options),
+        )
+        results = dict(zip([*reads, *alone], [*together, *others], strict=True))
+        found = [results[at] for at in range(len(spans))]
+        if on_error != "return" and (failed := [result for result in found if isinstance(result, Exception)]):
+            raise failed[0]
+        return found
+
+    def _small_read(self, path: str, start: int | None, end: int | None, etag: str) -> Read | None:
+        """Return a read that a batch may hold: not a long range, nor one that has to be counted from the end."""
+        first = start or 0
+        if first < 0 or (end is not None and not first < end <= first + MAX_BODY):
+            return None
+        try:
+            uri = str(under_store_path(self._strip_protocol(path)))
+        except InvalidPath:
+            return None
+        return Read(uri, first, end, etag or None)
 
     async def _bounds(self, name: str, start: int | None, end: int | None) -> tuple[int, int | None]:
         """Return the bounds with none below zero, as a slice would read them."""
@@ -185,18 +241,18 @@ class PreheatFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no
         return first, stop
 
     async def _get_file(self, rpath: str, lpath: Any, *, callback: Callback = DEFAULT_CALLBACK, **_: Any) -> None:
-        path = _under_store_path(self._strip_protocol(rpath))
+        path = under_store_path(self._strip_protocol(rpath))
         if isfilelike(lpath):
             await self._client().download(path, lpath, callback.absolute_update)
         elif not _is_directory(lpath):  # one among the sources: its files made it already
-            with _new_file(Path(lpath)) as file:
+            with new_file(Path(lpath)) as file:
                 await self._client().download(path, file, callback.absolute_update)
 
     def _open(
         self, path: str, mode: str = "rb", block_size: int | None = None, cache_options: Any = None, **options: Any
     ) -> PreheatFile:
         if mode != "rb":
-            _refuse_to_write(path)
+            refuse_to_write(path)
         details = self.info(path)
         if details["type"] != "file":
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
@@ -227,51 +283,14 @@ class PreheatFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no
         """Return :meth:`modified`: an object is replaced, never edited."""
         return self.modified(path)
 
-    # Not writing.
 
-    async def _pipe_file(self, path: str, *_: Any, **__: Any) -> None:
-        _refuse_to_write(path)
-
-    async def _put_file(self, _lpath: str, rpath: str, **_: Any) -> None:
-        _refuse_to_write(rpath)
-
-    async def _cp_file(self, _path1: str, path2: str, **_: Any) -> None:
-        _refuse_to_write(path2)
-
-    async def _rm_file(self, path: str, **_: Any) -> None:
-        _refuse_to_write(path)
-
-    async def _mkdir(self, path: str, *_: Any, **__: Any) -> None:
-        _refuse_to_write(path)
-
-    async def _makedirs(self, path: str, *_: Any, **__: Any) -> None:
-        _refuse_to_write(path)
-
-
-def _under_store_path(name: str) -> UfsPath:
-    return UfsPath.parse(f"file://{name}" if name.startswith("/") else f"s3://{name}")
-
-
-def _refuse_to_write(path: str) -> NoReturn:
-    raise OSError(
-        errno.EROFS, "preheat:// is read-only; write to the under store, e.g. with s3fs, and preload again", path
-    )
+def _each(bounds: Any, paths: Sequence[str]) -> Iterable[int | None]:
+    """Return one bound for each path; fsspec takes one for all of them, too."""
+    return bounds if isinstance(bounds, Iterable) else [bounds] * len(paths)
 
 
 def _is_directory(path: str) -> bool:
     return Path(path).is_dir()
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """Write a file under another name, so that a broken download leaves nothing at its own."""
-    partial = path.with_name(f".{uuid4().hex}.part")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _close(client: Client, pid: int, loop: asyncio.AbstractEventLoop) -> None:

@@ -12,6 +12,11 @@ Info = dict[str, Any]
 _LAST_CHARACTER = "\U0010ffff"
 
 
+def under_store_path(name: str) -> UfsPath:
+    """Return the path that a name in the filesystem stands for; raises InvalidPath."""
+    return UfsPath.parse(f"file://{name}" if name.startswith("/") else f"s3://{name}")
+
+
 def name_of(root: UfsPath, key: str) -> str:
     """Return a key's name in the filesystem: ``bucket/key``, or ``/absolute/path``."""
     return f"{root.bucket}/{key}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 
@@ -55,7 +56,21 @@ class Routes:
 
     def owner(self, path: str, now: float) -> Member | None:
         """Return the worker to ask for a path; none if no worker is known."""
+        return next(iter(self._answering(now).owners(path)), None)
+
+    def shares(self, paths: Sequence[str], now: float) -> list[tuple[Member, list[int]]]:
+        """Return the workers to ask for many paths, each with the positions of its paths; nothing if none is known."""
+        placement = self._answering(now)
+        shares: dict[str, tuple[Member, list[int]]] = {}
+        for index, path in enumerate(paths):
+            for member in placement.owners(path):
+                shares.setdefault(member.id, (member, []))[1].append(index)
+        return list(shares.values())
+
+    def _answering(self, now: float) -> PlacementMap:
+        """Return the map without the workers that are left out."""
         self._suspects = {worker: until for worker, until in self._suspects.items() if until > now}
+        if not self._suspects:
+            return self._map
         answering = tuple(member for member in self._map.members if member.id not in self._suspects)
-        placement = replace(self._map, members=answering) if answering else self._map
-        return next(iter(placement.owners(path)), None)
+        return replace(self._map, members=answering) if answering else self._map

@@ -1,6 +1,6 @@
 """Under stores: where the data lives for good."""
 
-from preheat.ufs._base import Download, UnderStore
+from preheat.ufs._base import Checksum, ChecksummedStore, Download, Sink, Span, StreamingStore, UnderStore
 from preheat.ufs._file import FileUnderStore
 from preheat.ufs._memory import MemoryUnderStore
 from preheat.ufs._s3 import S3UnderStore
@@ -9,11 +9,16 @@ from preheat.ufs._settings import UfsSettings
 from preheat.ufs._stores import UnderStores
 
 __all__ = [
+    "Checksum",
+    "ChecksummedStore",
     "Download",
     "FileUnderStore",
     "MemoryUnderStore",
     "S3UnderStore",
     "Selection",
+    "Sink",
+    "Span",
+    "StreamingStore",
     "UfsSettings",
     "UnderStore",
     "UnderStores",

@@ -9,9 +9,9 @@ A write appears whole or not at all, and is durable when the call returns.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from preheat.paths import UfsPath
 from preheat.versions import ObjectInfo
@@ -26,6 +26,31 @@ class Download:
     end: int
     chunks: AsyncIterator[memoryview]
     """The bytes [start, end) in order; raises OriginUnavailable if the body ends early."""
+    waited: float = 0.0
+    """Seconds from the request until the answer began; 0 if the store does not say."""
+
+
+Sink = Callable[[memoryview], None]
+"""Takes the next bytes of a range in the thread that reads them, which uses their memory again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """Bytes [start, end) of one version of an object."""
+
+    info: ObjectInfo
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checksum:
+    """What a store keeps of all bytes of an object."""
+
+    name: str
+    """The algorithm, as S3 calls it: ``crc64nvme``, ``crc32c``, ``crc32``, ``sha256`` or ``sha1``."""
+    value: str
+    """Base64."""
 
 
 class UnderStore(Protocol):
@@ -98,4 +123,37 @@ class UnderStore(Protocol):
 
     async def close(self) -> None:
         """Release connections."""
+        ...
+
+
+@runtime_checkable
+class StreamingStore(Protocol):
+    """An under store that also reads large ranges in threads of its own, on several cores."""
+
+    async def pour(self, path: UfsPath, span: Span, sink: Sink) -> bool:
+        """Hand a range to ``sink``, and return when all of it came; what the sink raises is raised here.
+
+        False if nothing came because this store, or this range, has to be read with :meth:`UnderStore.get`. When this
+        is cancelled, the sink is not called any more once it ends.
+
+        Raises:
+            VersionChanged: the object is another version now; nothing came. Otherwise as :meth:`UnderStore.get`.
+        """
+        ...
+
+
+@runtime_checkable
+class ChecksummedStore(Protocol):
+    """An under store that keeps checksums of objects, of which it may tell."""
+
+    async def get_whole(self, path: UfsPath, info: ObjectInfo) -> Download:
+        """Start to read all of a small object, as :meth:`UnderStore.get`.
+
+        Raises:
+            OriginCorrupt: the bytes do not match the store's checksum; the chunks may raise it, too.
+        """
+        ...
+
+    async def checksum(self, path: UfsPath, info: ObjectInfo) -> Checksum | None:
+        """Return the checksum of all bytes of this version; none if the store has none, or fails to tell."""
         ...

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError
@@ -48,14 +49,15 @@ class S3UnderStore:
         self._connection: S3Connection | None = None
         self._connecting = asyncio.Lock()
         self._wire: S3Wire | None = None
+        self._lister: S3Lister | None = None
         self._buckets: dict[str, S3Store] = {}
 
     async def list(self, path: UfsPath, *, after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
         """Yield pages of the objects at and below a path; see :class:`~preheat.ufs.UnderStore`."""
-        connection = await self._connect(path)
-        pages = S3Lister(connection, path, self._settings.page_size).pages(after)
-        while page := await asyncio.to_thread(next, pages, None):
-            yield page
+        lister = await self._lists(path)
+        async with aclosing(lister.pages(path, after)) as pages:
+            async for page in pages:
+                yield page
 
     async def stat(self, path: UfsPath) -> ObjectInfo:
         """Return what S3 says of one object; see :class:`~preheat.ufs.UnderStore`."""
@@ -66,7 +68,7 @@ class S3UnderStore:
             with obstore_errors(path, connection.endpoint):
                 return _info(path.key, await self._bucket(connection, path).head_async(path.key))
         except ObjectNotFound:
-            await asyncio.to_thread(S3Lister(connection, path, 1).check_bucket)  # a HEAD says 404 for either
+            await (await self._lists(path)).check_bucket(path)  # a HEAD says 404 for either
             raise
 
     async def get(self, path: UfsPath, *, etag: str | None = None, start: int = 0, end: int | None = None) -> Download:
@@ -126,6 +128,9 @@ class S3UnderStore:
         if self._wire is not None:
             self._wire.close()
             self._wire = None
+        if self._lister is not None:
+            self._lister.close()
+            self._lister = None
         if connection is not None:
             connection.client.close()
 
@@ -143,6 +148,12 @@ class S3UnderStore:
                 if S3Wire.reaches(self._connection.endpoint):
                     self._wire = S3Wire(self._connection, self._settings)
             return self._connection
+
+    async def _lists(self, path: UfsPath) -> S3Lister:
+        connection = await self._connect(path)
+        if self._lister is None:
+            self._lister = S3Lister(connection, self._settings)
+        return self._lister
 
     def _bucket(self, connection: S3Connection, path: UfsPath) -> S3Store:
         store = self._buckets.get(path.bucket)

@@ -3,39 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
-from http import HTTPStatus
 from typing import cast
 
-from preheat.ufs._s3_listing import plain_etag
+from preheat.ufs._s3_answer import HEAD_BYTES, Answer, UnfitError, UnusableError, parse_head
 
-HEAD_BYTES = 8 << 10
-"""What the head of an answer may take."""
 _NOWHERE = memoryview(bytearray(1))
 """Receives what was not asked for."""
-_SUCCESS = {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    """A successful answer whose body is in the buffer."""
-
-    body_start: int
-    length: int
-    etag: str
-    last_modified: float
-    content_range: str
-    reusable: bool
-
-
-class UnusableError(Exception):
-    """An answer that this client leaves to the other one."""
-
-
-class UnfitError(UnusableError):
-    """A success in a form that this client cannot read; the next answer will be no better."""
 
 
 class Wire(asyncio.BufferedProtocol):
@@ -50,6 +23,8 @@ class Wire(asyncio.BufferedProtocol):
         self._answer: Answer | None = None
         self._done: asyncio.Future[Answer] | None = None
         self.heard_at = 0.0
+        self.answered_at = 0.0
+        """When the head of the last answer was there."""
 
     @property
     def usable(self) -> bool:
@@ -61,7 +36,7 @@ class Wire(asyncio.BufferedProtocol):
 
         Raises:
             OSError: the connection broke.
-            UnusableError: it is no success, or none that fits into the buffer.
+            UnusableError: it is neither a success nor an error, or does not fit into the buffer.
         """
         assert self._transport is not None
         self._buffer, self._view = buffer, memoryview(buffer)
@@ -115,44 +90,10 @@ class Wire(asyncio.BufferedProtocol):
                 if self._filled >= HEAD_BYTES:
                     raise UnfitError("its head is too long")
                 return
-            self._answer = _parse(bytes(self._view[:end]))
+            self._answer = parse_head(bytes(self._view[:end]))
+            self.answered_at = self.heard_at
         end = self._answer.body_start + self._answer.length
         if self._filled > end or end >= len(self._buffer):  # one byte is left over, to notice what was not asked for
-            raise UnfitError("its body is too long")
+            raise (UnusableError if self._answer.refused else UnfitError)("its body is too long")
         if self._filled == end and self._done is not None:
             self._done.set_result(self._answer)
-
-
-def _parse(head: bytes) -> Answer:
-    """Read the head of a success; raises UnusableError of anything else."""
-    lower = head.lower()
-    if int(head[9:12]) not in _SUCCESS:
-        raise UnusableError("it is no success")
-    if (
-        not head.startswith(b"HTTP/1.1 ")
-        or b"\r\ntransfer-encoding:" in lower
-        or lower.count(b"\r\ncontent-length:") != 1
-    ):
-        raise UnfitError("its length is unknown")
-
-    def field(name: bytes) -> str:
-        at = lower.find(b"\r\n" + name + b":")
-        if at < 0:
-            return ""
-        at += len(name) + 3
-        end = head.find(b"\r\n", at)
-        return head[at : end if end >= 0 else None].strip().decode("latin-1")
-
-    return Answer(
-        body_start=len(head) + 4,
-        length=int(field(b"content-length")),
-        etag=plain_etag(field(b"etag")),
-        last_modified=_seconds(field(b"last-modified")),
-        content_range=field(b"content-range"),
-        reusable=field(b"connection").lower() != "close",
-    )
-
-
-@lru_cache(maxsize=1024)
-def _seconds(date: str) -> float:
-    return parsedate_to_datetime(date).timestamp()

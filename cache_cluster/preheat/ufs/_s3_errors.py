@@ -32,6 +32,7 @@ from preheat.errors import (
     InvalidPath,
     InvalidRequest,
     ObjectNotFound,
+    OriginThrottled,
     OriginUnavailable,
     PreheatError,
     VersionChanged,
@@ -61,11 +62,13 @@ _REFUSED_CODES = {
 _BUCKET_CODES = {"InvalidBucketName", "NoSuchBucket"}
 _NAME_CODES = {"KeyTooLongError", "XMinioInvalidObjectName", "XMinioInvalidResourceName"}
 _IN_THE_WAY_CODES = {"XMinioObjectExistsAsDirectory", "XMinioParentIsObject"}
+_THROTTLED_CODES = {"RequestLimitExceeded", "RequestThrottled", "SlowDown", "Throttling", "TooManyRequests"}
 _CODES: dict[str, type[PreheatError]] = {
     **dict.fromkeys(_BUCKET_CODES, BucketNotFound),
     **dict.fromkeys(_REFUSED_CODES, AccessDenied),
     **dict.fromkeys(_NAME_CODES, InvalidPath),
     **dict.fromkeys(_IN_THE_WAY_CODES, Conflict),
+    **dict.fromkeys(_THROTTLED_CODES, OriginThrottled),
 }
 _REDIRECTS = {HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.TEMPORARY_REDIRECT}
 _STATUSES: dict[int, type[PreheatError]] = {
@@ -74,6 +77,8 @@ _STATUSES: dict[int, type[PreheatError]] = {
     HTTPStatus.NOT_FOUND: ObjectNotFound,
     HTTPStatus.PRECONDITION_FAILED: VersionChanged,
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: InvalidRequest,
+    HTTPStatus.TOO_MANY_REQUESTS: OriginThrottled,
+    HTTPStatus.SERVICE_UNAVAILABLE: OriginThrottled,
 }
 _MEANINGS: dict[type[PreheatError], str] = {
     AccessDenied: "the credentials were refused; ",
@@ -82,6 +87,7 @@ _MEANINGS: dict[type[PreheatError], str] = {
     InvalidPath: "the server allows no such key; ",
     InvalidRequest: "the object has no such bytes; ",
     ObjectNotFound: "there is no such object; ",
+    OriginThrottled: "it is asked too much; ",
     OriginUnavailable: "",
     VersionChanged: "it is not the version that was asked for any more; ",
 }
@@ -97,7 +103,7 @@ _OBSTORE_STATUS = {
     PreconditionError: 412,
 }
 _OBSTORE_ERROR_STATUS = re.compile(r"status code: (\d{3})")
-_OBSTORE_ERROR_CODE = re.compile(r"<Code>(\w+)</Code>")
+_ERROR_CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
 def host_and_port(endpoint: str) -> str:
@@ -146,8 +152,13 @@ def from_obstore(error: Exception, path: UfsPath, endpoint: str) -> PreheatError
     text = str(error)
     found = _OBSTORE_ERROR_STATUS.search(text)
     status = int(found[1]) if found else _OBSTORE_STATUS.get(type(error), 0)
-    code = _OBSTORE_ERROR_CODE.search(text)
-    return from_answer(path, endpoint, status, code[1] if code else "") if status else unreachable(path, endpoint)
+    return from_answer(path, endpoint, status, error_code(text)) if status else unreachable(path, endpoint)
+
+
+def error_code(text: str) -> str:
+    """Return S3's code in an answer's body; empty if there is none."""
+    found = _ERROR_CODE.search(text)
+    return found[1] if found else ""
 
 
 def from_answer(path: UfsPath, endpoint: str, status: int, code: str) -> PreheatError:

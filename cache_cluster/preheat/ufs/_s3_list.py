@@ -1,19 +1,24 @@
-"""Listing an S3 path in the order of its keys, page by page; blocking, for a thread."""
+"""Listing S3 paths in the order of their keys, page by page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from asyncio import Future
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice, pairwise
-from typing import Any
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 
 from preheat.errors import OriginUnavailable
 from preheat.paths import UfsPath
 from preheat.ufs._s3_client import S3Connection
 from preheat.ufs._s3_errors import botocore_errors
-from preheat.ufs._s3_listing import Answer, ListingPage, answer_of, parse_page
+from preheat.ufs._s3_listing import Answer, ListingPage, parse_page
+from preheat.ufs._s3_pages import LANES, Pages
+from preheat.ufs._s3_requests import ListRequests, Query
+from preheat.ufs._s3_tree import Level, Parts, in_pages
 from preheat.ufs._selection import Selection, is_marker
-from preheat.ufs._walk import by_key, walk
+from preheat.ufs._settings import UfsSettings
 from preheat.versions import ObjectInfo
 
 _TREE_SERVERS = ("SeaweedFS",)
@@ -21,106 +26,113 @@ _TREE_SERVERS = ("SeaweedFS",)
 
 
 class S3Lister:
-    """The objects at and below one path.
+    """Lists the paths of one endpoint.
 
     Args:
         connection: where to ask.
-        path: what to list.
-        page_size: objects per request.
+        settings: deadlines and sizes.
     """
 
-    def __init__(self, connection: S3Connection, path: UfsPath, page_size: int) -> None:
-        self._connection = connection
-        self._path = path
-        self._page_size = page_size
+    def __init__(self, connection: S3Connection, settings: UfsSettings) -> None:
+        self._endpoint = connection.endpoint
+        self._page_size = settings.page_size
+        self._requests = ListRequests(connection, settings)
+        self._threads = ThreadPoolExecutor(2 * LANES, "s3-listing")
         self._is_tree = False
 
-    def pages(self, after: str) -> Iterator[Sequence[ObjectInfo]]:
+    async def pages(self, path: UfsPath, after: str) -> Parts:
         """Yield the objects whose key is greater than ``after``, without directory markers.
 
         Raises:
-            OriginUnavailable: among others, the server does not list in the order of the keys.
+            BucketNotFound, AccessDenied, OriginUnavailable: as named; the last one also of a server that lists in
+                another order.
         """
-        selection = Selection.of(self._path, after)
+        selection = Selection.of(path, after)
         if selection.exact is not None:
-            first = self._ask(Prefix=selection.exact, MaxKeys=1).objects
+            first = await self._first(path, selection.exact)
             if first and first[0].key == selection.exact:
                 yield first
         if selection.prefix is not None:
-            yield from self._below(selection.prefix, selection.start_after)
+            async with aclosing(self._below(path, selection.prefix, selection.start_after)) as pages:
+                async for page in pages:
+                    yield page
 
-    def check_bucket(self) -> None:
+    async def check_bucket(self, path: UfsPath) -> None:
         """Raise BucketNotFound or AccessDenied if the bucket cannot be listed."""
-        self._ask(Prefix=self._path.key, MaxKeys=1)
+        await self._first(path, path.key)
 
-    def _below(self, prefix: str, start_after: str) -> Iterator[Sequence[ObjectInfo]]:
-        last = ""
-        for page in self._requests(Prefix=prefix, StartAfter=start_after):
-            if self._is_tree:
-                yield from self._walked(prefix, start_after)
-                return
-            last = self._check_order(last, page.objects)
-            objects = [item for item in page.objects if not is_marker(item.key, item.size)]
-            if objects:
+    def close(self) -> None:
+        """Release the connections; requests under way end by their deadlines."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._requests.close()
+
+    async def _first(self, path: UfsPath, prefix: str) -> Sequence[ObjectInfo]:
+        source = self._source(path, Query(prefix=prefix, limit=1))
+        return source.parse(await source.ask()).objects
+
+    async def _below(self, path: UfsPath, prefix: str, after: str) -> Parts:
+        flat = Pages(self._source(path, Query(prefix=prefix, limit=self._page_size)), after)
+        if not self._is_tree:
+            await asyncio.wait([flat.start()])
+        if self._is_tree:  # as the first answer of all said
+            flat.close()
+            pages = in_pages(self._tree(path, prefix, after), self._page_size)
+        else:
+            pages = self._flat(flat)
+        async with aclosing(pages):
+            async for objects in pages:
                 yield objects
 
-    def _walked(self, prefix: str, after: str) -> Iterator[Sequence[ObjectInfo]]:
-        objects = walk(prefix, after, lambda directory: by_key(self._children(directory)))
-        while page := [*islice(objects, self._page_size)]:
-            yield page
+    async def _flat(self, pages: Pages) -> Parts:
+        async with aclosing(pages.read()) as read:
+            async for page in read:
+                if objects := _without_markers(page.objects):
+                    yield objects
 
-    def _children(self, prefix: str) -> Iterator[tuple[str, ObjectInfo | None]]:
-        """Yield what is directly below a prefix, in the order of the names."""
-        last = ""
-        for page in self._requests(Prefix=prefix, Delimiter="/"):
-            objects = ((item.key, item) for item in page.objects if not is_marker(item.key, item.size))
-            directories = ((directory, None) for directory in page.prefixes)
-            for child in sorted(chain(objects, directories), key=_name):
-                if _name(child) < last:
-                    raise self._disorder(last, child[0])
-                last = _name(child)
-                yield child
+    async def _tree(self, path: UfsPath, prefix: str, after: str) -> Parts:
+        def open_pages(directory: str, name: str) -> Pages:
+            return Pages(self._source(path, Query(prefix=directory, limit=self._page_size, delimiter="/")), name)
 
-    def _requests(self, **query: str) -> Iterator[ListingPage]:
-        """Yield page after page; from the second on, the next one is fetched while this one is parsed and used."""
-        answer = self._fetch(**query, MaxKeys=self._page_size)
-        yield self._parse(answer)
-        if answer.token is None:
-            return
-        with ThreadPoolExecutor(max_workers=1) as ahead:
-            answer = self._fetch(**query, MaxKeys=self._page_size, ContinuationToken=answer.token)
-            while answer.token is not None:
-                following = ahead.submit(self._fetch, **query, MaxKeys=self._page_size, ContinuationToken=answer.token)
-                yield self._parse(answer)
-                answer = following.result()
-            yield self._parse(answer)
+        async with aclosing(Level(open_pages, prefix, after).read()) as parts:
+            async for part in parts:
+                if objects := _without_markers(part):
+                    yield objects
 
-    def _ask(self, **query: Any) -> ListingPage:
-        return self._parse(self._fetch(**query))
+    def _source(self, path: UfsPath, query: Query) -> _PathSource:
+        return _PathSource(path, self._endpoint, query, self._submit)
 
-    def _fetch(self, **query: Any) -> Answer:
-        with botocore_errors(self._path, self._connection.endpoint):
-            answer = answer_of(self._connection.client.list_objects_v2(Bucket=self._path.bucket, **query))
-        self._is_tree = answer.server.startswith(_TREE_SERVERS)
+    def _submit(self, path: UfsPath, query: Query) -> Future[Answer]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, self._ask, path, query)
+
+    def _ask(self, path: UfsPath, query: Query) -> Answer:
+        answer = self._requests.ask(path, query)
+        if answer.server.startswith(_TREE_SERVERS):
+            self._is_tree = True
         return answer
 
-    def _parse(self, answer: Answer) -> ListingPage:
-        with botocore_errors(self._path, self._connection.endpoint):
+
+@dataclass(frozen=True, slots=True)
+class _PathSource:
+    """What is asked for a path; see :class:`~preheat.ufs._s3_pages.Source`."""
+
+    path: UfsPath
+    endpoint: str
+    query: Query
+    submit: Callable[[UfsPath, Query], Future[Answer]]
+
+    def ask(self, *, after: str = "", token: str = "") -> Future[Answer]:
+        return self.submit(self.path, replace(self.query, after=after, token=token))
+
+    def parse(self, answer: Answer) -> ListingPage:
+        with botocore_errors(self.path, self.endpoint):
             return parse_page(answer.body)
 
-    def _check_order(self, last: str, objects: Sequence[ObjectInfo]) -> str:
-        for before, key in pairwise(chain([last], (item.key for item in objects))):
-            if key <= before and before:
-                raise self._disorder(before, key)
-            last = key
-        return last
-
-    def _disorder(self, before: str, key: str) -> OriginUnavailable:
+    def disorder(self, before: str, name: str) -> OriginUnavailable:
         return OriginUnavailable(
-            f"path='{self._path}': the S3 server lists {key!r} after {before!r}.",
+            f"path='{self.path}': the S3 server lists {name!r} after {before!r}.",
             remedy="Use a store that lists in the order of the keys, as Amazon S3 does.",
         )
 
 
-def _name(child: tuple[str, object]) -> str:
-    return child[0].rstrip("/")
+def _without_markers(objects: Sequence[ObjectInfo]) -> Sequence[ObjectInfo]:
+    return [item for item in objects if not is_marker(item.key, item.size)]

@@ -23,7 +23,7 @@ _FIELDS = ("Key", "Size", "ETag", "LastModified")
 _QUOTE = '(?:&#34;|&quot;|")?'
 """Servers in Go write the first one."""
 _COLUMNS = [
-    re.compile(f"<ETag>{_QUOTE}([^<&\"]*){_QUOTE}</ETag>" if name == "ETag" else f"<{name}>([^<]*)</{name}>")
+    re.compile(f'<ETag>{_QUOTE}([^<&"]*){_QUOTE}</ETag>' if name == "ETag" else f"<{name}>([^<]*)</{name}>")
     for name in _FIELDS
 ]
 _PREFIX = re.compile(r"<CommonPrefixes>\s*<Prefix>([^<]*)</Prefix>\s*</CommonPrefixes>")

@@ -22,6 +22,15 @@ from preheat.ufs._s3_sign import Signer
 from preheat.ufs._s3_wire import S3Wire
 from preheat.ufs._settings import UfsSettings
 
+_ALWAYS: dict[str, str | int] = {"list-type": 2, "encoding-type": "url"}
+_WIRE_NAMES = {
+    "Prefix": "prefix",
+    "MaxKeys": "max-keys",
+    "Delimiter": "delimiter",
+    "StartAfter": "start-after",
+    "ContinuationToken": "continuation-token",
+}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
@@ -38,7 +47,7 @@ class Query:
 
     def parameters(self) -> dict[str, str | int]:
         """Return what differs from the defaults, by boto3's names."""
-        values = {
+        values: dict[str, str | int] = {
             "Prefix": self.prefix,
             "MaxKeys": self.limit,
             "Delimiter": self.delimiter,
@@ -147,8 +156,14 @@ class _Channel:
         self.reusable = False
 
     def ask(self, bucket: str, query: Query) -> Answer | None:
-        parameters = sorted(_WIRE_NAMES[name](value) for name, value in query.parameters().items())
-        text = urlencode([*_FIXED, *parameters], quote_via=quote, safe="-_.~")
+        """Send a query and return the answer; None if it is an error.
+
+        Raises:
+            OSError, HTTPException: the connection broke, or this is not HTTP.
+            ValueError: as :func:`read_answer`.
+        """
+        named = {_WIRE_NAMES[name]: value for name, value in query.parameters().items()}
+        text = urlencode(sorted((_ALWAYS | named).items()), quote_via=quote, safe="-_.~")
         return self._get(f"{self._root}/{bucket}", text)
 
     def _get(self, url_path: str, query: str) -> Answer | None:

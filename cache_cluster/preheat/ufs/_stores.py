@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from preheat.paths import UfsPath
-from preheat.ufs._base import Download, UnderStore
+from preheat.ufs._base import Checksum, ChecksummedStore, Download, Sink, Span, StreamingStore, UnderStore
 from preheat.ufs._file import FileUnderStore
 from preheat.ufs._s3 import S3UnderStore
 from preheat.ufs._settings import UfsSettings
@@ -36,6 +36,23 @@ class UnderStores:
     async def get(self, path: UfsPath, *, etag: str | None = None, start: int = 0, end: int | None = None) -> Download:
         """Start to read an object; see :class:`~preheat.ufs.UnderStore`."""
         return await self._stores[path.scheme].get(path, etag=etag, start=start, end=end)
+
+    async def pour(self, path: UfsPath, span: Span, sink: Sink) -> bool:
+        """Read a large range in a thread, if the store can; see :class:`~preheat.ufs.StreamingStore`."""
+        store = self._stores[path.scheme]
+        return isinstance(store, StreamingStore) and await store.pour(path, span, sink)
+
+    async def get_whole(self, path: UfsPath, info: ObjectInfo) -> Download:
+        """Start to read a small object, checked if the store can; see :class:`~preheat.ufs.ChecksummedStore`."""
+        store = self._stores[path.scheme]
+        if isinstance(store, ChecksummedStore):
+            return await store.get_whole(path, info)
+        return await store.get(path, etag=info.etag, start=0, end=info.size or None)
+
+    async def checksum(self, path: UfsPath, info: ObjectInfo) -> Checksum | None:
+        """Return what the store keeps of an object; see :class:`~preheat.ufs.ChecksummedStore`."""
+        store = self._stores[path.scheme]
+        return await store.checksum(path, info) if isinstance(store, ChecksummedStore) else None
 
     async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int) -> ObjectInfo:
         """Write an object; see :class:`~preheat.ufs.UnderStore`."""

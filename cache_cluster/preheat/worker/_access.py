@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import parse_qsl
 
 from preheat.access import EVERYTHING, Grant, Role, authorize
+from preheat.batch_read import BATCH
 from preheat.engine import Engine
 from preheat.errors import EngineUnavailable, Forbidden
 from preheat.paths import UfsPath
@@ -45,7 +46,7 @@ class Authorizer:
         """
         authorization = request.headers.get("authorization", "")
         grant = EVERYTHING if request.target == _OPEN else self.grant(authorization)
-        if request.target == http.BATCH or not (grant.prefixes or grant.role is Role.READ):
+        if request.target == BATCH or not (grant.prefixes or grant.role is Role.READ):
             return  # the paths of a batch are in its body: the endpoint checks each, as a read of it
         if request.target.startswith(http.DATA_PREFIX):
             authorize(grant, _needed(request.method), (http.data_path(request.target),))

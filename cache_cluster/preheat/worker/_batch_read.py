@@ -25,7 +25,7 @@ from preheat.errors import (
 from preheat.paths import UfsPath
 from preheat.store import CachedObject
 from preheat.worker._http import UnsatisfiableRange
-from preheat.worker._reads import ETags, OpenedRead, ReadService
+from preheat.worker._reads import OpenedRead, ReadService
 
 _WRITE_BYTES = 256 << 10
 """Bytes after which what was read is sent: more makes no write cheaper, and keeps other connections waiting."""
@@ -33,10 +33,16 @@ _FETCHES = 32
 """Objects of one batch that are fetched at once."""
 _LOOK_AHEAD = 1024
 """Reads that are looked at to find those objects, if they are to be answered in their order."""
+_COPIED_BYTES = 32 << 10
+"""Up to here bodies are put together for one write."""
+_HELD_BYTES = 256 << 10
+"""Up to here a body that was fetched is held until its turn comes: of all fetches 8 MiB."""
 _END = b"0\r\n\r\n"
 
 Check = Callable[[UfsPath], None]
 """Raises if a path is out of bounds."""
+_Fetched = list[bytes] | OpenedRead
+"""A frame, or what it is to be made of."""
 
 
 class ReadTooLarge(InvalidRequest):
@@ -66,19 +72,25 @@ class BatchAnswer:
         self._next = 0
         """The read to be answered next; those before it were answered, or are being fetched."""
         self._looked_at = 0
-        self._fetching: dict[int, asyncio.Task[OpenedRead | PreheatError]] = {}
+        self._fetching: dict[int, asyncio.Task[_Fetched]] = {}
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body of the answer in HTTP's chunked coding."""
+        before = b""
         try:
-            async for frames in self._as_asked() if self._order is Order.ASKED else self._as_ready():
-                yield b"%x\r\n%b\r\n" % (len(frames), frames)
-            yield _END
+            async for parts in self._as_asked() if self._order is Order.ASKED else self._as_ready():
+                last = parts.pop() if len(parts[-1]) > _COPIED_BYTES else b""
+                size = sum(map(len, parts)) + len(last)
+                yield b"".join((before, b"%x\r\n" % size, *parts))
+                if last:
+                    yield last
+                before = b"\r\n"
+            yield before + _END
         finally:
             for task in self._fetching.values():
                 task.cancel()
 
-    async def _as_asked(self) -> AsyncIterator[bytes]:
+    async def _as_asked(self) -> AsyncIterator[list[bytes]]:
         while self._next < len(self._wanted):
             if frames := self._hits():
                 yield frames
@@ -87,7 +99,7 @@ class BatchAnswer:
                 yield await self._fetched(self._next)
                 self._next += 1
 
-    async def _as_ready(self) -> AsyncIterator[bytes]:
+    async def _as_ready(self) -> AsyncIterator[list[bytes]]:
         while self._next < len(self._wanted) or self._fetching:
             if frames := self._hits():
                 yield frames
@@ -99,19 +111,20 @@ class BatchAnswer:
                 for index in [index for index, task in self._fetching.items() if task.done()]:
                     yield await self._fetched(index)
 
-    def _hits(self) -> bytes:
-        """Return the frames of the next reads that are cached, as many as belong into one write."""
+    def _hits(self) -> list[bytes]:
+        """Return the frames of the next reads that are cached, for one write or, with a long body at the end, two."""
         frames: list[bytes] = []
-        size, index = 0, self._next
-        while size < _WRITE_BYTES and index < len(self._wanted) and index not in self._fetching:
-            hit = self._hit(index, self._wanted[index])
+        size, length, index = 0, 0, self._next
+        while size < _WRITE_BYTES and length <= _COPIED_BYTES and index < len(self._wanted):
+            hit = None if index in self._fetching else self._hit(index, self._wanted[index])
             if hit is None:
                 break
             frames += hit
-            size += len(hit[1])
+            length = len(hit[1])
+            size += length
             index += 1
         self._next = index
-        return b"".join(frames)
+        return frames
 
     def _hit(self, index: int, read: Read) -> tuple[bytes, bytes] | None:
         item = self._reads.lookup(read.path)
@@ -141,38 +154,48 @@ class BatchAnswer:
             index += 1
         self._looked_at = index
 
-    def _fetch(self, index: int) -> asyncio.Task[OpenedRead | PreheatError]:
-        task = asyncio.create_task(self._open(self._wanted[index]))
-        self._fetching[index] = task
+    def _fetch(self, index: int) -> asyncio.Task[_Fetched]:
+        task = self._fetching[index] = asyncio.create_task(self._begin(index, self._wanted[index]))
         return task
 
-    async def _open(self, read: Read) -> OpenedRead | PreheatError:
+    async def _begin(self, index: int, read: Read) -> _Fetched:
+        """Open an object; read it, too, if that takes little memory until its turn comes."""
         try:
             path = UfsPath.parse(read.path)
             if self._may_read:
                 self._may_read(path)
             self._may_fetch(path)
-            return await self._reads.open(path, _etags(read))
+            opened = await self._open(path, read)
+            _, start, end = _part(read, opened.info.size)
+            return await self._frame(index, read, opened) if end - start <= _HELD_BYTES else opened
         except PreheatError as error:
-            return error
+            return [_problem(index, error)]
 
-    async def _fetched(self, index: int) -> bytes:
+    async def _fetched(self, index: int) -> list[bytes]:
         """Wait for an object that is fetched, and return the frame of its read."""
-        read = self._wanted[index]
-        opened = await (self._fetching.get(index) or self._fetch(index))
+        task = self._fetching.get(index) or self._fetch(index)
         try:
-            if isinstance(opened, PreheatError):
-                raise opened
-            try:
-                return await _frame(index, read, opened)
-            except VersionChanged:
-                if read.etag is not None:
-                    raise
-                return await _frame(index, read, await self._reads.open(UfsPath.parse(read.path)))
+            fetched = await task
+            if isinstance(fetched, OpenedRead):
+                return await self._frame(index, self._wanted[index], fetched)
         except PreheatError as error:
-            return _problem(index, error)
+            return [_problem(index, error)]
         finally:
             del self._fetching[index]
+        return fetched
+
+    async def _open(self, path: UfsPath, read: Read) -> OpenedRead:
+        whole = not read.start and read.end is None
+        etags = None if read.etag is None else (read.etag,)
+        return await self._reads.open(path, etags, asked=None if whole else (read.start, read.end))
+
+    async def _frame(self, index: int, read: Read, opened: OpenedRead) -> list[bytes]:
+        try:
+            return await _frame(index, read, opened)
+        except VersionChanged:
+            if read.etag is not None:
+                raise
+            return await _frame(index, read, await self._open(UfsPath.parse(read.path), read))  # it was replaced
 
 
 def _part(read: Read, size: int) -> tuple[int, int, int]:
@@ -187,7 +210,7 @@ def _part(read: Read, size: int) -> tuple[int, int, int]:
     return 206, read.start, end
 
 
-async def _frame(index: int, read: Read, opened: OpenedRead) -> bytes:
+async def _frame(index: int, read: Read, opened: OpenedRead) -> list[bytes]:
     status, start, end = _part(read, opened.info.size)
     body = bytearray()
     if start < end:
@@ -195,8 +218,8 @@ async def _frame(index: int, read: Read, opened: OpenedRead) -> bytes:
             body += page
     if len(body) < end - start:
         raise OriginUnavailable(f"path={read.path!r}: {end - start - len(body)} bytes are missing.")
-    info = opened.info.etag.encode()
-    return frame_head(index, status, info, hit=opened.hit, size=opened.info.size, length=len(body)) + body
+    info, size = opened.info.etag.encode(), opened.info.size
+    return [frame_head(index, status, info, hit=opened.hit, size=size, length=len(body)), bytes(body)]
 
 
 def _problem(index: int, error: PreheatError) -> bytes:
@@ -206,7 +229,3 @@ def _problem(index: int, error: PreheatError) -> bytes:
 
 def _accepts(read: Read, item: CachedObject) -> bool:
     return read.etag is None or read.etag == item.etag
-
-
-def _etags(read: Read) -> ETags:
-    return None if read.etag is None else (read.etag,)

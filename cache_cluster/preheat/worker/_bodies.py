@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 
-from preheat.errors import CorruptPage, ObjectNotFound, StoreError, VersionChanged
+from preheat.errors import CorruptPage, ObjectNotFound, StoreError
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject, PageStore
@@ -17,7 +17,8 @@ from preheat.ufs import Download
 from preheat.versions import ObjectInfo
 from preheat.worker._fill import Fill
 from preheat.worker._fills import Fills
-from preheat.worker._transfers import is_version
+from preheat.worker._pieces import FOR_READERS
+from preheat.worker._transfers import check_version
 
 log = get_logger("worker")
 _SAY_AGAIN_SECONDS = 60.0
@@ -39,35 +40,41 @@ class Bodies:
         self._counters = fills.counters
         self._silent_until = 0.0
 
-    async def stored(
-        self, path: UfsPath, item: CachedObject, start: int, end: int, *, hit: bool, again: bool = True
-    ) -> Body:
-        """Yield bytes of a cached object page by page.
-
-        A copy that went bad or was evicted under way is fetched ``again``, once; where the disk fails, the under store
-        is read instead.
-        """
+    async def cached(self, item: CachedObject, start: int, end: int, *, hit: bool) -> Body:
+        """Yield bytes of a cached object page by page; raises as ``PageStore.read``."""
         while start < end:
-            try:
-                page = self._store.read(item, start, _page_end(start, end))
-            except (CorruptPage, ObjectNotFound):
-                if not again:
-                    raise
-                rest = await self._refilled(path, item, start, end)
-                break
-            except StoreError as error:
-                self.note_read_through(path, error)
-                rest = self.direct(path, _info(path, item), start, end)
-                break
+            page = self._store.read(item, start, _page_end(start, end))
             self._count(len(page), hit=hit)
             yield page
             start += len(page)
+
+    async def stored(
+        self, path: UfsPath, item: CachedObject, start: int, end: int, *, hit: bool, again: bool = True
+    ) -> Body:
+        """Yield bytes of a cached object, from elsewhere if need be.
+
+        A copy that went bad or was evicted under way is fetched ``again``, once; where the disk fails, the under store
+        is read in its place.
+        """
+        try:
+            async for page in self.cached(item, start, end, hit=hit):
+                yield page
+                start += len(page)
+        except (CorruptPage, ObjectNotFound):
+            if not again:
+                raise
+            rest = await self._refilled(path, item, start, end)
+        except StoreError as error:
+            self.note_read_through(path, error)
+            rest = self.direct(path, info_of(path, item), start, end)
         else:
             return
         async for piece in rest:
             yield piece
 
-    async def followed(self, path: UfsPath, fill: Fill, start: int, end: int, *, patient: bool) -> Body:
+    async def followed(
+        self, path: UfsPath, fill: Fill, start: int, end: int, *, patient: bool, again: bool = True
+    ) -> Body:
         """Yield bytes of an object as its fill brings them; then those of the store, or of the under store if need be.
 
         Args:
@@ -76,6 +83,7 @@ class Bodies:
             start: first byte.
             end: behind the last byte.
             patient: wait for bytes however many others come before them, rather than to read them directly.
+            again: as in :meth:`stored`.
         """
         info, arrivals = await fill.version(), fill.arrivals
         while start < end and not fill.ended:
@@ -92,7 +100,7 @@ class Bodies:
             else:
                 break
         if start < end:
-            async for piece in await self._rest(path, fill, info, start, end):
+            async for piece in await self._rest(path, fill, info, start, end, again=again):
                 yield piece
 
     async def direct(
@@ -108,8 +116,7 @@ class Bodies:
             download: has been begun for just these bytes, if any was.
         """
         download = download or await self._fills.download(path, info.etag, start, end)
-        if not is_version(download.info, info.etag, info.size):
-            raise VersionChanged(f"path='{path}' has {download.info.size} bytes now, not {info.size}.")
+        check_version(path, download.info, info.etag, info.size)
         async for chunk in self._fills.chunks(path, download):
             self._count(len(chunk), hit=False)
             yield chunk
@@ -126,25 +133,34 @@ class Bodies:
                 error=str(error),
             )
 
-    async def _rest(self, path: UfsPath, fill: Fill, info: ObjectInfo, start: int, end: int) -> Body:
+    async def _rest(self, path: UfsPath, fill: Fill, info: ObjectInfo, start: int, end: int, *, again: bool) -> Body:
         """Return what follows when a fill is not followed any more: it has ended, or is busy elsewhere."""
         if not fill.ended:
             return self.direct(path, info, start, end)
         try:
-            return self.stored(path, await fill.result(), start, end, hit=False)
+            return self.stored(path, await fill.result(), start, end, hit=False, again=again)
         except StoreError as error:
             self.note_read_through(path, error)
             return self.direct(path, info, start, end)
 
     async def _refilled(self, path: UfsPath, item: CachedObject, start: int, end: int) -> Body:
-        fill = await self._fills.follow(path, etag=item.etag)
-        ...
+        fill = await self._fills.follow(path, etag=item.etag, pieces=FOR_READERS.led_by(start, end))
+        info = info_of(path, item)
+        if fill is None:
+            return self.direct(path, info, start, end)
+        check_version(path, await fill.version(), info.etag, info.size)
+        return self.followed(path, fill, start, end, patient=False, again=False)
 
     def _count(self, size: int, *, hit: bool) -> None:
         if hit:
             self._counters.hit_bytes += size
         else:
             self._counters.miss_bytes += size
+
+
+def info_of(path: UfsPath, item: CachedObject) -> ObjectInfo:
+    """Return a cached object as a listing would show it."""
+    return ObjectInfo(key=path.key, size=item.size, etag=item.etag, last_modified=item.last_modified)
 
 
 def _page_end(start: int, end: int) -> int:

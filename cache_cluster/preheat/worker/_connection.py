@@ -19,12 +19,13 @@ from typing import cast
 
 import httptools
 
+from preheat.batch_read import BATCH
 from preheat.errors import InvalidRequest, PreheatError
 from preheat.logs import get_logger
 from preheat.worker._access import Authorizer
 from preheat.worker._endpoints import Endpoints, Stream
 from preheat.worker._hits import Hits
-from preheat.worker._http import BATCH, BodyTooLarge, HeadTooLarge, Request, problem_answer
+from preheat.worker._http import BodyTooLarge, HeadTooLarge, Request, problem_answer
 
 log = get_logger("data_server")
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from preheat.batch_read import CONTENT_TYPE, decode_batch
+from preheat.batch_read import BATCH, CONTENT_TYPE, decode_batch
 from preheat.errors import AccessDenied, CorruptPage, ObjectNotFound, VersionChanged
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject
@@ -87,7 +87,7 @@ class Endpoints:
         """
         if request.target.startswith(http.DATA_PREFIX):
             return await self._object(request)
-        if request.target == http.BATCH:
+        if request.target == BATCH:
             return self._batch(request)
         return _encode(await self._answer(request), request)
 
@@ -177,7 +177,7 @@ class Endpoints:
 
 
 def _methods(target: str) -> tuple[str, ...]:
-    if target == http.BATCH:
+    if target == BATCH:
         return ("POST",)
     return ("GET", "HEAD", "POST") if target.partition("?")[0] == _LOAD else ("GET", "HEAD")
 

@@ -20,10 +20,13 @@ Throttle = Callable[[int], Awaitable[None]]
 
 
 class Source(Protocol):
-    """Where a fill gets an object in the place of the under store; it counts what it reads itself."""
+    """What is asked for an object before the under store; it counts what it gives."""
 
-    async def get(self, path: UfsPath, *, etag: str | None = None, start: int = 0, end: int | None = None) -> Download:
-        """Start to read bytes of an object; as ``UnderStore.get``."""
+    async def get(self, path: UfsPath, *, etag: str | None, start: int, end: int) -> Download | None:
+        """Return bytes [start, end) of an object, of the version ``etag`` if given; none if they are not there.
+
+        All of them are at hand when this returns, and what goes wrong before is no error: the under store is asked.
+        """
         ...
 
 
@@ -36,15 +39,19 @@ class Fill:
         size: int | None,
         *,
         pieces: Pieces,
+        job_id: str = "",
         throttle: Throttle | None = None,
         source: Source | None = None,
     ) -> None:
         self.etag = etag
         self.size = size
         self.pieces = pieces
+        self.job_id = job_id
+        """Empty if a reader began it."""
         self.throttle = throttle
         self.source = source
-        """None is the under store."""
+        """Asked before the under store."""
+        self.origin_asked = False
         self.arrivals = Arrivals()
         self.task: asyncio.Task[Any] | None = None
         """What runs it: the job that asks for it, or a task of its own."""

@@ -77,9 +77,9 @@ class Fills:
                 if is_version(item, etag, size):
                     return item
         pieces = FOR_JOBS if job_id else FOR_READERS
-        fill = self._new(path, Fill(etag, size, pieces=pieces, throttle=throttle, source=source))
+        fill = self._new(path, Fill(etag, size, pieces=pieces, job_id=job_id, throttle=throttle, source=source))
         if job_id:  # it waits to the end anyway, so it needs no task of its own, which would cost a small object dear
-            return await fill.run(partial(self._fill, path, fill, job_id))
+            return await fill.run(partial(self._fill, path, fill))
         self._start(path, fill)
         return await fill.result()
 
@@ -90,10 +90,11 @@ class Fills:
         etag: str | None = None,
         pieces: Pieces = FOR_READERS,
         source: Source | None = None,
-    ) -> Fill:
+    ) -> Fill | None:
         """Return the fill that brings the right version (none: any) as soon as that is known; raises as :meth:`fetch`.
 
-        The fill under way is joined, without its throttle, or one is begun after it, with ``pieces`` of ``source``.
+        The fill under way is joined, without its throttle; if there is none, one is begun, with ``pieces`` of
+        ``source``. None if the one under way brings another version.
         """
         while fill := self._fills.get(str(path)):
             fill.throttle = None
@@ -103,14 +104,19 @@ class Fills:
                 if (fill.etag, fill.size) == (etag, None):
                     raise
                 continue  # it was after another version: its failure is not this caller's
-            if etag in (None, info.etag):
-                return fill
-            with suppress(PreheatError):
-                await fill.result()
+            return fill if etag in (None, info.etag) else None
         fill = self._new(path, Fill(etag, None, pieces=pieces, source=source))
         self._start(path, fill)
         await fill.version()
         return fill
+
+    def begin(self, path: UfsPath, *, etag: str, pieces: Pieces, source: Source | None = None) -> None:
+        """Begin a fill that nobody waits for, where none is under way."""
+        self._start(path, self._new(path, Fill(etag, None, pieces=pieces, source=source)))
+
+    def under_way(self, path: UfsPath) -> bool:
+        """Whether an object is being filled."""
+        return str(path) in self._fills
 
     async def download(self, path: UfsPath, etag: str | None, start: int = 0, end: int | None = None) -> Download:
         """Start to read bytes [start, end) of an object, and count the GET."""
@@ -160,7 +166,7 @@ class Fills:
 
     def _start(self, path: UfsPath, fill: Fill) -> None:
         """Run a reader's fill in a task of its own: it goes on when the reader leaves."""
-        fill.task = asyncio.create_task(fill.run(partial(self._fill, path, fill, "")))
+        fill.task = asyncio.create_task(fill.run(partial(self._fill, path, fill)))
         fill.task.add_done_callback(_mark_retrieved)
 
     def _watch(self) -> None:
@@ -180,13 +186,13 @@ class Fills:
     def _stalled(self, path: UfsPath | str) -> OriginUnavailable:
         return OriginUnavailable(f"path='{path}': the under store sent nothing for {self._stall_seconds:g} s.")
 
-    async def _fill(self, path: UfsPath, fill: Fill, job_id: str) -> CachedObject:
+    async def _fill(self, path: UfsPath, fill: Fill) -> CachedObject:
         try:
-            item = await self._transfers.bring(path, fill, job_id)
+            item = await self._transfers.bring(path, fill)
         finally:
             self._fills.pop(str(path), None)
         self._notes.forget(str(path))
-        if not job_id:
+        if not fill.job_id:
             self._flush_soon()
         return item
 

@@ -47,6 +47,11 @@ class Arrivals:
         self.writer = None
         self._tell()
 
+    def read(self, start: int, end: int) -> bytes:
+        """Return those of the bytes [start, end) that have arrived without a gap; raises as ``ObjectWriter.read``."""
+        stop = min(end, self.until(start))
+        return self.writer.read(start, stop) if self.writer and start < stop else b""
+
     def until(self, start: int) -> int:
         """Return up to where everything from ``start`` on has arrived; ``start`` if its byte has not."""
         for piece in self._starts[max(bisect_right(self._starts, start) - 1, 0) :]:

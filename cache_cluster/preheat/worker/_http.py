@@ -22,8 +22,6 @@ from preheat.errors import InvalidRequest, NotFound, PreheatError, Unauthenticat
 from preheat.paths import UfsPath
 
 DATA_PREFIX = "/v1/data/"
-BATCH = "/v1/batch"
-"""The one target that takes a body."""
 _ETAG = re.compile(r'(W/)?"([^"]*)"|([^\s,"]+)')
 _RANGE = re.compile(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE)
 _MAX_DIGITS = 18

@@ -38,10 +38,6 @@ class RangeReads:
         if len(self._known) > _MAX_OBJECTS:
             del self._known[next(iter(self._known))]
 
-    def forget(self, uri: str) -> None:
-        """Drop what is known of an object."""
-        self._known.pop(uri, None)
-
     def info(self, uri: str, etag: str | None) -> ObjectInfo | None:
         """Return what was learnt of an object, if it was of this version (none: any). It may have changed since."""
         info, _ = self._known.get(uri, (None, 0))

@@ -3,20 +3,32 @@
 The rules of versions: without a wish, a reader gets the version that is cached. With one (``If-Match``) it gets exactly
 that version, which takes the cached one's place if it has to be fetched, or VersionChanged. A body that began as one
 version ends as that version or is broken off.
+
+A miss is answered as soon as the version and the first bytes are known; the body follows the fill, which goes on if the
+reader leaves. What is sent before the fill has ended is what the origin sent, of the version that was announced, and
+intact since it arrived; that all of it matches a checksum of the whole object, where the origin has one, is only known
+at the end. Ranges of what is not cached need not wait for a fill, nor cause one: see :mod:`preheat.worker._ranges`.
+
+A page store that is full, or fails, is no reader's error: the under store is read in its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 
-from preheat.errors import CorruptPage, ObjectNotFound, StoreFull, VersionChanged
+from preheat.errors import InvalidRequest, ObjectNotFound, StoreError, VersionChanged
 from preheat.paths import UfsPath
-from preheat.store import PAGE_SIZE, CachedObject, Notes, PageStore
+from preheat.store import CachedObject, Notes, PageStore
 from preheat.ufs import Selection, UnderStore, is_marker
 from preheat.versions import ObjectInfo
+from preheat.worker._bodies import Bodies, info_of
+from preheat.worker._fill import Fill
 from preheat.worker._fills import Fills, Throttle
+from preheat.worker._pieces import FOR_READERS
+from preheat.worker._ranges import Asked, RangeReads, resolve
 
 ETags = tuple[str, ...] | None
 """The versions that a reader accepts; none is any."""
@@ -50,6 +62,8 @@ class ReadService:
         self._origin = origin
         self._notes = notes or Notes()
         self._fills = Fills(store, origin, notes=self._notes, stall_seconds=stall_seconds)
+        self._bodies = Bodies(store, self._fills)
+        self._ranges = RangeReads()
         self.counters = self._fills.counters
 
     def lookup(self, uri: str) -> CachedObject | None:
@@ -68,23 +82,31 @@ class ReadService:
         self.counters.hit_bytes += len(data)
         return data
 
-    async def open(self, path: UfsPath, if_match: ETags = None) -> OpenedRead:
-        """Find an object, or fill it, and count the hit or the miss.
+    async def open(
+        self, path: UfsPath, if_match: ETags = None, *, asked: Asked | None = None, only_cached: bool = False
+    ) -> OpenedRead:
+        """Find an object, or begin to fetch it, and count the hit or the miss.
 
-        One that does not fit into the store is served from the under store directly.
+        Args:
+            path: the object.
+            if_match: the versions that the reader accepts.
+            asked: the range that is going to be read, so that it comes first; none is all of the object.
+            only_cached: read nothing but the page store.
 
         Raises:
-            VersionChanged: no version that the reader accepts exists. Otherwise as ``UnderStore.get``.
+            VersionChanged: no version that the reader accepts exists.
+            ObjectNotFound: there is no such object; or none that is cached, if only those are wanted. Otherwise as
+                ``UnderStore.get``.
         """
-        if item := self.cached(path, if_match):
+        item = self.cached(path, if_match)
+        if item is None and only_cached:
+            raise ObjectNotFound(f"path='{path}' is not cached here.")
+        if item is not None:
             self.counters.hits += 1
-            return self._opened(path, item, hit=True)
-        try:
-            item = await self._fills.fetch(path, etag=await self._wanted(path, if_match))
-        except StoreFull:
-            opened = await self._opened_at_origin(path, if_match)
-        else:
-            opened = self._opened(path, item, hit=False)
+            bodies = self._bodies
+            pages = partial(bodies.cached, item) if only_cached else partial(bodies.stored, path, item)
+            return OpenedRead(info=info_of(path, item), hit=True, pages=partial(pages, hit=True))
+        opened = await self._open_missing(path, if_match, asked)
         self.counters.misses += 1
         return opened
 
@@ -118,7 +140,7 @@ class ReadService:
             VersionChanged: the current version is none that the reader accepts. Otherwise as ``UnderStore.stat``.
         """
         if item := self.cached(path, if_match):
-            return _info(path, item), True
+            return info_of(path, item), True
         note = self._notes.get(str(path), key=path.key)
         if note is not None and (if_match is None or note.etag in if_match):
             return note, False
@@ -142,7 +164,7 @@ class ReadService:
         if selection.prefix is not None:
             below = self._store.scan(root + selection.prefix, after=root + selection.start_after)
         items = chain([exact] if exact else [], below)
-        infos = (_info(path.with_key(item.path.removeprefix(root)), item) for item in items)
+        infos = (info_of(path.with_key(item.path.removeprefix(root)), item) for item in items)
         return tuple(islice((info for info in infos if not is_marker(info.key, info.size)), limit))
 
     def stats(self) -> dict[str, int]:
@@ -166,10 +188,61 @@ class ReadService:
         """Break off every fill; those who wait for one get Unavailable."""
         await self._fills.close()
 
+    async def _open_missing(self, path: UfsPath, if_match: ETags, asked: Asked | None) -> OpenedRead:
+        etag = await self._wanted(path, if_match)
+        if asked is not None:
+            self._recall(path)
+            asked = await self._from_start(path, etag, asked)
+        if asked is None or self._fills.under_way(path) or self._ranges.is_worth_filling(str(path), asked):
+            pieces = FOR_READERS.led_by(*asked) if asked else FOR_READERS
+            try:
+                fill = await self._fills.follow(path, etag=etag, pieces=pieces)
+            except StoreError as error:
+                self._bodies.note_read_through(path, error)
+            else:
+                if fill is not None:
+                    return await self._opened_fill(path, fill, patient=asked is None)
+        return await self._open_directly(path, etag, asked or (0, None))
+
+    async def _opened_fill(self, path: UfsPath, fill: Fill, *, patient: bool) -> OpenedRead:
+        pages = partial(self._bodies.followed, path, fill, patient=patient)
+        return OpenedRead(info=await fill.version(), hit=False, pages=pages)
+
+    async def _open_directly(self, path: UfsPath, etag: str | None, asked: Asked) -> OpenedRead:
+        """Read a range from the under store; begin to fill the object if that has become worth while."""
+        try:
+            download = await self._fills.download(path, etag, *asked)
+        except InvalidRequest:  # the object ends before the range
+            info = await self._stat_origin(path, None if etag is None else (etag,))
+            return OpenedRead(info=info, hit=False, pages=partial(self._bodies.direct, path, info))
+        info = download.info
+        self._ranges.learn(str(path), info, download.end - download.start)
+        if self._ranges.is_worth_filling(str(path), (0, 0)) and not self._fills.under_way(path):
+            self._fills.begin(path, etag=info.etag, pieces=FOR_READERS.led_by(download.end, None))
+
+        def pages(start: int, end: int) -> AsyncIterator[bytes | memoryview]:
+            begun = download if (start, end) == (download.start, download.end) else None
+            return self._bodies.direct(path, info, start, end, begun)
+
+        return OpenedRead(info=info, hit=False, pages=pages)
+
+    async def _from_start(self, path: UfsPath, etag: str | None, asked: Asked) -> Asked:
+        """Return a range by where it begins; one that counts from the end needs the size."""
+        if asked[0] >= 0:
+            return asked
+        info = self._ranges.info(str(path), etag) or await self._stat_origin(path, None if etag is None else (etag,))
+        return resolve(asked, info.size)
+
+    def _recall(self, path: UfsPath) -> None:
+        """Take what a job noted of an object for its present version, unless a reader knows better."""
+        if self._ranges.info(str(path), None) is None and (note := self._notes.get(str(path), key=path.key)):
+            self._ranges.learn(str(path), note)
+
     async def _stat_origin(self, path: UfsPath, if_match: ETags) -> ObjectInfo:
         self.counters.origin_stats += 1
         async with self._fills.deadline(path):
             info = await self._origin.stat(path)
+        self._ranges.learn(str(path), info)
         if if_match is not None and info.etag not in if_match:
             raise VersionChanged(f"path='{path}' has the etag {info.etag!r} now, not {' or '.join(if_match)!r}.")
         return info
@@ -179,48 +252,3 @@ class ReadService:
         if if_match is None:
             return None
         return if_match[0] if len(if_match) == 1 else (await self._stat_origin(path, if_match)).etag
-
-    def _opened(self, path: UfsPath, item: CachedObject, *, hit: bool) -> OpenedRead:
-        def pages(start: int, end: int) -> AsyncIterator[bytes]:
-            return self._cached_pages(path, item, start, end, hit=hit)
-
-        return OpenedRead(info=_info(path, item), hit=hit, pages=pages)
-
-    async def _opened_at_origin(self, path: UfsPath, if_match: ETags) -> OpenedRead:
-        info = await self._stat_origin(path, if_match)
-
-        async def pages(start: int, end: int) -> AsyncIterator[memoryview]:
-            download = await self._fills.download(path, info.etag, start, end)
-            async for chunk in self._fills.chunks(path, download):
-                self.counters.miss_bytes += len(chunk)
-                yield chunk
-
-        return OpenedRead(info=info, hit=False, pages=pages)
-
-    async def _cached_pages(
-        self, path: UfsPath, item: CachedObject, start: int, end: int, *, hit: bool
-    ) -> AsyncIterator[bytes]:
-        """Read page by page; a copy that went bad or was evicted under way is fetched again, once."""
-        refetched = False
-        while start < end:
-            stop = min(end, (start // PAGE_SIZE + 1) * PAGE_SIZE)
-            try:
-                page = self._store.read(item, start, stop)
-            except (CorruptPage, ObjectNotFound):
-                if refetched:
-                    raise
-                item, refetched = await self._fills.fetch(path, etag=item.etag, size=item.size), True
-                continue
-            self._count_bytes(len(page), hit=hit)
-            yield page
-            start = stop
-
-    def _count_bytes(self, size: int, *, hit: bool) -> None:
-        if hit:
-            self.counters.hit_bytes += size
-        else:
-            self.counters.miss_bytes += size
-
-
-def _info(path: UfsPath, item: CachedObject) -> ObjectInfo:
-    return ObjectInfo(key=path.key, size=item.size, etag=item.etag, last_modified=item.last_modified)

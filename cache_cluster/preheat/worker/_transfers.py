@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -35,17 +35,15 @@ class Transfers:
         self._turns = asyncio.Semaphore(_PIECES_IN_FLIGHT)
         self._reader_turns = asyncio.Semaphore(_PIECES_IN_FLIGHT)
 
-    async def bring(self, path: UfsPath, fill: Fill, job_id: str) -> CachedObject:
+    async def bring(self, path: UfsPath, fill: Fill) -> CachedObject:
         """Fetch an object and publish it; raises as ``Fills.fetch``."""
-        if fill.source is None:
-            self._counters.load_reads += bool(job_id)
-            self._counters.origin_reads += 1
-        whole = job_id and (fill.etag is None or not fill.size or fill.size <= fill.pieces.first_bytes)
-        return await (self._keep if whole else self._keep_in_pieces)(path, fill, job_id)
+        small = fill.etag is not None and fill.size is not None and fill.size <= fill.pieces.first_bytes
+        return await (self._keep if fill.job_id and small else self._keep_in_pieces)(path, fill)
 
-    async def _keep(self, path: UfsPath, fill: Fill, job_id: str) -> CachedObject:
+    async def _keep(self, path: UfsPath, fill: Fill) -> CachedObject:
+        """Fetch an object as one piece."""
         download = await self._get(path, fill, 0, fill.size or None)
-        with self._writer(path, fill, download, job_id) as writer:
+        with self._writer(path, fill, download) as writer:
             async for chunk in download.chunks:
                 fill.hear()
                 self._count(fill, len(chunk))
@@ -54,13 +52,13 @@ class Transfers:
                 await fill.pay(len(chunk))
             return writer.commit()
 
-    async def _keep_in_pieces(self, path: UfsPath, fill: Fill, job_id: str) -> CachedObject:
+    async def _keep_in_pieces(self, path: UfsPath, fill: Fill) -> CachedObject:
         """Fetch an object by ranges of one version, several at once after the first."""
-        turns = self._turns if job_id else self._reader_turns
+        turns = self._turns if fill.job_id else self._reader_turns
         with ExitStack() as stack:
             async with fill.turn(turns):
                 first = await self._first(path, fill)
-                writer = stack.enter_context(self._writer(path, fill, first, job_id))
+                writer = stack.enter_context(self._writer(path, fill, first))
                 await self._append(fill, writer, first)
             await fill.pay(first.end - first.start)
             others = fill.pieces.others(first.info.size)
@@ -100,23 +98,38 @@ class Transfers:
     async def _get(self, path: UfsPath, fill: Fill, start: int, end: int | None) -> Download:
         known = fill.arrivals.info
         etag, size = (known.etag, known.size) if known else (fill.etag, fill.size)
-        download = await (fill.source or self._origin).get(path, etag=etag, start=start, end=end)
+        download = None
+        if fill.source is not None and end is not None:
+            download = await fill.source.get(path, etag=etag, start=start, end=end)
+        if download is None:
+            download = await self._get_at_origin(path, fill, etag, start, end)
         fill.hear()
-        if not is_version(download.info, etag, size):
-            found = download.info
-            raise VersionChanged(
-                f"path='{path}' has the etag {found.etag!r} and {found.size} bytes now, not {etag!r} and {size}."
-            )
+        check_version(path, download.info, etag, size)
         return download
 
+    async def _get_at_origin(
+        self, path: UfsPath, fill: Fill, etag: str | None, start: int, end: int | None
+    ) -> Download:
+        if not fill.origin_asked:
+            fill.origin_asked = True
+            self._counters.origin_reads += 1
+            self._counters.load_reads += bool(fill.job_id)
+        download = await self._origin.get(path, etag=etag, start=start, end=end)
+        return download if fill.source is None else replace(download, chunks=self._counted(download.chunks))
+
+    async def _counted(self, chunks: AsyncIterator[memoryview]) -> AsyncIterator[memoryview]:
+        async for chunk in chunks:
+            self._counters.origin_bytes += len(chunk)
+            yield chunk
+
     def _count(self, fill: Fill, size: int) -> None:
-        if fill.source is None:
+        if fill.source is None:  # else each download is counted where it comes from
             self._counters.origin_bytes += size
 
-    def _writer(self, path: UfsPath, fill: Fill, first: Download, job_id: str) -> ObjectWriter:
+    def _writer(self, path: UfsPath, fill: Fill, first: Download) -> ObjectWriter:
         info = first.info
         writer = self._store.writer(
-            str(path), etag=info.etag, size=info.size, last_modified=info.last_modified, job_id=job_id
+            str(path), etag=info.etag, size=info.size, last_modified=info.last_modified, job_id=fill.job_id
         )
         fill.arrivals.begin(info, writer)
         fill.arrivals.ask(first.start, first.end)
@@ -126,6 +139,14 @@ class Transfers:
 def is_version(version: ObjectInfo | CachedObject, etag: str | None, size: int | None) -> bool:
     """Whether a version is the one wanted, of which etag and size may be left open."""
     return etag in (None, version.etag) and size in (None, version.size)
+
+
+def check_version(path: UfsPath, found: ObjectInfo, etag: str | None, size: int | None) -> None:
+    """Raise VersionChanged unless a version is the one wanted."""
+    if not is_version(found, etag, size):
+        raise VersionChanged(
+            f"path='{path}' has the etag {found.etag!r} and {found.size} bytes now, not {etag!r} and {size}."
+        )
 
 
 async def _together(parts: Iterable[Coroutine[None, None, None]]) -> None:

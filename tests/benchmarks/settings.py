@@ -1,0 +1,79 @@
+"""How much is measured beside the peers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tests.benchmarks.comparisons import Comparison
+from tests.benchmarks.data import KIB, MIB, ObjectSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How much is measured."""
+
+    large: ObjectSet
+    small: ObjectSet
+    tiny: ObjectSet
+    filler: ObjectSet
+    """Makes up the number of keys to list."""
+    rounds: int
+    large_loads: int
+    """How often the large objects are loaded in each round: that is short, and so is its row the least steady."""
+    distant_rounds: int
+    round_trip: float
+    """Seconds to the distant origin and back."""
+    serve_seconds: float
+    read_count: int
+
+    @property
+    def sets(self) -> tuple[ObjectSet, ...]:
+        """All objects below the listed prefix."""
+        return (self.large, self.small, self.tiny, self.filler)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings for the report."""
+        return asdict(self)
+
+    def titled(self, comparison: Comparison) -> Comparison:
+        """Return a comparison with this run's numbers in the fields of its title."""
+        large, small, tiny = self.large, self.small, self.tiny
+        title = comparison.title.format(
+            large_count=large.count,
+            large_size=f"{large.size // MIB} MiB",
+            small_count=f"{small.count:,}",
+            small_size=f"{small.size // KIB} KiB",
+            tiny_count=f"{tiny.count:,}",
+            tiny_size=f"{tiny.size // KIB} KiB",
+            list_count=f"{sum(objects.count for objects in self.sets):,}",
+            read_count=f"{self.read_count:,}",
+            round_trip=f"{self.round_trip * 1e3:g} ms",
+        )
+        return replace(comparison, title=title)
+
+
+FULL = Settings(
+    large=ObjectSet(name="large", count=4, size=256 * MIB),
+    small=ObjectSet(name="small", count=10_000, size=100 * KIB),
+    tiny=ObjectSet(name="tiny", count=20_000, size=4 * KIB),
+    filler=ObjectSet(name="filler", count=69_996, size=1),
+    rounds=4,
+    large_loads=3,
+    distant_rounds=3,
+    round_trip=0.03,
+    serve_seconds=2.0,
+    read_count=2000,
+)
+QUICK = Settings(
+    large=ObjectSet(name="large", count=4, size=64 * MIB),
+    small=ObjectSet(name="small", count=2000, size=100 * KIB),
+    tiny=ObjectSet(name="tiny", count=3000, size=4 * KIB),
+    filler=ObjectSet(name="filler", count=14_996, size=1),
+    rounds=2,
+    large_loads=3,
+    distant_rounds=1,
+    round_trip=0.03,
+    serve_seconds=0.5,
+    read_count=500,
+)
