@@ -152,6 +152,8 @@ class Batch:
     entries: tuple[ObjectInfo, ...]
     skip_if_exists: bool = True
     bandwidth: int | None = None
+    from_peers: bool = False
+    """Other workers are likely to have what is missing: ask them before the under store."""
     keepers: tuple[str, ...] = ()
     """Workers that keep the entries of a TRIM."""
     cached_before: float | None = None

@@ -119,6 +119,7 @@ class Planner:
             entries=tuple(entries),
             skip_if_exists=self.spec.options.skip_if_exists,
             bandwidth=self.spec.options.bandwidth,
+            from_peers=self.spec.type is JobType.REPLICATE,
             keepers=owners if self.action is Action.TRIM else (),
             cached_before=self.began_at if self.action is Action.TRIM and owners else None,
             source=self.spec.paths[0] if self.spec.destination else "",

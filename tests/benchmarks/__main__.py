@@ -8,40 +8,25 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.console import Console
 
-from tests.benchmarks import job_service
-from tests.benchmarks.bench import Settings
+from tests.benchmarks import job_service, settings
 from tests.benchmarks.chart import ratio_chart
-from tests.benchmarks.comparisons import COMPARISONS, compare
-from tests.benchmarks.data import KIB, MIB, ObjectSet
-from tests.benchmarks.goals import GOALS, judge
-from tests.benchmarks.machine import describe_machine, load_average
+from tests.benchmarks.comparisons import COMPARISONS, Part
+from tests.benchmarks.data import MIB
+from tests.benchmarks.goals import GOALS
+from tests.benchmarks.machine import describe_machine, load_average, now
+from tests.benchmarks.metering import Journal
 from tests.benchmarks.peers import Peers
+from tests.benchmarks.record import Circumstances, Record
 from tests.benchmarks.report import Results, document, markdown, notes, table
 from tests.benchmarks.rounds import Run
 
 REPOSITORY = Path(__file__).parents[2]
-FULL = Settings(
-    large=ObjectSet(name="large", count=4, size=256 * MIB),
-    small=ObjectSet(name="small", count=10_000, size=100 * KIB),
-    tiny=ObjectSet(name="tiny", count=20_000, size=4 * KIB),
-    filler=ObjectSet(name="filler", count=69_996, size=1),
-    rounds=4,
-    serve_seconds=2.0,
-    read_count=2000,
-)
-QUICK = Settings(
-    large=ObjectSet(name="large", count=4, size=64 * MIB),
-    small=ObjectSet(name="small", count=2000, size=100 * KIB),
-    tiny=ObjectSet(name="tiny", count=3000, size=4 * KIB),
-    filler=ObjectSet(name="filler", count=14_996, size=1),
-    rounds=3,
-    serve_seconds=1.0,
-    read_count=500,
-)
+_RESULTS = "results.json"
 
 
 def main() -> int:
@@ -54,58 +39,82 @@ def main() -> int:
     runs.mkdir(exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="run-", dir=runs))
     try:
-        results = measure(arguments, directory, console)
+        record = measure(arguments, directory, console)
     finally:
         shutil.rmtree(directory)
+    earlier = arguments.output / _RESULTS
+    if arguments.only and earlier.exists():
+        record = Record.read(earlier).updated(record)
+    results = judge_all(record, quick=arguments.quick)
     console.print(table(results))
     for note in notes(results):
         console.print(f"- {note}", markup=False, soft_wrap=True)
-    if arguments.only:
-        return 0
     write(results, arguments.output)
-    console.print(f"Written to {arguments.output}: results.md, results.json, ratios.svg.")
+    console.print(f"Written to {arguments.output}: results.md, {_RESULTS}, ratios.svg.")
     return 0
 
 
 def parse_arguments() -> argparse.Namespace:
     """Return what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller sets, for a look in a few minutes")
-    parser.add_argument("--only", choices=("peers", "goals"), help="a part of the table, which is printed and not kept")
-    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"), help="directory for the results")
-    return parser.parse_args()
-
-
-def measure(arguments: argparse.Namespace, directory: Path, console: Console) -> Results:
-    """Do all rounds and return the results."""
-    settings, scale = (QUICK, job_service.QUICK) if arguments.quick else (FULL, job_service.FULL)
-    peers = Peers(REPOSITORY / ".venv-peers")
-    machine = describe_machine(peers)
-
-    def report(line: str) -> None:
-        console.print(line, style="dim", soft_wrap=True)
-
-    run = Run(settings, directory=directory, peers=peers, report=report)
-    if arguments.only != "goals":
-        run.measure()
-    measurements = [] if arguments.only == "peers" else job_service.measure(scale, directory, report)
-    command = "make bench-quick" if arguments.quick else "make bench"
-    after = {"load_after": load_average(), "worker_peak_mib": run.worker_peak / MIB, "command": command}
-    return Results(
-        rows=[compare(settings.titled(item), run.samples) for item in COMPARISONS if run.samples],
-        samples=run.samples,
-        machine=machine | after,
-        settings=settings.describe() | {"goals": scale.describe()},
-        checked=run.checked,
-        verdicts=[judge(scale.titled(goal), measurements) for goal in GOALS if measurements],
-        measurements=measurements,
+    parser.add_argument("--quick", action="store_true", help="fewer rounds of smaller sets, in less than two minutes")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(Part),
+        type=Part,
+        metavar="PART",
+        help=f"some of {', '.join(Part)}; the others of an earlier run with the same output stay",
     )
+    parser.add_argument("--output", type=Path, help="directory for the results [docs/benchmarks, or .bench/quick]")
+    arguments = parser.parse_args()
+    arguments.output = arguments.output or Path(".bench/quick" if arguments.quick else "docs/benchmarks")
+    return arguments
+
+
+def measure(arguments: argparse.Namespace, directory: Path, console: Console) -> Record:
+    """Do all rounds and return what was measured."""
+    amounts, scale = _amounts(quick=arguments.quick)
+    parts: Collection[Part] = arguments.only or list(Part)
+    peers = Peers(REPOSITORY / ".venv-peers")
+    machine, date, load_before = describe_machine(peers), now(), load_average()
+    journal = Journal(lambda line: console.print(line, style="dim", soft_wrap=True, markup=False))
+    run = Run(amounts, parts=parts, directory=directory, peers=peers, journal=journal)
+    run.measure()
+    measurements = job_service.measure(scale, directory, journal) if Part.GOALS in parts else []
+    circumstances = Circumstances(
+        date=date,
+        command=" ".join(["python -m tests.benchmarks", *sys.argv[1:]]),
+        load_before=load_before,
+        load_after=load_average(),
+    )
+    return Record(
+        machine=machine,
+        settings=amounts.describe() | {"goals": scale.describe()},
+        parts=dict.fromkeys(parts, circumstances),
+        samples=run.samples,
+        measurements=measurements,
+        checked=run.checked,
+        missing=run.missing,
+        spent=journal.spent,
+        worker_peak_mib=run.worker_peak / MIB,
+    )
+
+
+def judge_all(record: Record, *, quick: bool) -> Results:
+    """Return what was measured beside what was wanted, with the numbers of the run in the titles."""
+    amounts, scale = _amounts(quick=quick)
+    return Results.of(record, [amounts.titled(item) for item in COMPARISONS], [scale.titled(goal) for goal in GOALS])
+
+
+def _amounts(*, quick: bool) -> tuple[settings.Settings, job_service.Scale]:
+    return (settings.QUICK, job_service.QUICK) if quick else (settings.FULL, job_service.FULL)
 
 
 def write(results: Results, directory: Path) -> None:
     """Write the results into a directory."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "results.json").write_text(json.dumps(document(results), indent=1, ensure_ascii=False) + "\n")
+    (directory / _RESULTS).write_text(json.dumps(document(results), indent=1, ensure_ascii=False) + "\n")
     (directory / "results.md").write_text(markdown(results))
     (directory / "ratios.svg").write_text(ratio_chart(results.rows))
 

@@ -44,10 +44,21 @@ class Origin:
 
     server: SeaweedFS
     port: int
-    work: str = "load"
-    """What a load from here is called."""
     pids: Mapping[str, int]
     """The server, and what is before it."""
+    work: str = "load"
+    """What a load from here is called."""
+
+    @classmethod
+    def near(cls, server: SeaweedFS) -> Origin:
+        """Return the server itself."""
+        return cls(server=server, port=server.port, pids={"origin": server.process.pid})
+
+    @classmethod
+    def distant(cls, server: SeaweedFS, port: int, proxy: ChildProcess) -> Origin:
+        """Return the server behind a proxy that delays."""
+        pids = {"origin": server.process.pid, "delay proxy": proxy.pid}
+        return cls(server=server, port=port, work="distant", pids=pids)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -125,13 +136,13 @@ class Bench:
             placement = msgspec.json.decode(response.content, type=PlacementMap)
         return [placement.owners(f"s3://{BUCKET}/{key}")[0] for key in keys]
 
-    def check(self, objects: ObjectSet, count: int) -> int:
+    def check(self, objects: ObjectSet) -> int:
         """Compare some cached objects byte by byte with their source, and return how many.
 
         Raises:
             WrongResultError: one differs, or was not cached.
         """
-        keys = objects.sample(count)
+        keys = objects.checked
         fs = self.filesystem()
         for key in keys:
             if fs.cat_file(f"{BUCKET}/{key}") != content(key, objects.size):
@@ -142,9 +153,7 @@ class Bench:
 
 
 @contextmanager
-def running(
-    settings: Settings, *, directory: Path, peers: Peers, origin: Origin, warmup: ObjectSet
-) -> Iterator[Bench]:
+def running(settings: Settings, *, directory: Path, peers: Peers, origin: Origin, warmup: ObjectSet) -> Iterator[Bench]:
     """Run a new cluster that asks for tokens, and has loaded a few objects before, and nginx; nothing of them stays."""
     nginx_files = directory / "nginx" / "files"
     nginx_files.mkdir(parents=True)

@@ -5,8 +5,21 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 OURS = "preheat"
+_LEAST_CPU_SECONDS = 0.01
+"""What the kernel counts CPU time in."""
+
+
+class Part(StrEnum):
+    """What can be measured by itself."""
+
+    LOADS = "loads"
+    DISTANT = "distant"
+    SERVING = "serving"
+    STORE = "store"
+    GOALS = "goals"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +65,7 @@ class Spread:
 class Comparison:
     """A work, a peer that does the same, and by how much we want to be better."""
 
+    part: Part
     work: str
     title: str
     unit: str
@@ -60,6 +74,8 @@ class Comparison:
     """At least this ratio of our rate to the peer's."""
     cpu_target: float | None = None
     """At most this ratio of our CPU time for the same amount to the peer's; None if none was set."""
+    bounded: bool = False
+    """Whether what takes part and is nobody's, as the origin, can use all cores and so bounds the rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +92,8 @@ class Row:
     """Of the CPU seconds for the same amount in one round, ours to the peer's."""
     reason: str
     """Where the time of our runs went, as far as it was measured."""
+    bound: float | None = None
+    """The ratio that a system would reach which took no CPU time itself; None if it is not known."""
 
     @property
     def won(self) -> bool:
@@ -86,20 +104,35 @@ class Row:
         )
 
 
+def _load(
+    part: Part, work: str, what: str, unit: str, peer: str, target: float, cpu_target: float | None = None
+) -> Comparison:
+    title = f"load {{{what}_count}} × {{{what}_size}}" + (", origin {round_trip} away" if part is Part.DISTANT else "")
+    return Comparison(
+        part=part,
+        work=f"{work}-{what}",
+        title=title,
+        unit=unit,
+        peer=peer,
+        target=target,
+        cpu_target=cpu_target,
+        bounded=True,
+    )
+
+
 COMPARISONS = (
-    Comparison(work="load-large", title="load {large_count} × {large_size}", unit="MiB/s", peer="s5cmd", target=1.1),
+    _load(Part.LOADS, "load", "large", "MiB/s", "s5cmd", 1.1),
+    _load(Part.LOADS, "load", "small", "files/s", "s5cmd", 2.0, 0.6),
+    _load(Part.LOADS, "load", "tiny", "files/s", "s5cmd", 2.5),
+    _load(Part.DISTANT, "distant", "large", "MiB/s", "s5cmd", 1.0),
+    _load(Part.DISTANT, "distant", "small", "files/s", "s5cmd", 2.0),
+    _load(Part.DISTANT, "distant", "tiny", "files/s", "s5cmd", 2.0),
+    _load(Part.LOADS, "load", "large", "MiB/s", "juicefs", 1.8),
+    _load(Part.LOADS, "load", "small", "files/s", "juicefs", 2.0),
+    Comparison(part=Part.LOADS, work="list", title="list {list_count} keys", unit="keys/s", peer="s5cmd", target=2.0),
+    Comparison(part=Part.LOADS, work="list", title="list {list_count} keys", unit="keys/s", peer="boto3", target=8.0),
     Comparison(
-        work="load-small",
-        title="load {small_count} × {small_size}",
-        unit="files/s",
-        peer="s5cmd",
-        target=2.0,
-        cpu_target=0.6,
-    ),
-    Comparison(work="load-tiny", title="load {tiny_count} × {tiny_size}", unit="files/s", peer="s5cmd", target=2.5),
-    Comparison(work="list", title="list {list_count} keys", unit="keys/s", peer="s5cmd", target=2.0),
-    Comparison(work="list", title="list {list_count} keys", unit="keys/s", peer="boto3", target=8.0),
-    Comparison(
+        part=Part.SERVING,
         work="serve-small",
         title="serve {small_size}, 32 connections",
         unit="req/s",
@@ -108,6 +141,7 @@ COMPARISONS = (
         cpu_target=1.3,
     ),
     Comparison(
+        part=Part.SERVING,
         work="serve-range",
         title="serve 128 KiB ranges, 32 connections",
         unit="req/s",
@@ -115,20 +149,39 @@ COMPARISONS = (
         target=0.95,
         cpu_target=1.3,
     ),
-    Comparison(work="serve-large", title="serve {large_size}, 4 connections", unit="MiB/s", peer="nginx", target=1.0),
     Comparison(
-        work="read", title="fsspec cat, {read_count} × {small_size}, warm", unit="files/s", peer="s3fs", target=5.0
+        part=Part.SERVING,
+        work="serve-large",
+        title="serve {large_size}, 4 connections",
+        unit="MiB/s",
+        peer="nginx",
+        target=1.0,
+    ),
+    Comparison(
+        part=Part.SERVING,
+        work="read",
+        title="fsspec cat, {read_count} × {small_size}, warm",
+        unit="files/s",
+        peer="s3fs",
+        target=5.0,
     ),
 )
 """The targets are those of the data plane's plan, for two cores."""
 
 
-def compare(comparison: Comparison, samples: Sequence[Sample]) -> Row:
+def measured(comparison: Comparison, samples: Sequence[Sample]) -> bool:
+    """Return whether both have done the work."""
+    systems = {sample.system for sample in samples if sample.work == comparison.work}
+    return {OURS, comparison.peer} <= systems
+
+
+def compare(comparison: Comparison, samples: Sequence[Sample], *, cores: int) -> Row:
     """Return the outcome of one comparison.
 
     Args:
         comparison: what to compare.
         samples: of all works; those of one work and one system in the order of the rounds.
+        cores: how many everything shared.
 
     Raises:
         ValueError: a round lacks one of the two.
@@ -143,7 +196,16 @@ def compare(comparison: Comparison, samples: Sequence[Sample]) -> Row:
         ratio=Spread.of([mine.rate / theirs.rate for mine, theirs in rounds]),
         cpu_ratio=Spread.of([mine.cpu_each / theirs.cpu_each for mine, theirs in rounds]),
         reason=time_spent(ours),
+        bound=statistics.median([_bound(mine, theirs, cores) for mine, theirs in rounds])
+        if comparison.bounded
+        else None,
     )
+
+
+def _bound(ours: Sample, peer: Sample, cores: int) -> float:
+    """Return the ratio of one round if only what is nobody's had worked for us, on all cores."""
+    least_seconds = max(sum(ours.others.values()), _LEAST_CPU_SECONDS) / cores
+    return ours.amount / least_seconds / peer.rate
 
 
 def time_spent(samples: Sequence[Sample]) -> str:

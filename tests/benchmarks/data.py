@@ -17,6 +17,8 @@ BUCKET = "bench"
 ROOT = "data/"
 KIB = 1 << 10
 MIB = 1 << 20
+_CHECKED = 50
+_CHECKED_BYTES = 64 * MIB
 _UPLOADS = 32
 _BLOCK = MIB
 _UPLOAD_SECONDS = 600.0
@@ -44,6 +46,11 @@ class ObjectSet:
     def keys(self) -> Iterator[str]:
         """Yield its keys, in order."""
         return (f"{self.prefix}{number:06d}.bin" for number in range(self.count))
+
+    @property
+    def checked(self) -> list[str]:
+        """Those of its keys whose bytes are compared after a load: some, and at least one."""
+        return self.sample(max(1, min(_CHECKED, _CHECKED_BYTES // self.size)))
 
     def sample(self, count: int) -> list[str]:
         """Return some of its keys, the same ones each time."""

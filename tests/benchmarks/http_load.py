@@ -1,7 +1,8 @@
 """A load generator for HTTP, to be run in a process of its own: ``python -m tests.benchmarks.http_load``.
 
 It reads a JSON object from stdin (``host``, ``port``, ``requests``: a list of ``{"target", "range"}``, ``connections``,
-``seconds``) and prints one: ``requests``, ``bytes``, ``seconds``, ``cpu``, ``p50`` and ``p99``, the percentiles of the
+``seconds``, and ``token``, which each request shows if there is one) and prints one: ``requests``, ``bytes``,
+``seconds``, ``cpu``, ``p50`` and ``p99``, the percentiles of the
 seconds that answers took, and ``digests``, the SHA-256 of each request's body. Each request is first sent once; its
 answer is read, checked and hashed. Then every connection sends one request after another. An answer's first bytes are
 checked again; the rest the kernel throws away uncopied (MSG_TRUNC), so that one Python thread keeps a server busy.
@@ -121,16 +122,17 @@ def main() -> None:
     """Do what stdin asks for."""
     order = json.load(sys.stdin)
     address = (order["host"], order["port"])
-    requests = [_request(order["host"], **request) for request in order["requests"]]
+    shown = f"Authorization: Bearer {order['token']}\r\n" if order.get("token") else ""
+    requests = [_request(order["host"], shown, **request) for request in order["requests"]]
     tried = [try_once(address, request) for request in requests]
     exchanges = [(request, length) for request, (length, _) in zip(requests, tried, strict=True)]
     result = generate(address, exchanges, connections=order["connections"], seconds=order["seconds"])
     json.dump({**result, "digests": [digest for _, digest in tried]}, sys.stdout)
 
 
-def _request(host: str, target: str, range: str) -> bytes:  # noqa: A002 - the JSON's name, after the header's
+def _request(host: str, shown: str, target: str, range: str) -> bytes:  # noqa: A002 - the JSON's name, after the header's
     line = f"Range: {range}\r\n" if range else ""
-    return f"GET {target} HTTP/1.1\r\nHost: {host}\r\n{line}\r\n".encode()
+    return f"GET {target} HTTP/1.1\r\nHost: {host}\r\n{shown}{line}\r\n".encode()
 
 
 def _some(connection: socket.socket) -> bytes:

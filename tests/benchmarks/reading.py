@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from preheat.paths import UfsPath
 from preheat.placement import Member
+from testbed.s3 import REGION
 from tests.benchmarks.bench import Bench, WrongResultError
 from tests.benchmarks.comparisons import OURS, Sample
 from tests.benchmarks.data import BUCKET, KIB, MIB, ObjectSet, content
@@ -103,7 +104,7 @@ def serve_with_preheat(bench: Bench, serving: Serving, worker: Member) -> Sample
     assert port is not None
     targets = [f"/v1/data/{UfsPath.parse(f's3://{BUCKET}/{piece.key}').url_path}" for piece in serving.pieces]
     pid = bench.pids[worker.id]
-    return _serve(bench, serving, system=OURS, name=worker.id, pid=pid, port=port, targets=targets)
+    return _serve(bench, serving, system=OURS, name=worker.id, pid=pid, port=port, targets=targets, token=bench.token)
 
 
 def serve_with_nginx(bench: Bench, serving: Serving) -> Sample:
@@ -114,7 +115,15 @@ def serve_with_nginx(bench: Bench, serving: Serving) -> Sample:
 
 
 def _serve(
-    bench: Bench, serving: Serving, *, system: str, name: str, pid: int, port: int, targets: Sequence[str]
+    bench: Bench,
+    serving: Serving,
+    *,
+    system: str,
+    name: str,
+    pid: int,
+    port: int,
+    targets: Sequence[str],
+    token: str = "",
 ) -> Sample:
     pairs = zip(targets, serving.pieces, strict=True)
     order = {
@@ -123,6 +132,7 @@ def _serve(
         "requests": [{"target": target, "range": piece.range} for target, piece in pairs],
         "connections": serving.connections,
         "seconds": bench.settings.serve_seconds,
+        "token": token,
     }
     before = cpu_seconds(pid)
     result = _script([sys.executable, "-m", "tests.benchmarks.http_load"], order)
@@ -140,7 +150,7 @@ def _serve(
 
 def read_with_preheat(bench: Bench) -> Sample:
     """Read warm objects with ``cat`` of ``preheat://``."""
-    options = {"coordinator": bench.cluster.url}
+    options = {"coordinator": bench.cluster.url, "token": bench.token}
     with Meter(bench.pids) as meter:
         result = _cat(bench, [sys.executable], "preheat", options)
     return Sample(
@@ -155,10 +165,10 @@ def read_with_preheat(bench: Bench) -> Sample:
 
 def read_with_s3fs(bench: Bench) -> Sample:
     """Read the same objects from the origin with s3fs."""
-    origin = bench.origin
-    client = {"endpoint_url": origin.endpoint, "region_name": bench.environment["AWS_REGION"]}
-    options = {"key": origin.access_key, "secret": origin.secret_key, "client_kwargs": client}
-    with Meter({"origin": origin.process.pid}) as meter:
+    server = bench.origin.server
+    client = {"endpoint_url": bench.origin.endpoint, "region_name": REGION}
+    options = {"key": server.access_key, "secret": server.secret_key, "client_kwargs": client}
+    with Meter(bench.origin.pids) as meter:
         result = _cat(bench, [bench.peers.python], "s3", options)
     return Sample(
         work="read",

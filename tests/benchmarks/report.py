@@ -3,39 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
 
-from tests.benchmarks.comparisons import Row, Sample, Spread
-from tests.benchmarks.goals import Measurement, Verdict
+from tests.benchmarks.comparisons import Comparison, Row, Spread, compare, measured
+from tests.benchmarks.goals import Goal, Verdict, judge
+from tests.benchmarks.record import Record
 
 HEADINGS = ("work", "preheat", "peer", "ratio (min–max)", "CPU ratio", "target", "result")
 NOT_MEASURED = (
     "TLS: everything is plain HTTP on loopback",
-    "network latency: origin, clients, cluster and peers share one machine and its cores",
+    "a network: origin, clients, cluster and peers share one machine and its cores; the distant origin is a delay",
     "a real disk: files stay in the page cache, and this machine's disk may be virtual",
-    "authentication of reads and of the coordinator's API: the cluster is open, as it is on loopback by default",
+    "authentication in the rows without a peer: only the rows with one have a cluster that asks for tokens",
     "a cluster on several machines, or with the engine replicated",
     "a real origin and real workers in the row on memory: its listing is synthetic, its workers answer at once",
-    "of the targets: an origin 30 ms away, juicefs warmup, batch reads, the page store alone, cold reads",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """One run of the benchmarks."""
+    """What was measured, and what it says."""
 
+    record: Record
     rows: Sequence[Row]
-    samples: Sequence[Sample]
-    machine: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    checked: Mapping[str, int]
-    """Objects compared byte by byte with their source, by work."""
-    verdicts: Sequence[Verdict] = ()
-    measurements: Sequence[Measurement] = ()
+    verdicts: Sequence[Verdict]
+    not_measured: Sequence[str]
+
+    @classmethod
+    def of(cls, record: Record, comparisons: Sequence[Comparison], goals: Sequence[Goal]) -> Results:
+        """Compare and judge; what the record has nothing of is named as not measured."""
+        judged = [goal for goal in goals if any(item.work == goal.work for item in record.measurements)]
+        compared = [comparison for comparison in comparisons if measured(comparison, record.samples)]
+        left_out = [_left_out(comparison, record) for comparison in comparisons if comparison not in compared]
+        left_out += [f"{goal.title}: left out of this run" for goal in goals if goal not in judged]
+        return cls(
+            record=record,
+            rows=[compare(item, record.samples, cores=record.machine["cores"]) for item in compared],
+            verdicts=[judge(goal, record.measurements) for goal in judged],
+            not_measured=[*NOT_MEASURED, *left_out],
+        )
+
+
+def _left_out(comparison: Comparison, record: Record) -> str:
+    reason = record.missing.get(comparison.peer, "left out of this run")
+    return f"{comparison.title} / {comparison.peer}: {reason}"
 
 
 def table(results: Results) -> Table:
@@ -50,20 +65,29 @@ def table(results: Results) -> Table:
 
 def notes(results: Results) -> list[str]:
     """Return the lines below the table."""
-    machine = results.machine
+    record, machine = results.record, results.record.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    reasons = [(describe(row), row.reason) for row in results.rows if not row.won]
-    reasons += [(verdict.goal.title, verdict.reason) for verdict in results.verdicts if not verdict.won]
-    checked = ", ".join(f"{count} of {work}" for work, count in results.checked.items())
+    checked = ", ".join(f"{count} of {work}" for work, count in record.checked.items())
+    spent = sorted(record.spent.items(), key=lambda item: -item[1])
     return [
-        *(f"lost: {what}: {reason}" for what, reason in reasons),
+        *(f"lost: {describe(row)}: {_reason(row)}" for row in results.rows if not row.won),
+        *(f"lost: {verdict.goal.title}: {verdict.reason}" for verdict in results.verdicts if not verdict.won),
         f"compared byte by byte with the source: {checked or 'nothing'}",
-        f"peak memory of a worker: {machine['worker_peak_mib']:.0f} MiB",
+        f"peak memory of a worker: {record.worker_peak_mib:.0f} MiB",
         f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']:.0f} GiB, Linux {machine['kernel']}",
-        f"load average before the run {machine['load_before']}, at its end {machine['load_after']}",
+        *(
+            f"{part}: {run.date}, `{run.command}`, load average before {run.load_before}, at the end {run.load_after}"
+            for part, run in record.parts.items()
+        ),
         f"versions: Python {machine['python']}, {versions}",
-        *(f"not measured: {what}" for what in NOT_MEASURED),
+        f"time taken: {sum(record.spent.values()):.0f} s: {', '.join(f'{what} {took:.0f} s' for what, took in spent)}",
+        *(f"not measured: {what}" for what in results.not_measured),
     ]
+
+
+def _reason(row: Row) -> str:
+    bound = f"; bound here about {row.bound:.1f}×, with no CPU time of ours" if row.bound else ""
+    return row.reason + bound
 
 
 def markdown(results: Results) -> str:
@@ -71,8 +95,7 @@ def markdown(results: Results) -> str:
     lines = [
         "# Results",
         "",
-        f"Written by `{results.machine['command']}` on {results.machine['date']}, {results.settings['rounds']} rounds.",
-        "[README](README.md) says how to read it.",
+        "Written by `make bench`; [README](README.md) says how to read it.",
         "",
         "![our rate as a multiple of the peer's](ratios.svg)",
         "",
@@ -88,16 +111,12 @@ def markdown(results: Results) -> str:
 
 
 def document(results: Results) -> dict[str, Any]:
-    """Return everything, for JSON."""
+    """Return everything, for JSON: the record's fields, and what follows from them."""
     return {
-        "machine": dict(results.machine),
-        "settings": dict(results.settings),
-        "checked": dict(results.checked),
         "rows": [{**dataclasses.asdict(row), "won": row.won} for row in results.rows],
         "goals": [{**dataclasses.asdict(verdict), "won": verdict.won} for verdict in results.verdicts],
-        "measurements": [dataclasses.asdict(measurement) for measurement in results.measurements],
-        "samples": [dataclasses.asdict(sample) for sample in results.samples],
-        "not_measured": list(NOT_MEASURED),
+        "not_measured": list(results.not_measured),
+        **dataclasses.asdict(results.record),
     }
 
 

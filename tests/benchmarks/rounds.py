@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from testbed.processes import StartupError
 from testbed.s3 import SeaweedFS
 from tests.benchmarks import loading, reading
-from tests.benchmarks.bench import Bench, Settings, running
-from tests.benchmarks.comparisons import OURS, Sample
+from tests.benchmarks.bench import Bench, Origin, running
+from tests.benchmarks.comparisons import OURS, Part, Sample
 from tests.benchmarks.data import KIB, ROOT, ObjectSet, upload
-from tests.benchmarks.metering import peak_memory
-from tests.benchmarks.peers import Peers
+from tests.benchmarks.delay_proxy import distance
+from tests.benchmarks.juicefs import Volume
+from tests.benchmarks.metering import Journal, peak_memory
+from tests.benchmarks.peers import PeerError, Peers
+from tests.benchmarks.settings import Settings
 
 Task = Callable[[], Sample]
-Report = Callable[[str], None]
 
-_CHECKED = 50
-_CHECKED_LARGE = 1
+_WITH_ORIGIN = {Part.LOADS, Part.DISTANT, Part.SERVING}
+_WARMUP = ObjectSet(name="warm", count=16, size=4 * KIB, root="warmup/")
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One work, to be done by each system."""
+
+    work: str
+    tasks: Sequence[Task]
+    times: int = 1
+    before_again: Callable[[], None] = _nothing
+    """What is to be done before all do it once more."""
 
 
 class Run:
@@ -27,19 +47,25 @@ class Run:
 
     Args:
         settings: how much is measured.
+        parts: what is measured.
         directory: on the disk that is to be measured; what is written there is removed, the origin's data excepted.
         peers: the peers' programs.
-        report: gets a line for each step.
+        journal: gets a line for each step.
     """
 
-    def __init__(self, settings: Settings, *, directory: Path, peers: Peers, report: Report) -> None:
+    def __init__(
+        self, settings: Settings, *, parts: Collection[Part], directory: Path, peers: Peers, journal: Journal
+    ) -> None:
         self._settings = settings
+        self._parts = parts
         self._directory = directory
         self._peers = peers
-        self._report = report
+        self._journal = journal
         self.samples: list[Sample] = []
         self.checked: Counter[str] = Counter()
         """Objects compared byte by byte with their source, by work."""
+        self.missing: dict[str, str] = {}
+        """Why a peer was not measured, by its name."""
         self.worker_peak = 0
         """The most bytes of memory that a worker had resident."""
 
@@ -49,57 +75,123 @@ class Run:
         Raises:
             WrongResultError: a system did not do what it was measured at.
         """
-        warmup = ObjectSet(name="warm", count=16, size=4 * KIB, root="warmup/")
-        with SeaweedFS(self._directory / "origin") as origin:
-            count = sum(objects.count for objects in self._settings.sets)
-            self._report(f"uploading {count:,} objects below {ROOT}")
-            upload(origin, warmup, *self._settings.sets)
-            for number in range(self._settings.rounds):
-                directory = self._directory / f"round-{number}"
-                with running(
-                    self._settings, directory=directory, peers=self._peers, origin=origin, warmup=warmup
-                ) as bench:
-                    self._round(bench, number)
+        settings = self._settings
+        if not _WITH_ORIGIN.intersection(self._parts):
+            return
+        with SeaweedFS(self._directory / "origin") as server:
+            self._upload(server)
+            volume = self._write_volume(server) if Part.LOADS in self._parts else None
+            for number in range(settings.rounds):
+                if {Part.LOADS, Part.SERVING}.intersection(self._parts):
+                    with self._running(Origin.near(server), f"near-{number}") as bench:
+                        self._do(self._near_steps(bench, volume), number)
+                if Part.DISTANT in self._parts and number < settings.distant_rounds:
+                    log = self._directory / f"delay-proxy-{number}.log"
+                    with (
+                        distance(server.port, settings.round_trip, log) as (port, proxy),
+                        self._running(Origin.distant(server, port, proxy), f"distant-{number}") as bench,
+                    ):
+                        self._do(self._distant_steps(bench), number)
 
-    def _round(self, bench: Bench, number: int) -> None:
-        for tasks in self._steps(bench):
-            # Every second round in the opposite order, so that nobody is always the first.
-            for task in reversed(tasks) if number % 2 else tasks:
-                sample = task()
-                self.samples.append(sample)
-                self._report(f"round {number + 1}: {sample.work} {sample.system} {sample.seconds:.2f} s")
-        for objects, count in self._loaded(bench.settings):
-            self.checked[f"load-{objects.name}"] += bench.check(objects, count)
-        workers = [pid for name, pid in bench.pids.items() if name.startswith("worker-")]
-        self.worker_peak = max(self.worker_peak, *map(peak_memory, workers))
+    def _upload(self, server: SeaweedFS) -> None:
+        count = sum(objects.count for objects in self._settings.sets)
+        self._journal.note(f"uploading {count:,} objects below {ROOT}")
+        with self._journal.spending("upload"):
+            upload(server, _WARMUP, *self._settings.sets)
 
-    def _steps(self, bench: Bench) -> Iterator[list[Task]]:
+    def _write_volume(self, server: SeaweedFS) -> Volume | None:
+        self._journal.note("writing a volume for juicefs warmup")
+        volume = Volume(self._directory / "juicefs", server)
+        try:
+            with self._journal.spending("juicefs volume"):
+                volume.write(self._settings.large, self._settings.small)
+        except (PeerError, StartupError) as error:
+            self.missing["juicefs"] = " ".join(str(error).split())
+            return None
+        return volume
+
+    @contextmanager
+    def _running(self, origin: Origin, name: str) -> Iterator[Bench]:
+        directory = self._directory / name
+        with ExitStack() as stack:
+            with self._journal.spending("clusters"):
+                context = running(self._settings, directory=directory, peers=self._peers, origin=origin, warmup=_WARMUP)
+                bench = stack.enter_context(context)
+            yield bench
+            workers = [pid for name, pid in bench.pids.items() if name.startswith("worker-")]
+            self.worker_peak = max(self.worker_peak, *map(peak_memory, workers))
+            with self._journal.spending("clusters"):
+                stack.close()
+
+    def _do(self, steps: Iterator[Step], number: int) -> None:
+        for step in steps:
+            for time in range(number, number + step.times):
+                if time > number:
+                    step.before_again()
+                # Every second time in the opposite order, so that nobody is always the first.
+                for task in reversed(step.tasks) if time % 2 else step.tasks:
+                    with self._journal.spending(step.work):
+                        sample = task()
+                    self.samples.append(sample)
+                    self._journal.note(f"round {number + 1}: {sample.work} {sample.system} {sample.seconds:.2f} s")
+
+    def _check(self, bench: Bench) -> None:
+        with self._journal.spending("comparing bytes"):
+            for objects in self._settings.loaded:
+                self.checked[f"{bench.origin.work}-{objects.name}"] += bench.check(objects)
+
+    def _near_steps(self, bench: Bench, volume: Volume | None) -> Iterator[Step]:
         """Yield who does each work; s5cmd's two loads of many files are far apart, for the sake of its ports."""
-        settings = bench.settings
-        yield _load(bench, settings.large)
-        yield _load(bench, settings.small)
-        worker = bench.owners([next(settings.large.keys())])[0]
+        large, small, tiny = self._settings.loaded
+        loads = Part.LOADS in self._parts
+        if loads:
+            yield _load(bench, large, volume=volume, times=self._settings.large_loads)
+            yield _load(bench, small, volume=volume)
+            yield _listing(bench)
+        else:
+            with self._journal.spending("loading what is served"):
+                for objects in (large, small, tiny):
+                    bench.load(objects)
+        if Part.SERVING in self._parts:
+            yield from self._serving_steps(bench)
+        if loads:
+            yield _load(bench, tiny)
+            self._check(bench)
+
+    def _serving_steps(self, bench: Bench) -> Iterator[Step]:
+        worker = bench.owners([next(self._settings.large.keys())])[0]
         wanted = reading.servings(bench, worker)
         reading.write_files(bench, wanted)
         for serving in wanted:
-            yield [
-                partial(reading.serve_with_preheat, bench, serving, worker),
-                partial(reading.serve_with_nginx, bench, serving),
-            ]
+            ours = partial(reading.serve_with_preheat, bench, serving, worker)
+            yield Step(work=serving.work, tasks=[ours, partial(reading.serve_with_nginx, bench, serving)])
             self.checked[serving.work] += len(serving.pieces)
-        yield [partial(reading.read_with_preheat, bench), partial(reading.read_with_s3fs, bench)]
-        self.checked["read"] += settings.read_count
-        yield [
+        yield Step(
+            work="read", tasks=[partial(reading.read_with_preheat, bench), partial(reading.read_with_s3fs, bench)]
+        )
+        self.checked["read"] += self._settings.read_count
+
+    def _distant_steps(self, bench: Bench) -> Iterator[Step]:
+        for objects in self._settings.loaded:
+            yield _load(bench, objects)
+        self._check(bench)
+
+
+def _load(bench: Bench, objects: ObjectSet, *, volume: Volume | None = None, times: int = 1) -> Step:
+    tasks = [partial(loading.load_with_preheat, bench, objects), partial(loading.load_with_s5cmd, bench, objects)]
+    if volume:
+        tasks.append(partial(volume.warm_up, objects))
+    return Step(
+        work=f"{bench.origin.work}-{objects.name}", tasks=tasks, times=times, before_again=partial(bench.free, objects)
+    )
+
+
+def _listing(bench: Bench) -> Step:
+    return Step(
+        work="list",
+        tasks=[
             partial(loading.list_with_python, bench, OURS),
             partial(loading.list_with_s5cmd, bench),
             partial(loading.list_with_python, bench, "boto3"),
-        ]
-        yield _load(bench, settings.tiny)
-
-    @staticmethod
-    def _loaded(settings: Settings) -> list[tuple[ObjectSet, int]]:
-        return [(settings.large, _CHECKED_LARGE), (settings.small, _CHECKED), (settings.tiny, _CHECKED)]
-
-
-def _load(bench: Bench, objects: ObjectSet) -> list[Task]:
-    return [partial(loading.load_with_preheat, bench, objects), partial(loading.load_with_s5cmd, bench, objects)]
+        ],
+    )

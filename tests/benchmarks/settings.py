@@ -30,7 +30,12 @@ class Settings:
     @property
     def sets(self) -> tuple[ObjectSet, ...]:
         """All objects below the listed prefix."""
-        return (self.large, self.small, self.tiny, self.filler)
+        return (*self.loaded, self.filler)
+
+    @property
+    def loaded(self) -> tuple[ObjectSet, ObjectSet, ObjectSet]:
+        """The sets that are loaded: the large, the small and the tiny objects."""
+        return (self.large, self.small, self.tiny)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings for the report."""

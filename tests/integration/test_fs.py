@@ -20,6 +20,7 @@ from fsspec.asyn import AsyncFileSystem
 from preheat.errors import (
     AccessDenied,
     CoordinatorUnreachable,
+    InvalidPath,
     NoLiveWorker,
     ObjectNotFound,
     OriginUnavailable,
@@ -214,6 +215,137 @@ def test_many_at_once(fs: PreheatFileSystem, origin: MemoryUnderStore, workers: 
     assert sum(worker.reads.counters.origin_reads for worker in workers) == 200
     ranges = fs.cat_ranges(["b/d/007", "b/d/008"], [0, 5], [4, 6])
     assert ranges == [b"body", b"8"]
+
+
+class CuttingProxy:
+    """Passes bytes between clients and a worker; the first answers of each connection end in the middle."""
+
+    def __init__(self, loop: Loop, worker: Worker, *, after: int) -> None:
+        self._loop = loop
+        self._worker = worker
+        self.left = after
+        """Bytes that still pass, of all answers together."""
+        self.requests: list[bytes] = []
+        self.server: asyncio.Server = loop.run(asyncio.start_server, self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
+
+    def stop(self) -> None:
+        async def close() -> None:
+            self.server.close()
+            await self.server.wait_closed()
+
+        self._loop.run(close)
+
+    async def _serve(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        worker, there = await asyncio.open_connection("127.0.0.1", self._worker.port)
+        passing = asyncio.create_task(self._pass_requests(client, there))
+        while self.left and (data := await worker.read(1 << 16)):
+            back.write(data[: self.left])
+            self.left -= min(self.left, len(data))
+            await back.drain()
+        passing.cancel()
+        back.close()
+        there.close()
+
+    async def _pass_requests(self, client: asyncio.StreamReader, there: asyncio.StreamWriter) -> None:
+        while data := await client.read(1 << 16):
+            self.requests.append(data)
+            there.write(data)
+        there.close()
+
+
+def test_many_are_read_by_few_requests(loop: Loop, origin: MemoryUnderStore, workers: list[Worker]) -> None:
+    expected = {f"b/{number:04}": f"body {number}".encode() for number in range(500)}
+    for name, body in expected.items():
+        origin.write(f"s3://{name}", body)
+    proxy = CuttingProxy(loop, workers[0], after=1 << 30)
+    for fs in opened(workers=[proxy.url]):
+        assert fs.cat(list(expected)) == expected
+    assert sum(data.startswith(b"POST /v1/batch") for data in proxy.requests) == 1
+    assert not [data for data in proxy.requests if data.startswith(b"GET")]
+    proxy.stop()
+
+
+def test_an_answer_that_breaks_off_is_asked_for_elsewhere(
+    loop: Loop, origin: MemoryUnderStore, workers: list[Worker]
+) -> None:
+    """What came before the break is kept, and no body is taken for whole that is not."""
+    expected = {f"b/{number:04}": number.to_bytes(2, "big") * 500 for number in range(200)}
+    for name, body in expected.items():
+        origin.write(f"s3://{name}", body)
+    for fs in opened(workers=[workers[0].url]):
+        assert fs.cat(list(expected)) == expected
+    proxy = CuttingProxy(loop, workers[0], after=50_500)
+    for fs in opened(workers=[proxy.url, workers[1].url]):
+        assert fs.cat(list(expected)) == expected
+        assert 40 < fs.stats.hits < 50
+        assert fs.stats.hits + fs.stats.misses == 200
+    proxy.stop()
+
+
+def test_large_and_small_at_once(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:
+    expected = {f"b/{number}": os.urandom(size) for number, size in enumerate([0, 1, 5000, 1 << 20, 1 << 21, 3 << 20])}
+    for name, body in expected.items():
+        origin.write(f"s3://{name}", body)
+    for _ in ("missed", "hit"):
+        assert fs.cat(list(expected)) == expected
+    assert fs.stats.bytes == 2 * sum(map(len, expected.values()))
+
+
+NAMES = [f"b/{number}" for number in range(8)]
+
+
+@pytest.fixture
+def half_missing(origin: MemoryUnderStore) -> None:
+    for name in NAMES[::2]:
+        origin.write(f"s3://{name}", name.encode())
+
+
+@pytest.mark.usefixtures("half_missing")
+@pytest.mark.parametrize("count", [2, 8])
+def test_what_becomes_of_errors(fs: PreheatFileSystem, count: int) -> None:
+    """By a request each, and by a batch."""
+    names = NAMES[:count]
+    present = {name: name.encode() for name in names[::2]}
+    assert fs.cat(names, on_error="omit") == present
+    returned = fs.cat(names, on_error="return")
+    assert list(returned) == names
+    assert {name: data for name, data in returned.items() if isinstance(data, bytes)} == present
+    assert {type(data) for data in returned.values()} == {bytes, ObjectNotFound}
+    with pytest.raises(ObjectNotFound, match="b/1"):
+        fs.cat(names)
+    with pytest.raises(FileNotFoundError):
+        fs.cat_ranges(names, 0, 1, on_error="raise")
+    assert fs.cat_ranges(names, 0, 1)[::2] == [b"b"] * (count // 2)
+    assert fs.cat("b/0") == b"b/0"
+    assert fs.cat(["b/0"]) == {"b/0": b"b/0"}
+    assert fs.cat(names[::2], start=-1) == {name: name[-1:].encode() for name in names[::2]}
+
+
+def test_many_ranges(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:
+    data = os.urandom(2_500_000)
+    info = origin.write("s3://b/k", data)
+    spans = [(0, 10), (5, 5), (7, 3), (None, None), (-5, None), (None, -2_499_990), (2_499_999, 9_999_999)]
+    spans += [(3_000_000, 3_000_001), (100, 2_000_000), (1, 1_048_577), (1, 1_048_578), (2_000_000, None)]
+    starts, ends = zip(*spans, strict=True)
+    for _ in ("missed", "hit"):
+        found = fs.cat_ranges(["b/k"] * len(spans), list(starts), list(ends), etag=info.etag)
+        assert found == [data[start:end] for start, end in spans]
+    refused = fs.cat_ranges(["b/k"] * 6, 0, 1, etag="other")
+    assert {type(error) for error in refused} == {VersionChanged}
+    with pytest.raises(ValueError, match="zip"):
+        fs.cat_ranges(["b/k"] * 2, [0], [1])
+    assert [type(error) for error in fs.cat_ranges(["", "b", "b/missing", "b/k", "b/k"], 0, 1)[:3]] == [
+        InvalidPath, ObjectNotFound, ObjectNotFound,
+    ]  # fmt: skip
+
+
+def test_nobody_to_ask_is_each_reads_error() -> None:
+    for fs in opened(coordinator="http://127.0.0.1:9"):
+        found = fs.cat(NAMES, on_error="return")
+        assert {type(error) for error in found.values()} == {CoordinatorUnreachable}
+        with pytest.raises(CoordinatorUnreachable):
+            fs.cat(NAMES)
 
 
 TREE = ("a.txt", "d/1", "d/2", "d/e/3", "d/e/f/4", "d/e/f/5", "d/e/f/6", "d/e/f/7", "d/g", "d-x/8", "d.txt", "z/9")

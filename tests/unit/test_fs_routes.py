@@ -35,6 +35,18 @@ def test_a_worker_that_does_not_answer_is_left_out_for_a_while() -> None:
     assert known.owner("s3://b/k", 110) == first
 
 
+def test_many_paths_are_shared_among_their_owners() -> None:
+    known = routes()
+    assert known.shares(["s3://b/k"], 0) == []
+    known.learn(MAP, 0)
+    paths = [f"s3://b/{number}" for number in range(50)]
+    shares = known.shares(paths, 0)
+    assert sorted(index for _, indexes in shares for index in indexes) == list(range(50))
+    assert all(known.owner(paths[index], 0) == member for member, indexes in shares for index in indexes)
+    known.suspect(MEMBERS[0], 0)
+    assert {member.id for member, _ in known.shares(paths, 1)} == {"worker-1", "worker-2"}
+
+
 def test_when_none_answers_all_are_tried_again() -> None:
     known = routes()
     known.learn(MAP, 0)

@@ -144,6 +144,8 @@ def plain(target: str, *lines: str, token: Token = TOKEN) -> bytes:
         (plain("/v1/data/s3/b/p/%C3%BC%20x", token=BOUND), b"in the prefix"),
         (plain("/v1/data/s3/b/large", "Range: bytes=1-5"), b"lllll"),
         (plain("/v1/data/s3/b/empty"), b""),
+        (plain("/v1/data/s3/b/k", f'If-Match: "{ETAG}"'), BODY),
+        (plain("/v1/data/s3/b/k", f'If-Match: "other", "{ETAG}"', "Range: bytes=0-0"), BODY[:1]),
     ],
 )
 async def test_a_plain_read_takes_the_short_way(port: Port, request_: bytes, body: bytes) -> None:
@@ -168,11 +170,14 @@ async def test_a_plain_read_takes_the_short_way(port: Port, request_: bytes, bod
         plain("/v1/data/s3/b/k", "Range: bytes=40-50"),
         plain("/v1/data/s3/b/k", "Range: bytes=0-1", "Range: bytes=2-3"),
         plain("/v1/data/s3/b/k", "Range: bytes=0-1", " 2"),
-        plain("/v1/data/s3/b/k", f'If-Match: "{ETAG}"'),
+        plain("/v1/data/s3/b/k", 'If-Match: "other"'),
+        plain("/v1/data/s3/b/k", f'If-Match: W/"{ETAG}"'),
         plain("/v1/data/s3/b/k", "Connection: close"),
         plain("/v1/data/s3/b/k", "Content-Length: 3") + b"abc",
         plain("/v1/data/s3/b/k") * 2,
         plain("/v1/data/s3/b/k")[:-2],
+        b"GET /v1/data/s3/b/k HTTP/1.1\r\nA:b",
+        b"GET /v1/data/s3/b/k HTTP/1.1\r\n\r\n",
         plain("/v1/data/s3/b/k").replace(b"HTTP/1.1", b"HTTP/1.0"),
         plain("/v1/data/s3/b/k").replace(b"GET", b"HEAD"),
         b"",
@@ -195,7 +200,7 @@ async def test_a_revoked_token_is_refused_though_its_lines_are_known(port: Port)
 async def test_what_is_remembered_is_bounded(port: Port) -> None:
     for number in range(3 * _hits._MAX_KNOWN):
         assert port.hits.answer(plain("/v1/data/s3/b/k", f"X-Request: {number}")) is not None
-        assert len(port.hits._authorizations) <= _hits._MAX_KNOWN
+        assert len(port.hits._known) <= _hits._MAX_KNOWN
     assert port.hits.answer(plain("/v1/data/s3/b/k", f"X-Long: {'x' * _hits._MAX_LINES_BYTES}")) is None
 
 

@@ -4,11 +4,15 @@ from preheat.ufs._base import Checksum, ChecksummedStore, Download, Sink, Span, 
 from preheat.ufs._file import FileUnderStore
 from preheat.ufs._memory import MemoryUnderStore
 from preheat.ufs._s3 import S3UnderStore
+from preheat.ufs._s3_answer import HEAD_BYTES, Answer, UnusableError
+from preheat.ufs._s3_connection import Wire
 from preheat.ufs._selection import Selection, is_marker
 from preheat.ufs._settings import UfsSettings
 from preheat.ufs._stores import UnderStores
 
 __all__ = [
+    "HEAD_BYTES",
+    "Answer",
     "Checksum",
     "ChecksummedStore",
     "Download",
@@ -22,5 +26,7 @@ __all__ = [
     "UfsSettings",
     "UnderStore",
     "UnderStores",
+    "UnusableError",
+    "Wire",
     "is_marker",
 ]

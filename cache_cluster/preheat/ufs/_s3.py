@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError
 from obstore.store import S3Store
 
-from preheat.errors import ObjectNotFound
+from preheat.errors import InvalidRequest, ObjectNotFound
 from preheat.paths import UfsPath
-from preheat.ufs._base import Download
+from preheat.ufs._base import Checksum, Download, Sink, Span
 from preheat.ufs._download import byte_range, check_version, checked
 from preheat.ufs._s3_boto import boto_get, boto_stat
+from preheat.ufs._s3_checksum import KeptChecksums
 from preheat.ufs._s3_client import S3Connection, connect, open_bucket
 from preheat.ufs._s3_errors import from_botocore, malformed_endpoint, obstore_errors
+from preheat.ufs._s3_gets import GetRequests
 from preheat.ufs._s3_list import S3Lister
 from preheat.ufs._s3_listing import plain_etag
+from preheat.ufs._s3_stream import S3Streams
 from preheat.ufs._s3_wire import MAX_BYTES, S3Wire
 from preheat.ufs._s3_write import copy_object, delete_object, part_size, put_in_parts, put_whole
 from preheat.ufs._settings import UfsSettings
@@ -49,6 +52,8 @@ class S3UnderStore:
         self._connection: S3Connection | None = None
         self._connecting = asyncio.Lock()
         self._wire: S3Wire | None = None
+        self._streams: S3Streams | None = None
+        self._checksums = KeptChecksums()
         self._lister: S3Lister | None = None
         self._buckets: dict[str, S3Store] = {}
 
@@ -75,6 +80,41 @@ class S3UnderStore:
         """Start to read an object; see :class:`~preheat.ufs.UnderStore`."""
         if end is not None and end <= start:  # HTTP has no range without bytes
             return await self._get_nothing(path, etag, start, end)
+        try:
+            return await self._get(path, etag, start, end)
+        except InvalidRequest:
+            if start or end is None:
+                raise
+            nothing = await self._get_nothing(path, etag, 0, 0)  # S3 refuses any range of an empty object
+            if nothing.info.size:
+                raise
+            return nothing
+
+    async def get_whole(self, path: UfsPath, info: ObjectInfo) -> Download:
+        """Start to read a small object; see :class:`~preheat.ufs.ChecksummedStore`.
+
+        obstore does not tell what S3 keeps, so only what comes over plain HTTP is compared.
+        """
+        await self._connect(path)
+        if self._wire is not None and 0 < info.size <= MAX_BYTES and can_spell(path.key):
+            download = await self._wire.get_whole(path, info.etag, info.size)
+            if download is not None:
+                check_version(path, download.info, info.etag)
+                return download
+        return await self.get(path, etag=info.etag, start=0, end=info.size or None)
+
+    async def pour(self, path: UfsPath, span: Span, sink: Sink) -> bool:
+        """Read a large range in a thread; see :class:`~preheat.ufs.StreamingStore`."""
+        await self._connect(path)
+        if self._streams is None or not can_spell(path.key):
+            return False
+        return await self._streams.pour(path, span, sink)
+
+    async def checksum(self, path: UfsPath, info: ObjectInfo) -> Checksum | None:
+        """Return what S3 keeps of an object; see :class:`~preheat.ufs.ChecksummedStore`."""
+        return await self._checksums.ask(await self._connect(path), path, info)
+
+    async def _get(self, path: UfsPath, etag: str | None, start: int, end: int | None) -> Download:
         connection = await self._connect(path)
         if not can_spell(path.key):
             size = self._settings.chunk_bytes
@@ -84,13 +124,15 @@ class S3UnderStore:
             if download is not None:
                 check_version(path, download.info, etag)
                 return download
+        asked_at = time.monotonic()
         with obstore_errors(path, connection.endpoint):
             result = await self._bucket(connection, path).get_async(path.key, options=_options(etag, start, end))
+        waited = time.monotonic() - asked_at
         info = _info(path.key, result.meta)
         check_version(path, info, etag)  # for servers that ignore If-Match
         start, end = result.range
         chunks = _chunks(path, connection.endpoint, result.stream(self._settings.chunk_bytes))
-        return Download(info=info, start=start, end=end, chunks=checked(path, chunks, end - start))
+        return Download(info=info, start=start, end=end, chunks=checked(path, chunks, end - start), waited=waited)
 
     async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int) -> ObjectInfo:
         """Write an object, a large one in parts; see :class:`~preheat.ufs.UnderStore`."""
@@ -128,6 +170,9 @@ class S3UnderStore:
         if self._wire is not None:
             self._wire.close()
             self._wire = None
+        if self._streams is not None:
+            self._streams.close()
+            self._streams = None
         if self._lister is not None:
             self._lister.close()
             self._lister = None
@@ -146,7 +191,9 @@ class S3UnderStore:
                 except ValueError as error:
                     raise malformed_endpoint(path) from error
                 if S3Wire.reaches(self._connection.endpoint):
-                    self._wire = S3Wire(self._connection, self._settings)
+                    requests, endpoint = GetRequests(self._connection), self._connection.endpoint
+                    self._wire = S3Wire(requests, endpoint, self._settings)
+                    self._streams = S3Streams(requests, endpoint, self._settings)
             return self._connection
 
     async def _lists(self, path: UfsPath) -> S3Lister:

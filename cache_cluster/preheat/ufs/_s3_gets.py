@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from preheat.paths import UfsPath
 from preheat.ufs._s3_client import S3Connection
+from preheat.ufs._s3_errors import botocore_errors
 from preheat.ufs._s3_sign import Signer
 
 if TYPE_CHECKING:  # botocore has no types at run time
@@ -33,11 +34,12 @@ class GetRequests:
         self._credentials: ReadOnlyCredentials | None = None
         self._credentials_until = 0.0
 
-    async def refresh(self) -> None:
-        """Look at the credentials again if the last look was a minute ago."""
+    async def refresh(self, path: UfsPath) -> None:
+        """Look at the credentials again if the last look was a minute ago; raises AccessDenied if there are none."""
         now = time.time()
         if self._credentials is None or now > self._credentials_until:
-            self._credentials = await asyncio.to_thread(self._connection.credentials.get_frozen_credentials)
+            with botocore_errors(path, self._connection.endpoint):
+                self._credentials = await asyncio.to_thread(self._connection.credentials.get_frozen_credentials)
             self._credentials_until = now + _CREDENTIALS_SECONDS
 
     def get(self, path: UfsPath, etag: str | None, start: int, end: int | None) -> bytes:

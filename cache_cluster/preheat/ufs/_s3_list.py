@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -105,10 +106,11 @@ class S3Lister:
         return asyncio.get_running_loop().run_in_executor(self._threads, self._ask, path, query)
 
     def _ask(self, path: UfsPath, query: Query) -> Answer:
+        started = time.perf_counter()
         answer = self._requests.ask(path, query)
         if answer.server.startswith(_TREE_SERVERS):
             self._is_tree = True
-        return answer
+        return replace(answer, seconds=time.perf_counter() - started)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ class Answer:
     """None on the last page."""
     server: str
     """What the server calls itself."""
+    seconds: float = 0.0
+    """How long it took."""
 
 
 def leave_unparsed(client: Any) -> None:

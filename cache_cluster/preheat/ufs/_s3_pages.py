@@ -2,11 +2,14 @@
 
 Where a page goes on is known from the page before it, so that a listing takes as many round trips as it has pages. But
 keys often count, and then the page tells about where the ones after the next will begin. These are asked for as well,
-twice as many after each guess that was right, and cut so that no key comes twice. A wrong guess costs a request.
+twice as many after each guess that was right, and cut so that no key comes twice. A wrong guess costs a request. What
+gains with a distant server only costs one that is busy, or that has to search for where a page begins: its answers to
+guesses take long, and then there are no more of them.
 """
 
 from __future__ import annotations
 
+import math
 from asyncio import Future
 from bisect import bisect_right
 from collections import deque
@@ -23,6 +26,10 @@ LANES = 8
 """Guessed pages that are asked for at most; with the answer in use they are the memory of a listing."""
 _MISSES = 2
 """Pages in a row that may end before the first guess."""
+_PATIENCE = 8
+"""Pages in sequence after which another guess is tried, when guesses were too slow."""
+_SEARCHING_SERVERS = ("MinIO",)
+"""Servers that have to list from the beginning to find where a guessed page begins."""
 
 
 class Source(Protocol):
@@ -59,6 +66,9 @@ class Pages:
         self._source = source
         self._after = after
         self._next: Future[Answer] | None = None
+        self._next_is_guessed = False
+        self._usual_seconds = math.inf
+        self._sequential = 0
         self._lanes: deque[_Lane] = deque()
         self._guess: Guess | None = None
         self._width = 1
@@ -107,11 +117,26 @@ class Pages:
         assert self._next is not None
         answer = await self._next
         self._next = None
+        self._learn(answer)
         return answer
+
+    def _learn(self, answer: Answer) -> None:
+        """Set how many guesses are worth while: of ``n`` requests at once each may take nearly ``n`` times as long."""
+        if answer.server.startswith(_SEARCHING_SERVERS):
+            self._width = 0
+        elif self._next_is_guessed:
+            slow = answer.seconds > (self._width + 1) * self._usual_seconds
+            self._width = self._width // 2 if slow else min(2 * self._width, LANES)
+            self._sequential = 0
+        else:
+            self._usual_seconds = min(self._usual_seconds, answer.seconds)
+            self._sequential += 1
+            if not self._width and self._sequential > _PATIENCE:
+                self._width = 1
 
     def _ask_on(self, answer: Answer) -> None:
         if answer.token is not None:
-            self._next = self._source.ask(token=answer.token)
+            self._next, self._next_is_guessed = self._source.ask(token=answer.token), False
 
     def _cut(self, answer: Answer, page: ListingPage) -> ListingPage:
         """Go on in a lane that the page reaches, and return what comes before it; else where the page ends."""
@@ -122,10 +147,10 @@ class Pages:
             lane, self._misses = self._lanes.popleft(), 0
             end = bisect_right(keys, lane.after)
             if end > len(keys) // 2:
-                self._next, self._width = lane.answer, min(2 * self._width, LANES)
+                self._next, self._next_is_guessed = lane.answer, True
                 return ListingPage(objects=page.objects[:end], prefixes=())
             _drop(lane.answer)  # the guess was far off: that page would bring little that is not here already
-            self._width = 1
+            self._width = min(self._width, 1)
         self._ask_on(answer)
         self._misses += 1
         if self._misses > _MISSES:
@@ -135,7 +160,7 @@ class Pages:
     def _look_ahead(self, page: ListingPage) -> None:
         """Guess more lanes, behind the last one."""
         if not self._lanes:
-            fit = self._next is not None and len(page.objects) > 1 and not page.prefixes
+            fit = self._next is not None and self._width and len(page.objects) > 1 and not page.prefixes
             self._guess = Guess.of([item.key for item in page.objects]) if fit else None
             self._misses = 0
         while len(self._lanes) < self._width and self._guess and (guess := self._guess.next()):
@@ -156,7 +181,7 @@ class Pages:
         for lane in self._lanes:
             _drop(lane.answer)
         self._lanes.clear()
-        self._width = 1
+        self._width = min(self._width, 1)
 
 
 def _drop(answer: Future[Answer]) -> None:

@@ -17,7 +17,7 @@ from preheat.paths import UfsPath
 from preheat.ufs._base import Sink, Span
 from preheat.ufs._s3_answer import UnusableError
 from preheat.ufs._s3_channel import Channel
-from preheat.ufs._s3_errors import unreachable
+from preheat.ufs._s3_errors import host_and_port, unreachable
 from preheat.ufs._s3_gets import GetRequests
 from preheat.ufs._settings import UfsSettings
 
@@ -43,7 +43,7 @@ class S3Streams:
         self._closed = False
 
     async def pour(self, path: UfsPath, span: Span, sink: Sink) -> bool:
-        """Hand the bytes to ``sink`` in the thread that reads them; false if nothing came and another client should try.
+        """Hand the bytes to ``sink`` in the thread that reads them; false if another client should bring them all.
 
         When this is cancelled, the thread ends first.
 
@@ -51,7 +51,7 @@ class S3Streams:
             VersionChanged: the endpoint has another version; nothing came.
             OriginUnavailable: it refused, fell silent, or broke off again and again.
         """
-        await self._requests.refresh()
+        await self._requests.refresh(path)
         reading = _Reading(self, path, span, sink)
         running = asyncio.get_running_loop().run_in_executor(self._threads, reading.run)
         try:
@@ -97,6 +97,11 @@ class S3Streams:
             return unreachable(path, self._endpoint)
         return OriginUnavailable(f"path='{path}': the connection was reset in the middle of the body.")
 
+    def unusable(self, path: UfsPath, error: UnusableError) -> OriginUnavailable:
+        """Return the error of an answer that no other client can take over."""
+        host = host_and_port(self._endpoint)
+        return OriginUnavailable(f"path='{path}': the S3 endpoint {host} sent no answer that can be used: {error}.")
+
     @property
     def retries(self) -> int:
         """Further requests after a broken connection."""
@@ -123,7 +128,7 @@ class _Reading:
             try:
                 self._read_on()
             except UnusableError as error:
-                return self._give_up(OriginUnavailable(f"path='{self._path}': the S3 endpoint sent an answer that cannot be used: {error}."), error)
+                return self._give_up(self._streams.unusable(self._path, error), error)
             except OSError as error:
                 self._streams.forget_idle()
                 if self._stopped or not left or isinstance(error, TimeoutError):
@@ -147,10 +152,7 @@ class _Reading:
     def _read_on(self) -> None:
         channel = self._streams.take()
         try:
-            with self._lock:
-                self._channel = channel
-                if self._stopped:
-                    raise ConnectionAbortedError
+            self._show(channel)
             self._streams.ask(channel, self._path, self._span, self._at)
             while data := channel.receive():
                 self._sink(data)
@@ -162,3 +164,10 @@ class _Reading:
             with self._lock:
                 self._channel = None
         self._streams.release(channel)
+
+    def _show(self, channel: Channel) -> None:
+        """Let :meth:`stop` find the connection."""
+        with self._lock:
+            self._channel = channel
+            if self._stopped:
+                raise ConnectionAbortedError

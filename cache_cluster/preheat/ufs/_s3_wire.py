@@ -75,24 +75,26 @@ class S3Wire:
     async def _get(self, path: UfsPath, etag: str | None, start: int, end: int | None, size: int) -> Download | None:
         if not self._fit or asyncio.get_running_loop() is not self._loop:
             return None
-        buffer = self._new_buffer(HEAD_BYTES + size + 1)
-        asked_at = self._loop.time()
         try:
-            await self._requests.refresh()
+            await self._requests.refresh(path)
             wire = await self._wire()
+        except OSError:
+            return None
+        buffer, asked_at = self._new_buffer(HEAD_BYTES + size + 1), self._loop.time()
+        try:
             answer = await self._ask(wire, self._requests.get(path, etag, start, end), buffer)
         except TimeoutError as error:
             raise unreachable(path, self._endpoint) from error
         except UnfitError:
-            self._fit = end is None  # of which it may be said that it is another version
+            self._fit = end is None  # then it may be another version, and larger than was thought
             return None
         except (OSError, UnusableError):
             return None
         self._release(wire, reusable=answer.reusable)
         body = memoryview(buffer)[answer.body_start : answer.body_start + answer.length]
         if answer.refused:
-            if error := answer.error(path, self._endpoint, body):
-                raise error
+            if refusal := answer.error(path, self._endpoint, body):
+                raise refusal
             return None
         return self._download(path, answer, body, start, end, waited=wire.answered_at - asked_at)
 
@@ -149,6 +151,7 @@ class S3Wire:
 
     async def _chunks(self, body: memoryview) -> AsyncIterator[memoryview]:
         buffer = body.obj
+        assert isinstance(buffer, bytearray)
         yield body
         if len(buffer) > _KEPT_BUFFER_BYTES and len(self._buffers) < _MAX_KEPT_BUFFERS:
             with suppress(BufferError):  # the chunk was not released: somebody may still read it

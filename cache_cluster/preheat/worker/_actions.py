@@ -114,7 +114,9 @@ class Actions:
         return Outcome.DONE
 
     async def _load(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> CachedObject:
-        return await self._reads.fetch(_source(batch, entry), info=entry, job_id=batch.job_id, throttle=throttle)
+        return await self._reads.fetch(
+            _source(batch, entry), info=entry, job_id=batch.job_id, throttle=throttle, from_peers=batch.from_peers
+        )
 
 
 def _source(batch: Batch, entry: ObjectInfo) -> UfsPath:

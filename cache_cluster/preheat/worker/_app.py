@@ -26,6 +26,7 @@ from preheat.worker._alluxio import AlluxioWorker
 from preheat.worker._coordinators import ControlPlane
 from preheat.worker._copies import Copies
 from preheat.worker._executor import BatchExecutor
+from preheat.worker._peers import Peers
 from preheat.worker._reads import ReadService
 from preheat.worker._server import DataServer, ServerSettings
 
@@ -52,9 +53,10 @@ async def _serve(settings: WorkerSettings) -> None:
     store = DiskStore(settings.data_dir, capacity=settings.capacity)
     ufs = UnderStores()
     notes = Notes(settings.data_dir / "notes.sqlite")
-    reads = ReadService(store, ufs, notes=notes)
-    actions = Actions(settings.id, store=store, reads=reads, copies=Copies(ufs=ufs, store=store))
     control = ControlPlane(settings.tls)
+    peers = Peers(settings.id, owners=control.owners, token=settings.access.token, tls=settings.tls)
+    reads = ReadService(store, ufs, notes=notes, peers=peers)
+    actions = Actions(settings.id, store=store, reads=reads, copies=Copies(ufs=ufs, store=store))
     authorizer = Authorizer() if settings.access.auth else None
     server = DataServer(
         reads,
@@ -76,6 +78,7 @@ async def _serve(settings: WorkerSettings) -> None:
     finally:
         await server.stop()
         await reads.close()
+        peers.close()
         await ufs.close()
         notes.close()
         store.close()

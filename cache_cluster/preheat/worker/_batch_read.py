@@ -185,9 +185,12 @@ class BatchAnswer:
         return fetched
 
     async def _open(self, path: UfsPath, read: Read) -> OpenedRead:
-        whole = not read.start and read.end is None
         etags = None if read.etag is None else (read.etag,)
-        return await self._reads.open(path, etags, asked=None if whole else (read.start, read.end))
+        if not read.start and read.end is None:
+            return await self._reads.open(path, etags)
+        limit = read.start + MAX_BODY + 1  # one byte more tells that it is too large
+        asked = (read.start, limit if read.end is None else min(read.end, limit))
+        return await self._reads.open(path, etags, asked=asked)
 
     async def _frame(self, index: int, read: Read, opened: OpenedRead) -> list[bytes]:
         try:

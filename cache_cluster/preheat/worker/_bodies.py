@@ -117,7 +117,7 @@ class Bodies:
         """
         download = download or await self._fills.download(path, info.etag, start, end)
         check_version(path, download.info, info.etag, info.size)
-        async for chunk in self._fills.chunks(path, download):
+        async for chunk in download.chunks:
             self._count(len(chunk), hit=False)
             yield chunk
 

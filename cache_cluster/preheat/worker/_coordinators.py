@@ -17,7 +17,7 @@ import msgspec
 
 from preheat.engine import Bucket, Engine
 from preheat.errors import CoordinatorUnreachable, PreheatError, from_problem
-from preheat.placement import PlacementMap
+from preheat.placement import Member, PlacementMap
 from preheat.registry import Beacon
 from preheat.settings import TlsSettings
 from preheat.tls import client_context
@@ -65,10 +65,14 @@ class ControlPlane:
                 for task in following:
                     task.cancel()
 
+    def owners(self, path: str, count: int) -> tuple[Member, ...]:
+        """Return the ``count`` workers that rank highest for a path; none if they are not known."""
+        found = self._known.placement.get("placement") if self._known else None
+        return found[0].owners(path, count) if found else ()
+
     def owner_url(self, path: str) -> str | None:
         """Return the data port's base URL of the worker that owns a path; none if it is not known."""
-        found = self._known.placement.get("placement") if self._known else None
-        owners = found[0].owners(path) if found else ()
+        owners = self.owners(path, 1)
         return owners[0].url if owners else None
 
     def coordinator_urls(self) -> list[str]:

@@ -20,6 +20,12 @@ class Counters:
     origin_bytes: int = 0
     origin_lists: int = 0
     origin_stats: int = 0
+    origin_throttled: int = 0
+    """Times that the under store asked to slow down."""
+    origin_errors: int = 0
+    """Fetches that failed because it did not answer, or not with all bytes."""
+    origin_corrupt: int = 0
+    """Fetches of bytes that did not match its own checksum."""
     peer_reads: int = 0
     """Objects, or ranges of them, that another worker sent in the under store's place."""
     peer_bytes: int = 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from preheat.batch_read import BATCH, CONTENT_TYPE, decode_batch
-from preheat.errors import AccessDenied, CorruptPage, ObjectNotFound, VersionChanged
+from preheat.errors import AccessDenied, ObjectNotFound, StoreError, VersionChanged
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject
 from preheat.versions import ObjectInfo
@@ -119,13 +119,15 @@ class Endpoints:
     def _with_body(self, head: bytes, item: CachedObject, part: http.Slice) -> Parts | None:
         try:
             return head, self._reads.read(item, part.start, part.end)
-        except (CorruptPage, ObjectNotFound, VersionChanged):  # it went between look-up and read: a miss
+        except (StoreError, ObjectNotFound, VersionChanged):  # it went, or the disk fails: the long way deals with it
             return None
 
     async def _object(self, request: http.Request) -> bytes | Stream:
         path = http.data_path(request.target)
         accepted = http.accepted_etags(request.headers.get("if-match"))
         if self._reads.cached(path, accepted) is None:
+            if http.is_only_if_cached(request):
+                raise http.NotCached(f"path='{path}' is not cached here in a version that would do.")
             self._check_allowed(path)
         if request.is_head:
             info, cached = await self._reads.stat(path, accepted)
@@ -138,7 +140,8 @@ class Endpoints:
             return await self._open(request, path, accepted)  # it was replaced before its first page was read
 
     async def _open(self, request: http.Request, path: UfsPath, accepted: ETags) -> bytes | Stream:
-        opened = await self._reads.open(path, accepted)
+        asked, only_cached = http.asked_range(request.headers.get("range")), http.is_only_if_cached(request)
+        opened = await self._reads.open(path, accepted, asked=asked, only_cached=only_cached)
         part = http.slice_of(request, opened.info)
         head = http.object_head(request, opened.info, part, hit=opened.hit)
         if not part.length:

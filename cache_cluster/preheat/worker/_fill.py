@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from preheat.errors import PreheatError, Unavailable
@@ -19,13 +19,17 @@ Throttle = Callable[[int], Awaitable[None]]
 """Awaited with the bytes of each chunk before the next one is read."""
 
 
-class Source(Protocol):
-    """What is asked for an object before the under store; it counts what it gives."""
+class Gift(Download):
+    """Bytes that a source gave, all of them at hand; it has counted them."""
 
-    async def get(self, path: UfsPath, *, etag: str | None, start: int, end: int) -> Download | None:
+
+class Source(Protocol):
+    """What is asked for an object before the under store."""
+
+    async def get(self, path: UfsPath, *, etag: str | None, start: int, end: int) -> Gift | None:
         """Return bytes [start, end) of an object, of the version ``etag`` if given; none if they are not there.
 
-        All of them are at hand when this returns, and what goes wrong before is no error: the under store is asked.
+        What goes wrong is no error: the under store is asked then.
         """
         ...
 
@@ -48,6 +52,8 @@ class Fill:
         self.pieces = pieces
         self.job_id = job_id
         """Empty if a reader began it."""
+        self.urgent = not job_id
+        """Whether a reader waits for it."""
         self.throttle = throttle
         self.source = source
         """Asked before the under store."""
@@ -73,26 +79,23 @@ class Fill:
     async def pay(self, size: int) -> None:
         """Wait for the bandwidth of bytes that came."""
         if self.throttle:
-            self._pauses += 1
-            try:
+            with self.paused():
                 await self.throttle(size)
-            finally:
-                self._pauses -= 1
-            self.hear()
 
-    @asynccontextmanager
-    async def turn(self, turns: asyncio.Semaphore) -> AsyncIterator[None]:
-        """Wait for a turn and hold it."""
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not blame the under store for the time that passes."""
         self._pauses += 1
-        try:
-            await turns.acquire()
-        finally:
-            self._pauses -= 1
-        self.hear()
         try:
             yield
         finally:
-            turns.release()
+            self._pauses -= 1
+            self.hear()
+
+    def hurry(self) -> None:
+        """Note that a reader waits: from now on it comes first, and its bandwidth is free."""
+        self.urgent = True
+        self.throttle = None
 
     @property
     def ended(self) -> bool:

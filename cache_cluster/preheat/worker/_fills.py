@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 
 from preheat.errors import OriginUnavailable, PreheatError, StoreError, Unavailable
@@ -69,7 +70,7 @@ class Fills:
         """
         while fill := self._fills.get(str(path)):
             if not job_id:
-                fill.throttle = None
+                fill.hurry()
             if (fill.etag, fill.size) == (etag, size):
                 return await fill.result()
             with suppress(PreheatError):  # it is after another version: its failure is not this caller's
@@ -97,7 +98,7 @@ class Fills:
         ``source``. None if the one under way brings another version.
         """
         while fill := self._fills.get(str(path)):
-            fill.throttle = None
+            fill.hurry()
             try:
                 info = await fill.version()
             except PreheatError:
@@ -118,17 +119,27 @@ class Fills:
         """Whether an object is being filled."""
         return str(path) in self._fills
 
-    async def download(self, path: UfsPath, etag: str | None, start: int = 0, end: int | None = None) -> Download:
-        """Start to read bytes [start, end) of an object, and count the GET."""
+    async def download(
+        self, path: UfsPath, etag: str | None, start: int = 0, end: int | None = None, *, source: Source | None = None
+    ) -> Download:
+        """Start to read bytes [start, end) of an object that are not kept, and count them as they come.
+
+        Raises:
+            OriginUnavailable: no bytes come for ``stall_seconds``. Otherwise as ``UnderStore.get``.
+        """
+        if source is not None and end is not None:
+            found = await source.get(path, etag=etag, start=start, end=end)
+            if found is not None:
+                return found
         self.counters.origin_reads += 1
         async with self.deadline(path):
-            return await self._origin.get(path, etag=etag, start=start, end=end)
+            download = await self._origin.get(path, etag=etag, start=start, end=end)
+        return replace(download, chunks=self._counted(path, download.chunks))
 
-    async def chunks(self, path: UfsPath, download: Download) -> AsyncIterator[memoryview]:
-        """Yield a download's bytes, counted; raises OriginUnavailable when they stop coming."""
+    async def _counted(self, path: UfsPath, chunks: AsyncIterator[memoryview]) -> AsyncIterator[memoryview]:
         while True:
             async with self.deadline(path):
-                chunk = await anext(download.chunks, None)
+                chunk = await anext(chunks, None)
             if chunk is None:
                 return
             self.counters.origin_bytes += len(chunk)

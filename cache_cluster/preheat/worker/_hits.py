@@ -16,7 +16,7 @@ from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE
 from preheat.worker import _http as http
 from preheat.worker._access import Authorizer
-from preheat.worker._reads import ReadService
+from preheat.worker._reads import ETags, ReadService
 
 _START = b"GET " + http.DATA_PREFIX.encode()
 _VERSION = b" HTTP/1.1\r\n"
@@ -25,7 +25,7 @@ _RANGE = b"ange: bytes="
 _MAX_DIGITS = 18
 _TARGET_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/%=+,:@&!$'()*;"
 _UNUSUAL = frozenset({
-    "range", "if-range", "if-match", "if-none-match", "content-length", "transfer-encoding", "upgrade", "expect",
+    "range", "if-range", "if-none-match", "content-length", "transfer-encoding", "upgrade", "expect",
 })  # fmt: skip
 """Headers that change the answer, or what follows the head."""
 _MAX_KNOWN = 1024
@@ -33,6 +33,8 @@ _MAX_LINES_BYTES = 2048
 
 Span = tuple[int, int] | None
 """First and last byte that are wanted; none is all of them."""
+Plain = tuple[str, ETags]
+"""What the header lines of a plain request say: the ``Authorization``, empty if there is none, and the versions."""
 
 
 class Hits:
@@ -46,44 +48,39 @@ class Hits:
     def __init__(self, reads: ReadService, authorizer: Authorizer | None) -> None:
         self._reads = reads
         self._authorizer = authorizer
-        self._authorizations: dict[bytes, str | None] = {}
-        """By header lines, the value of their ``Authorization``; none if the lines are unusual."""
+        self._known: dict[bytes, Plain | None] = {}
+        """By header lines, with the empty one that ends them; none if they are unusual."""
 
     def answer(self, data: bytes) -> tuple[bytes, bytes] | None:
         """Return the head and the body of the answer to a request, or nothing if it takes the long way."""
-        target_end = data.find(b" ", len(_START))
-        if not (data.startswith(_START) and data.startswith(_VERSION, target_end)):
+        line, _, lines = data.partition(_VERSION)
+        end = lines.find(_END)
+        if end < 1 or end + len(_END) != len(lines) or not line.startswith(_START):
             return None
-        lines_start = target_end + len(_VERSION)
-        if data.find(_END, lines_start - 2) != len(data) - len(_END):
+        lines, span = (lines, None) if lines in self._known else _without_range(lines)
+        plain = self._known[lines] if lines in self._known else self._learn(lines)
+        named = plain and _object(line[4:])
+        if not (plain and named):
             return None
-        lines, span = _without_range(data[lines_start:-2])
-        authorization = self._authorization(lines)
-        named = None if authorization is None else _object(data[4:target_end])
-        if authorization is None or named is None:
-            return None
+        authorization, accepted = plain
         try:
             if self._authorizer:
                 self._authorizer.check_read(authorization, named[0])
-            return self._read(named[1], span)
+            return self._read(named[1], accepted, span)
         except PreheatError:  # the long way says why, or fetches what went bad
             return None
 
-    def _authorization(self, lines: bytes) -> str | None:
-        known = self._authorizations
-        try:
-            return known[lines]
-        except KeyError:
-            if len(lines) > _MAX_LINES_BYTES:
-                return None
-            if len(known) >= _MAX_KNOWN:
-                known.clear()
-            known[lines] = _judge(lines)
-            return known[lines]
+    def _learn(self, lines: bytes) -> Plain | None:
+        if len(lines) > _MAX_LINES_BYTES:
+            return None
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        self._known[lines] = plain = _judge(lines)
+        return plain
 
-    def _read(self, uri: str, span: Span) -> tuple[bytes, bytes] | None:
+    def _read(self, uri: str, accepted: ETags, span: Span) -> tuple[bytes, bytes] | None:
         item = self._reads.lookup(uri)
-        if item is None:
+        if item is None or (accepted is not None and item.etag not in accepted):
             return None
         status, start, end = (200, 0, item.size) if span is None else (206, span[0], min(span[1] + 1, item.size))
         if end - start > PAGE_SIZE or (span and start >= end):
@@ -123,7 +120,7 @@ class _Judge:
         self._parser = httptools.HttpRequestParser(self)
         self._headers: dict[str, str] = {}
         self._kept_alive: list[bool] = []
-        self._parser.feed_data(_START + _VERSION + lines + b"\r\n")
+        self._parser.feed_data(_START + _VERSION + lines)
 
     @property
     def plain(self) -> bool:
@@ -131,9 +128,9 @@ class _Judge:
         return self._kept_alive == [True] and not _UNUSUAL & self._headers.keys()
 
     @property
-    def authorization(self) -> str:
-        """The header ``Authorization``, empty if there is none."""
-        return self._headers.get("authorization", "")
+    def meaning(self) -> Plain:
+        """What the lines say."""
+        return self._headers.get("authorization", ""), http.accepted_etags(self._headers.get("if-match"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
@@ -142,10 +139,10 @@ class _Judge:
         self._kept_alive.append(self._parser.should_keep_alive())
 
 
-def _judge(lines: bytes) -> str | None:
-    """Return the ``Authorization`` of a plain request with these lines; none if the request is not plain."""
+def _judge(lines: bytes) -> Plain | None:
+    """Return what the lines say if they are a plain request's."""
     try:
         judge = _Judge(lines)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
-    return judge.authorization if judge.plain else None
+    return judge.meaning if judge.plain else None

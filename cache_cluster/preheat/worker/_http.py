@@ -58,6 +58,14 @@ class UnsatisfiableRange(InvalidRequest):
     status = 416
 
 
+class NotCached(PreheatError):
+    """The reader wants only what is cached, and this is not."""
+
+    code = "not_cached"
+    status = 504
+    default_remedy = "Ask without Cache-Control: only-if-cached."
+
+
 class Version(Protocol):
     """What an answer tells of an object: cached or listed."""
 
@@ -204,6 +212,23 @@ def accepted_etags(header: str | None) -> tuple[str, ...] | None:
     return tuple(quoted or bare for weak, quoted, bare in _ETAG.findall(header) if not weak)
 
 
+def asked_range(header: str | None) -> tuple[int, int | None] | None:
+    """Return the bytes [start, end) of a Range as far as the header alone tells; none is all of an object.
+
+    The end is none if it is the object's, and the start is negative if it counts from there.
+    """
+    match = _RANGE.fullmatch(header) if header else None
+    first, last = match.groups() if match else ("", "")
+    if not (first or last) or max(len(first), len(last)) > _MAX_DIGITS:
+        return None
+    return (int(first), int(last) + 1 if last else None) if first else (-int(last), None)
+
+
+def is_only_if_cached(request: Request) -> bool:
+    """Whether the request wants no more than what is cached."""
+    return "only-if-cached" in request.headers.get("cache-control", "").lower()
+
+
 def slice_of(request: Request, info: Version) -> Slice:
     """Decide what to send of an object: all of it (200), a range (206) or nothing (304).
 
@@ -229,7 +254,7 @@ def head_of_part(info: Version, status: int, start: int, end: int, *, hit: bool,
     """Return the head of an answer with bytes [start, end) of an object."""
     length = "" if status == _NOT_MODIFIED else f"Content-Length: {end - start}\r\n"
     place = f"Content-Range: bytes {start}-{end - 1}/{info.size}\r\n" if status == _PARTIAL_CONTENT else ""
-    lines = f"{_version_lines(info.etag, info.last_modified)}X-Preheat-Cache: {'hit' if hit else 'miss'}\r\n"
+    lines = _version_lines(info.etag, info.last_modified, hit=hit)
     return _whole_head(status, f"{lines}{length}{place}", keep_alive=keep_alive)
 
 
@@ -272,9 +297,8 @@ def _head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes
 
 
 def _whole_head(status: int, lines: str, *, keep_alive: bool) -> bytes:
-    start = f"HTTP/1.1 {_STATUS_LINES[status]}\r\nDate: {_http_date(int(time.time()))}\r\n"
     connection = "keep-alive" if keep_alive else "close"
-    return f"{start}{lines}Connection: {connection}\r\n\r\n".encode("latin-1")
+    return f"{_first_lines(status, int(time.time()))}{lines}Connection: {connection}\r\n\r\n".encode("latin-1")
 
 
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
@@ -285,9 +309,14 @@ def _http_date(seconds: int) -> str:
     return formatdate(seconds, usegmt=True)
 
 
+@lru_cache(maxsize=64)
+def _first_lines(status: int, now: int) -> str:
+    return f"HTTP/1.1 {_STATUS_LINES[status]}\r\nDate: {_http_date(now)}\r\n"
+
+
 @lru_cache(maxsize=16384)
-def _version_lines(etag: str, last_modified: float) -> str:
-    date = _http_date(int(last_modified))
+def _version_lines(etag: str, last_modified: float, *, hit: bool) -> str:
     return (
-        f'Content-Type: application/octet-stream\r\nETag: "{etag}"\r\nLast-Modified: {date}\r\nAccept-Ranges: bytes\r\n'
+        f'Content-Type: application/octet-stream\r\nETag: "{etag}"\r\nLast-Modified: {_http_date(int(last_modified))}'
+        f"\r\nAccept-Ranges: bytes\r\nX-Preheat-Cache: {'hit' if hit else 'miss'}\r\n"
     )

@@ -25,8 +25,9 @@ from preheat.store import CachedObject, Notes, PageStore
 from preheat.ufs import Selection, UnderStore, is_marker
 from preheat.versions import ObjectInfo
 from preheat.worker._bodies import Bodies, info_of
-from preheat.worker._fill import Fill
+from preheat.worker._fill import Fill, Source
 from preheat.worker._fills import Fills, Throttle
+from preheat.worker._peers import Peers
 from preheat.worker._pieces import FOR_READERS
 from preheat.worker._ranges import Asked, RangeReads, resolve
 
@@ -52,15 +53,23 @@ class ReadService:
         store: where objects are kept.
         origin: where they come from.
         notes: what is known of objects that are not in the store; by default nothing.
+        peers: other workers, which are asked before the under store; by default nobody.
         stall_seconds: a fill fails when the under store sends nothing for this long.
     """
 
     def __init__(
-        self, store: PageStore, origin: UnderStore, *, notes: Notes | None = None, stall_seconds: float = 60.0
+        self,
+        store: PageStore,
+        origin: UnderStore,
+        *,
+        notes: Notes | None = None,
+        peers: Peers | None = None,
+        stall_seconds: float = 60.0,
     ) -> None:
         self._store = store
         self._origin = origin
         self._notes = notes or Notes()
+        self._peers = peers
         self._fills = Fills(store, origin, notes=self._notes, stall_seconds=stall_seconds)
         self._bodies = Bodies(store, self._fills)
         self._ranges = RangeReads()
@@ -111,7 +120,13 @@ class ReadService:
         return opened
 
     async def fetch(
-        self, path: UfsPath, *, info: ObjectInfo | None, job_id: str = "", throttle: Throttle | None = None
+        self,
+        path: UfsPath,
+        *,
+        info: ObjectInfo | None,
+        job_id: str = "",
+        throttle: Throttle | None = None,
+        from_peers: bool = False,
     ) -> CachedObject:
         """Bring an object into the store, whether or not it is there, and return it.
 
@@ -120,14 +135,15 @@ class ReadService:
             info: the version to fetch; none fetches whichever is current.
             job_id: the job that asks; empty for a reader, who also lifts the throttle of a fill under way.
             throttle: limits the bandwidth of the fill that this call begins.
+            from_peers: ask other workers before the under store: they are likely to have it.
 
         Raises:
             VersionChanged: the under store has another etag or size.
             StoreFull: it does not fit. Otherwise as ``UnderStore.get``.
         """
-        if info is None:
-            return await self._fills.fetch(path, job_id=job_id, throttle=throttle)
-        return await self._fills.fetch(path, etag=info.etag, size=info.size, job_id=job_id, throttle=throttle)
+        source = self._source(path) if from_peers else None
+        etag, size = (info.etag, info.size) if info else (None, None)
+        return await self._fills.fetch(path, etag=etag, size=size, job_id=job_id, throttle=throttle, source=source)
 
     def note(self, path: UfsPath, info: ObjectInfo) -> None:
         """Know an object's size and version from now on, without its bytes."""
@@ -180,6 +196,9 @@ class ReadService:
             "originBytes": counters.origin_bytes,
             "originLists": counters.origin_lists,
             "originStats": counters.origin_stats,
+            "peerReads": counters.peer_reads,
+            "peerBytes": counters.peer_bytes,
+            "readThrough": counters.read_through,
             "corrupt": usage.corrupt,
             "evicted": usage.evicted,
         }
@@ -190,13 +209,15 @@ class ReadService:
 
     async def _open_missing(self, path: UfsPath, if_match: ETags, asked: Asked | None) -> OpenedRead:
         etag = await self._wanted(path, if_match)
+        if asked == (0, None):
+            asked = None
         if asked is not None:
             self._recall(path)
             asked = await self._from_start(path, etag, asked)
         if asked is None or self._fills.under_way(path) or self._ranges.is_worth_filling(str(path), asked):
             pieces = FOR_READERS.led_by(*asked) if asked else FOR_READERS
             try:
-                fill = await self._fills.follow(path, etag=etag, pieces=pieces)
+                fill = await self._fills.follow(path, etag=etag, pieces=pieces, source=self._source(path))
             except StoreError as error:
                 self._bodies.note_read_through(path, error)
             else:
@@ -209,22 +230,26 @@ class ReadService:
         return OpenedRead(info=await fill.version(), hit=False, pages=pages)
 
     async def _open_directly(self, path: UfsPath, etag: str | None, asked: Asked) -> OpenedRead:
-        """Read a range from the under store; begin to fill the object if that has become worth while."""
+        """Read a range without keeping it; begin to fill the object if that has become worth while."""
         try:
-            download = await self._fills.download(path, etag, *asked)
+            download = await self._fills.download(path, etag, *asked, source=self._source(path))
         except InvalidRequest:  # the object ends before the range
             info = await self._stat_origin(path, None if etag is None else (etag,))
             return OpenedRead(info=info, hit=False, pages=partial(self._bodies.direct, path, info))
         info = download.info
         self._ranges.learn(str(path), info, download.end - download.start)
         if self._ranges.is_worth_filling(str(path), (0, 0)) and not self._fills.under_way(path):
-            self._fills.begin(path, etag=info.etag, pieces=FOR_READERS.led_by(download.end, None))
+            pieces = FOR_READERS.led_by(download.end, None)
+            self._fills.begin(path, etag=info.etag, pieces=pieces, source=self._source(path))
 
         def pages(start: int, end: int) -> AsyncIterator[bytes | memoryview]:
             begun = download if (start, end) == (download.start, download.end) else None
             return self._bodies.direct(path, info, start, end, begun)
 
         return OpenedRead(info=info, hit=False, pages=pages)
+
+    def _source(self, path: UfsPath) -> Source | None:
+        return self._peers.source(path, self.counters) if self._peers else None
 
     async def _from_start(self, path: UfsPath, etag: str | None, asked: Asked) -> Asked:
         """Return a range by where it begins; one that counts from the end needs the size."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 
-from preheat.errors import InvalidRequest, VersionChanged
+from preheat.errors import InvalidRequest, OriginCorrupt, OriginUnavailable, VersionChanged
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject, ObjectWriter, PageStore
-from preheat.ufs import Download, UnderStore
+from preheat.ufs import Download, Span, UnderStore
 from preheat.versions import ObjectInfo
 from preheat.worker._counters import Counters
-from preheat.worker._fill import Fill
+from preheat.worker._fill import Fill, Gift
+from preheat.worker._origin import Origin, Turn
+from preheat.worker._pieces import Piece
+from preheat.worker._turns import Turns
 
 _PIECES_IN_FLIGHT = 8
 """Pieces that are fetched at once, of all objects together, so their memory is bounded; those of readers apart."""
@@ -30,64 +33,100 @@ class Transfers:
 
     def __init__(self, store: PageStore, origin: UnderStore, counters: Counters) -> None:
         self._store = store
-        self._origin = origin
+        self._origin = Origin(origin, counters)
         self._counters = counters
-        self._turns = asyncio.Semaphore(_PIECES_IN_FLIGHT)
-        self._reader_turns = asyncio.Semaphore(_PIECES_IN_FLIGHT)
+        self._pieces = Turns(lambda: _PIECES_IN_FLIGHT, reserve=_PIECES_IN_FLIGHT)
 
     async def bring(self, path: UfsPath, fill: Fill) -> CachedObject:
         """Fetch an object and publish it; raises as ``Fills.fetch``."""
         small = fill.etag is not None and fill.size is not None and fill.size <= fill.pieces.first_bytes
-        return await (self._keep if fill.job_id and small else self._keep_in_pieces)(path, fill)
+        try:
+            return await (self._keep if fill.job_id and small else self._keep_in_pieces)(path, fill)
+        except OriginCorrupt:
+            self._counters.origin_corrupt += 1
+            raise
+        except OriginUnavailable:
+            self._counters.origin_errors += 1
+            raise
 
     async def _keep(self, path: UfsPath, fill: Fill) -> CachedObject:
         """Fetch an object as one piece."""
-        download = await self._get(path, fill, 0, fill.size or None)
-        with self._writer(path, fill, download) as writer:
-            async for chunk in download.chunks:
-                fill.hear()
-                self._count(fill, len(chunk))
-                writer.append(chunk)
-                fill.arrivals.add(0, len(chunk))
-                await fill.pay(len(chunk))
-            return writer.commit()
+        with self._origin.turn(fill) as turn:
+            download = await self._whole(path, fill, turn)
+            with self._writer(path, fill, download) as writer:
+                async for chunk in download.chunks:
+                    fill.hear()
+                    self._count(download, len(chunk))
+                    writer.append(chunk)
+                    fill.arrivals.add(0, len(chunk))
+                    turn.leave()  # most bodies are one chunk: others may go while this one pays
+                    await fill.pay(len(chunk))
+                return writer.commit()
 
     async def _keep_in_pieces(self, path: UfsPath, fill: Fill) -> CachedObject:
         """Fetch an object by ranges of one version, several at once after the first."""
-        turns = self._turns if fill.job_id else self._reader_turns
         with ExitStack() as stack:
-            async with fill.turn(turns):
-                first = await self._first(path, fill)
+            async with self._piece(fill) as turn:
+                first = await self._first(path, fill, turn)
                 writer = stack.enter_context(self._writer(path, fill, first))
                 await self._append(fill, writer, first)
             await fill.pay(first.end - first.start)
             others = fill.pieces.others(first.info.size)
 
             async def keep_some() -> None:
-                for start, end in others:
-                    async with fill.turn(turns):
-                        fill.arrivals.ask(start, end)
-                        await self._append(fill, writer, await self._get(path, fill, start, end))
-                    await fill.pay(end - start)
+                for piece in others:
+                    async with self._piece(fill) as turn:
+                        fill.arrivals.ask(*piece)
+                        if not await self._pour(path, fill, turn, writer, piece):
+                            await self._append(fill, writer, await self._get(path, fill, turn, *piece))
+                    await fill.pay(piece[1] - piece[0])
 
             if first.end - first.start < first.info.size:
                 await _together(keep_some() for _ in range(fill.pieces.at_once))
             return writer.commit()
 
-    async def _first(self, path: UfsPath, fill: Fill) -> Download:
+    @asynccontextmanager
+    async def _piece(self, fill: Fill) -> AsyncIterator[Turn]:
+        """Hold one of the places in memory, and then one at the origin if it is asked."""
+        with fill.paused():
+            await self._pieces.take(fill)
+        try:
+            with self._origin.turn(fill) as turn:
+                yield turn
+        finally:
+            self._pieces.leave()
+
+    async def _first(self, path: UfsPath, fill: Fill, turn: Turn) -> Download:
         """Get the first piece, from the beginning if the object ends before it."""
         try:
-            return await self._get(path, fill, *fill.pieces.first)
+            return await self._get(path, fill, turn, *fill.pieces.first)
         except InvalidRequest:
             if not fill.pieces.start:
-                return await self._get(path, fill, 0, None)  # it is empty: such an object has no range
+                raise
         fill.pieces = replace(fill.pieces, start=0, stop=0)
-        return await self._first(path, fill)
+        return await self._first(path, fill, turn)
+
+    async def _pour(self, path: UfsPath, fill: Fill, turn: Turn, writer: ObjectWriter, piece: Piece) -> bool:
+        """Bring a piece within a thread, if that can be."""
+        loop, info, (start, end) = asyncio.get_running_loop(), fill.arrivals.info, piece
+        if info is None or fill.source is not None or end - start <= PAGE_SIZE:
+            return False
+
+        def sink(data: memoryview) -> None:
+            writer.append(data, part=start)
+            loop.call_soon_threadsafe(came, len(data))
+
+        def came(size: int) -> None:
+            fill.hear()
+            self._counters.origin_bytes += size
+            fill.arrivals.add(start, size)
+
+        return await self._origin.pour(path, fill, turn, Span(info=info, start=start, end=end), sink)
 
     async def _append(self, fill: Fill, writer: ObjectWriter, piece: Download) -> None:
         async for chunk in piece.chunks:
             fill.hear()
-            self._count(fill, len(chunk))
+            self._count(piece, len(chunk))
             if len(chunk) <= PAGE_SIZE:
                 writer.append(chunk, part=piece.start)
             else:  # other pieces go on meanwhile
@@ -95,35 +134,42 @@ class Transfers:
             fill.arrivals.add(piece.start, len(chunk))
             chunk.release()  # its memory may be used for the next piece
 
-    async def _get(self, path: UfsPath, fill: Fill, start: int, end: int | None) -> Download:
+    async def _whole(self, path: UfsPath, fill: Fill, turn: Turn) -> Download:
+        """Get all of an object of known version."""
+        assert fill.etag is not None
+        assert fill.size is not None
+        wanted = ObjectInfo(key=path.key, size=fill.size, etag=fill.etag, last_modified=0.0)
+        download = await self._ask_source(path, fill, fill.etag, fill.size, 0, fill.size)
+        if download is None:
+            download = await self._origin.get_whole(path, fill, turn, wanted)
+        fill.hear()
+        check_version(path, download.info, fill.etag, fill.size)
+        return download
+
+    async def _get(self, path: UfsPath, fill: Fill, turn: Turn, start: int, end: int | None) -> Download:
         known = fill.arrivals.info
         etag, size = (known.etag, known.size) if known else (fill.etag, fill.size)
-        download = None
-        if fill.source is not None and end is not None:
-            download = await fill.source.get(path, etag=etag, start=start, end=end)
+        download = await self._ask_source(path, fill, etag, size, start, end)
         if download is None:
-            download = await self._get_at_origin(path, fill, etag, start, end)
+            download = await self._origin.get(path, fill, turn, etag=etag, start=start, end=end)
         fill.hear()
         check_version(path, download.info, etag, size)
         return download
 
-    async def _get_at_origin(
-        self, path: UfsPath, fill: Fill, etag: str | None, start: int, end: int | None
-    ) -> Download:
-        if not fill.origin_asked:
-            fill.origin_asked = True
-            self._counters.origin_reads += 1
-            self._counters.load_reads += bool(fill.job_id)
-        download = await self._origin.get(path, etag=etag, start=start, end=end)
-        return download if fill.source is None else replace(download, chunks=self._counted(download.chunks))
+    async def _ask_source(
+        self, path: UfsPath, fill: Fill, etag: str | None, size: int | None, start: int, end: int | None
+    ) -> Download | None:
+        """Ask the fill's source, if it has one; one that has not got this version is not asked again."""
+        if fill.source is None or not end:
+            return None
+        download = await fill.source.get(path, etag=etag, start=start, end=end)
+        if download is None or not is_version(download.info, etag, size):
+            fill.source = None
+            return None
+        return download
 
-    async def _counted(self, chunks: AsyncIterator[memoryview]) -> AsyncIterator[memoryview]:
-        async for chunk in chunks:
-            self._counters.origin_bytes += len(chunk)
-            yield chunk
-
-    def _count(self, fill: Fill, size: int) -> None:
-        if fill.source is None:  # else each download is counted where it comes from
+    def _count(self, download: Download, size: int) -> None:
+        if not isinstance(download, Gift):
             self._counters.origin_bytes += size
 
     def _writer(self, path: UfsPath, fill: Fill, first: Download) -> ObjectWriter:
