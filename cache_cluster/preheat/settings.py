@@ -146,6 +146,39 @@ class CoordinatorSettings:
         return self.public_url or f"{self.tls.scheme}://{self.host}:{self.port}"
 
 
+EVICTION_POLICIES = ("fifo", "lru", "lfu", "scan-resistant")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreSettings:
+    """How a worker's page store keeps objects, and which it drops when it is full."""
+
+    eviction: str = "lru"
+    """Which objects make room: one of :data:`EVICTION_POLICIES`."""
+    high_watermark: float = 0.95
+    """Share of the capacity above which the store begins to make room."""
+    low_watermark: float = 0.90
+    """Share of the capacity at which it has made enough."""
+    pack_size: int = 256 << 20
+    """Bytes at which a pack of small objects is full; at most a sixteenth of the capacity is used."""
+    segment_size: int = 256 << 20
+    """Bytes of the files that a large object is cut into; whole pages of 1 MiB."""
+    stream_above: int = 4 << 20
+    """Bytes above which an object is large: written as it comes; until then its writer holds it."""
+    entries_in_memory: int = 200_000
+    """Objects per directory that are found without asking the index, about 0.6 KB each."""
+
+    def __post_init__(self) -> None:
+        if self.eviction not in EVICTION_POLICIES:
+            raise InvalidRequest(f"eviction={self.eviction!r} is none of {', '.join(EVICTION_POLICIES)}.")
+        if not 0 < self.low_watermark <= self.high_watermark <= 1:
+            raise InvalidRequest(
+                f"low-watermark={self.low_watermark:g} and high-watermark={self.high_watermark:g} must be shares of "
+                "the capacity, the low one not above the high one.",
+                remedy="Write 0.90 and 0.95, say.",
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
     """One worker process."""

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -34,6 +35,7 @@ def main() -> int:
     arguments = parse_arguments()
     for name in [name for name in os.environ if name.startswith(("AWS_", "PREHEAT_"))]:
         del os.environ[name]  # nothing of the user's own configuration reaches what is measured
+    earlier = read_earlier(arguments)
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     runs = REPOSITORY / ".bench"
     runs.mkdir(exist_ok=True)
@@ -42,10 +44,7 @@ def main() -> int:
         record = measure(arguments, directory, console)
     finally:
         shutil.rmtree(directory)
-    earlier = arguments.output / _RESULTS
-    if arguments.only and earlier.exists():
-        record = Record.read(earlier).updated(record)
-    results = judge_all(record, quick=arguments.quick)
+    results = judge_all(earlier.updated(record) if earlier else record, quick=arguments.quick)
     console.print(table(results))
     for note in notes(results):
         console.print(f"- {note}", markup=False, soft_wrap=True)
@@ -72,6 +71,25 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
+def read_earlier(arguments: argparse.Namespace) -> Record | None:
+    """Return the results whose other parts are to be kept, if there are any.
+
+    Raises:
+        SystemExit: they are of another form, or of other amounts.
+    """
+    file = arguments.output / _RESULTS
+    if not (arguments.only and file.exists()):
+        return None
+    try:
+        earlier = Record.read(file)
+        earlier.check_amounts(_describe_amounts(quick=arguments.quick))
+    except ValueError as error:  # msgspec's errors are such ones
+        raise SystemExit(
+            f"{file} cannot be added to: {error} Measure all parts, or choose another --output."
+        ) from error
+    return earlier
+
+
 def measure(arguments: argparse.Namespace, directory: Path, console: Console) -> Record:
     """Do all rounds and return what was measured."""
     amounts, scale = _amounts(quick=arguments.quick)
@@ -90,13 +108,13 @@ def measure(arguments: argparse.Namespace, directory: Path, console: Console) ->
     )
     return Record(
         machine=machine,
-        settings=amounts.describe() | {"goals": scale.describe()},
+        settings=_describe_amounts(quick=arguments.quick),
         parts=dict.fromkeys(parts, circumstances),
         samples=run.samples,
         measurements=measurements,
-        checked=run.checked,
+        checked=dict(run.checked),
         missing=run.missing,
-        spent=journal.spent,
+        spent=dict(journal.spent),
         worker_peak_mib=run.worker_peak / MIB,
     )
 
@@ -109,6 +127,11 @@ def judge_all(record: Record, *, quick: bool) -> Results:
 
 def _amounts(*, quick: bool) -> tuple[settings.Settings, job_service.Scale]:
     return (settings.QUICK, job_service.QUICK) if quick else (settings.FULL, job_service.FULL)
+
+
+def _describe_amounts(*, quick: bool) -> dict[str, Any]:
+    amounts, scale = _amounts(quick=quick)
+    return amounts.describe() | {"goals": scale.describe()}
 
 
 def write(results: Results, directory: Path) -> None:

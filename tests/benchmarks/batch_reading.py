@@ -1,11 +1,13 @@
 """Reads small objects as fast as one process can, each byte compared: by batches, or by one GET each.
 
 ``python -m tests.benchmarks.batch_reading --url URL --objects FILE`` asks a worker's data port for batches; with
-``--gets`` it asks any HTTP server for one object after another. FILE is a JSON list: URIs of objects, or with ``--gets``
-targets. ``--url`` and ``--objects`` may stand several times, a file for each server. Prints a JSON object: ``objects``
-read, ``bytes``, ``seconds``, ``cpu`` (of this process) and ``digest``, the SHA-256 of the objects in the order of the
-files, to be compared with the source. Every object is read once before the clock starts; what comes later is compared
-with what came then.
+``--gets`` it asks any HTTP server for one object after another, on several connections. FILE is a JSON list: URIs of
+objects, or with ``--gets`` targets. ``--url`` and ``--objects`` may stand several times, one file for each server. A
+token is taken from PREHEAT_TOKEN.
+
+Every object is read once before the clock starts, and all that is read later is compared with it. The program prints a
+JSON object: ``objects`` read, ``bytes``, ``seconds``, ``cpu`` (seconds of this process), and ``digest``, the SHA-256 of
+the objects in the order of the files, to be compared with the source.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
+import re
 import select
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -29,9 +33,11 @@ import httptools
 from preheat.batch_read import BATCH, FrameDecoder, Order, Read, encode_batch
 from preheat.paths import UfsPath
 
-_RECEIVE_BYTES = 512 << 10
+_RECEIVE_BYTES = 120 << 10
+"""Just below where Linux's allocator asks the kernel for memory each time."""
 _TIMEOUT_SECONDS = 30.0
 _OK = 200
+_CONTENT_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
 class WrongObjectError(Exception):
@@ -51,8 +57,10 @@ class Source:
     bytes: int = 0
 
     def take(self, index: int, body: bytes) -> None:
-        """Compare an object with what was read first, and count it."""
-        if body != self.contents[index]:
+        """Compare an object with what was read first, if it was, and count it."""
+        if index == len(self.contents):
+            self.contents.append(body)
+        elif body != self.contents[index]:
             raise WrongObjectError(f"{self.objects[index]} has other bytes than before.")
         self.read += 1
         self.bytes += len(body)
@@ -64,28 +72,16 @@ class Connection:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.socket = socket.create_connection((source.host, source.port), _TIMEOUT_SECONDS)
-        self._parser = httptools.HttpResponseParser(self)
-
-    def ask(self) -> None:
-        """Send the next request."""
-        raise NotImplementedError
 
     def receive(self) -> None:
-        """Take what has arrived; once the answer is whole, the next request is sent."""
+        """Take what has arrived; once the answer is whole, send the next request."""
+        raise NotImplementedError
+
+    def _some(self) -> bytes:
         data = self.socket.recv(_RECEIVE_BYTES)
         if not data:
             raise WrongObjectError(f"{self.source.host}:{self.source.port} closed the connection.")
-        self._parser.feed_data(data)
-
-    def on_headers_complete(self) -> None:
-        """Refuse an error."""
-        if self._parser.get_status_code() != _OK:
-            raise WrongObjectError(f"{self.source.host}:{self.source.port} answers {self._parser.get_status_code()}.")
-
-    def on_message_complete(self) -> None:
-        """Go on with the next request."""
-        self._parser = httptools.HttpResponseParser(self)
-        self.ask()
+        return data
 
 
 class Batches(Connection):
@@ -95,13 +91,22 @@ class Batches(Connection):
         super().__init__(source)
         starts = range(0, len(source.objects), reads)
         self._requests = cycle([(start, *_batch(source, source.objects[start : start + reads])) for start in starts])
-        self.ask()
+        self._parser = httptools.HttpResponseParser(self)
+        self._ask()
 
-    def ask(self) -> None:
-        """Send the next request."""
+    def _ask(self) -> None:
         self._first, count, request = next(self._requests)
         self._decoder = FrameDecoder(count)
         self.socket.sendall(request)
+
+    def receive(self) -> None:
+        """Take what has arrived; once the answer is whole, send the next request."""
+        self._parser.feed_data(self._some())
+
+    def on_headers_complete(self) -> None:
+        """Refuse an error."""
+        if self._parser.get_status_code() != _OK:
+            raise WrongObjectError(f"A batch is answered with {self._parser.get_status_code()}.")
 
     def on_body(self, data: bytes) -> None:
         """Take the frames that have come."""
@@ -110,32 +115,49 @@ class Batches(Connection):
                 raise WrongObjectError(frame.info.decode())
             self.source.take(self._first + frame.index, frame.body)
 
+    def on_message_complete(self) -> None:
+        """Go on with the next request."""
+        self._ask()
+
 
 class Gets(Connection):
-    """Reads the source's objects one after the other."""
+    """Reads objects one after the other, each by a GET, and does no more for it than it has to.
 
-    def __init__(self, source: Source, start: int, step: int) -> None:
+    Args:
+        source: the server.
+        requests: an object's position and the request for it, each.
+    """
+
+    def __init__(self, source: Source, requests: Iterator[tuple[int, bytes]]) -> None:
         super().__init__(source)
-        head = f" HTTP/1.1\r\nHost: {source.host}\r\n\r\n"
-        targets = list(enumerate(source.objects))[start::step]
-        self._requests = cycle([(index, f"GET {target}{head}".encode()) for index, target in targets])
-        self.ask()
+        self._requests = requests
+        self.done = False
+        self._ask()
 
-    def ask(self) -> None:
-        """Send the next request."""
-        self._index, request = next(self._requests)
-        self._pieces: list[bytes] = []
+    def _ask(self) -> None:
+        self._data = b""
+        self._index, request = next(self._requests, (-1, b""))
+        self.done = not request
         self.socket.sendall(request)
 
-    def on_body(self, data: bytes) -> None:
-        """Take a part of the object."""
-        self._pieces.append(data)
+    def receive(self) -> None:
+        """Take what has arrived; once the answer is whole, send the next request."""
+        self._data += self._some()
+        head, end, body = self._data.partition(b"\r\n\r\n")
+        if end and not head.startswith(b"HTTP/1.1 200 "):
+            raise WrongObjectError(head.decode(errors="replace"))
+        if end and len(body) == self._length(head):
+            self.source.take(self._index, body)
+            self._ask()
 
-    def on_message_complete(self) -> None:
-        """Take the object."""
-        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self.source.take(self._index, body)
-        super().on_message_complete()
+    def _length(self, head: bytes) -> int:
+        contents = self.source.contents
+        if self._index < len(contents):
+            return len(contents[self._index])
+        found = _CONTENT_LENGTH.search(head)
+        if found is None:
+            raise WrongObjectError(f"No Content-Length: {head.decode(errors='replace')}")
+        return int(found[1])
 
 
 def read_for(seconds: float, sources: Sequence[Source], connect: Callable[[Source], Sequence[Connection]]) -> float:
@@ -174,7 +196,8 @@ def _measure(options: argparse.Namespace, sources: Sequence[Source]) -> dict[str
     def connect(source: Source) -> list[Connection]:
         if options.gets:
             step = options.connections or 32
-            return [Gets(source, start, step) for start in range(min(step, len(source.objects)))]
+            requests = list(enumerate(_gets(source, source.objects)))
+            return [Gets(source, cycle(requests[start::step])) for start in range(min(step, len(requests)))]
         return [Batches(source, options.reads) for _ in range(options.connections or 2)]
 
     started = time.perf_counter()
@@ -195,41 +218,28 @@ def _source(url: str, objects: Path) -> Source:
 
 def _batch(source: Source, uris: Sequence[str]) -> tuple[int, bytes]:
     body = encode_batch([Read(uri) for uri in uris], Order.READY)
-    head = f"POST {BATCH} HTTP/1.1\r\nHost: {source.host}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return len(uris), head.encode() + body
+    return len(uris), _request(source, f"POST {BATCH}", f"Content-Length: {len(body)}") + body
 
 
-class _Once(Connection):
-    """Reads each object by a GET, once, whichever server it is."""
+def _gets(source: Source, targets: Sequence[str]) -> list[bytes]:
+    return [_request(source, f"GET {target}") for target in targets]
 
-    def __init__(self, source: Source, targets: Sequence[str]) -> None:
-        super().__init__(source)
-        self._targets = iter(targets)
-        self.bodies: list[bytes] = []
-        self.done = False
-        self.ask()
 
-    def ask(self) -> None:
-        """Send the next request, or end."""
-        target = next(self._targets, None)
-        self.done = target is None
-        if target is not None:
-            self.bodies.append(b"")
-            self.socket.sendall(f"GET {target} HTTP/1.1\r\nHost: {self.source.host}\r\n\r\n".encode())
-
-    def on_body(self, data: bytes) -> None:
-        """Take a part of the object."""
-        self.bodies[-1] += data
+def _request(source: Source, method_and_target: str, *lines: str) -> bytes:
+    token = os.environ.get("PREHEAT_TOKEN")
+    access = [f"Authorization: Bearer {token}"] if token else []
+    return "\r\n".join([f"{method_and_target} HTTP/1.1", f"Host: {source.host}", *access, *lines, "", ""]).encode()
 
 
 def _first_contents(source: Source, *, gets: bool) -> list[bytes]:
     """Return each object, as a GET of it says."""
     targets = source.objects if gets else [f"/v1/data/{UfsPath.parse(uri).url_path}" for uri in source.objects]
-    once = _Once(source, targets)
-    while not once.done:
-        once.receive()
-    once.socket.close()
-    return once.bodies
+    once = Source(host=source.host, port=source.port, objects=targets)
+    connection = Gets(once, iter(enumerate(_gets(source, targets))))
+    while not connection.done:
+        connection.receive()
+    connection.socket.close()
+    return once.contents
 
 
 if __name__ == "__main__":

@@ -88,8 +88,8 @@ class Row:
     peer: Spread
     ratio: Spread
     """Of the rates in one round, ours to the peer's."""
-    cpu_ratio: Spread
-    """Of the CPU seconds for the same amount in one round, ours to the peer's."""
+    cpu_ratio: Spread | None
+    """Of the CPU seconds for the same amount in one round, ours to the peer's; None if the peer has none of its own."""
     reason: str
     """Where the time of our runs went, as far as it was measured."""
     bound: float | None = None
@@ -100,7 +100,7 @@ class Row:
         """Whether the medians meet the targets."""
         cpu_target = self.comparison.cpu_target
         return self.ratio.median >= self.comparison.target and (
-            cpu_target is None or self.cpu_ratio.median <= cpu_target
+            cpu_target is None or self.cpu_ratio is None or self.cpu_ratio.median <= cpu_target
         )
 
 
@@ -159,11 +159,30 @@ COMPARISONS = (
     ),
     Comparison(
         part=Part.SERVING,
+        work="batch",
+        title="batch read, one by one at nginx, {tiny_size}",
+        unit="objects/s",
+        peer="nginx",
+        target=4.0,
+    ),
+    Comparison(
+        part=Part.SERVING,
         work="read",
         title="fsspec cat, {read_count} × {small_size}, warm",
         unit="files/s",
         peer="s3fs",
         target=5.0,
+    ),
+    Comparison(
+        part=Part.SERVING, work="cold", title="cold read of {cold_size}", unit="MiB/s", peer="origin", target=0.9
+    ),
+    Comparison(
+        part=Part.SERVING,
+        work="cold-first-byte",
+        title="the same, first byte",
+        unit="per second",
+        peer="origin",
+        target=0.9,
     ),
 )
 """The targets are those of the data plane's plan, for two cores."""
@@ -194,12 +213,18 @@ def compare(comparison: Comparison, samples: Sequence[Sample], *, cores: int) ->
         ours=Spread.of([sample.rate for sample in ours]),
         peer=Spread.of([sample.rate for sample in peer]),
         ratio=Spread.of([mine.rate / theirs.rate for mine, theirs in rounds]),
-        cpu_ratio=Spread.of([mine.cpu_each / theirs.cpu_each for mine, theirs in rounds]),
+        cpu_ratio=_cpu_ratio(rounds),
         reason=time_spent(ours),
         bound=statistics.median([_bound(mine, theirs, cores) for mine, theirs in rounds])
         if comparison.bounded
         else None,
     )
+
+
+def _cpu_ratio(rounds: Sequence[tuple[Sample, Sample]]) -> Spread | None:
+    if not all(theirs.cpu_each for _, theirs in rounds):
+        return None
+    return Spread.of([mine.cpu_each / theirs.cpu_each for mine, theirs in rounds])
 
 
 def _bound(ours: Sample, peer: Sample, cores: int) -> float:
@@ -220,5 +245,6 @@ def time_spent(samples: Sequence[Sample]) -> str:
 
 def spent(wall: float, cpu: Mapping[str, float]) -> str:
     """Return wall seconds, and the CPU seconds of processes, the largest first."""
-    largest = sorted(cpu.items(), key=lambda item: -item[1])
-    return f"{wall:.2f} s; CPU: {', '.join(f'{name} {value:.2f} s' for name, value in largest if value >= 0.01)}"
+    largest = sorted(((value, name) for name, value in cpu.items() if value >= 0.01), reverse=True)
+    names = ", ".join(f"{name} {value:.2f} s" for value, name in largest)
+    return f"{wall:.3g} s; CPU: {names or 'not known'}"

@@ -38,9 +38,14 @@ class Journal:
         self.spent: Counter[str] = Counter()
         """Seconds, by what they were spent on."""
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since the beginning."""
+        return time.perf_counter() - self._started
+
     def note(self, line: str) -> None:
         """Print a line, after the seconds since the beginning."""
-        self._say(f"{time.perf_counter() - self._started:5.0f} s  {line}")
+        self._say(f"{self.seconds:5.0f} s  {line}")
 
     @contextmanager
     def spending(self, purpose: str) -> Iterator[None]:

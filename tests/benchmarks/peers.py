@@ -22,7 +22,7 @@ http {{
     sendfile on;
     tcp_nopush on;
     keepalive_requests 1000000000;
-    open_file_cache max=1000;
+    open_file_cache max=10000;
     client_body_temp_path tmp; proxy_temp_path tmp; fastcgi_temp_path tmp; uwsgi_temp_path tmp; scgi_temp_path tmp;
     server {{ listen 127.0.0.1:{port}; root files; }}
 }}

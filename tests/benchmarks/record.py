@@ -44,14 +44,13 @@ class Record:
     worker_peak_mib: float = 0.0
     """The most memory that a worker had resident."""
 
-    def updated(self, newer: Record) -> Record:
-        """Return this record with the parts of a newer one in the place of its own.
+    def check_amounts(self, settings: Mapping[str, Any]) -> None:
+        """Raise ValueError if other amounts were measured."""
+        if msgspec.to_builtins(self.settings) != msgspec.to_builtins(settings):
+            raise ValueError("It is of other amounts.")
 
-        Raises:
-            ValueError: other amounts were measured.
-        """
-        if msgspec.to_builtins(self.settings) != msgspec.to_builtins(newer.settings):
-            raise ValueError("The earlier results are of other amounts: measure all parts, or write to another place.")
+    def updated(self, newer: Record) -> Record:
+        """Return this record with the parts of a newer one, of the same amounts, in the place of its own."""
         kept = [sample for sample in self.samples if _PARTS.get(sample.work) not in newer.parts]
         checked = {work: count for work, count in self.checked.items() if _PARTS.get(work) not in newer.parts}
         measurements = () if Part.GOALS in newer.parts else self.measurements

@@ -14,6 +14,7 @@ from tests.benchmarks.goals import Goal, Verdict, judge
 from tests.benchmarks.record import Record
 
 HEADINGS = ("work", "preheat", "peer", "ratio (min–max)", "CPU ratio", "target", "result")
+_LEFT_OUT = "left out of this run"
 NOT_MEASURED = (
     "TLS: everything is plain HTTP on loopback",
     "a network: origin, clients, cluster and peers share one machine and its cores; the distant origin is a delay",
@@ -39,18 +40,25 @@ class Results:
         judged = [goal for goal in goals if any(item.work == goal.work for item in record.measurements)]
         compared = [comparison for comparison in comparisons if measured(comparison, record.samples)]
         left_out = [_left_out(comparison, record) for comparison in comparisons if comparison not in compared]
-        left_out += [f"{goal.title}: left out of this run" for goal in goals if goal not in judged]
+        left_out += [(_LEFT_OUT, goal.title) for goal in goals if goal not in judged]
         return cls(
             record=record,
             rows=[compare(item, record.samples, cores=record.machine["cores"]) for item in compared],
             verdicts=[judge(goal, record.measurements) for goal in judged],
-            not_measured=[*NOT_MEASURED, *left_out],
+            not_measured=[*NOT_MEASURED, *_by_reason(left_out)],
         )
 
 
-def _left_out(comparison: Comparison, record: Record) -> str:
-    reason = record.missing.get(comparison.peer, "left out of this run")
-    return f"{comparison.title} / {comparison.peer}: {reason}"
+def _left_out(comparison: Comparison, record: Record) -> tuple[str, str]:
+    """Return why there is no row, and which one."""
+    return record.missing.get(comparison.peer, _LEFT_OUT), f"{comparison.title} / {comparison.peer}"
+
+
+def _by_reason(left_out: Sequence[tuple[str, str]]) -> list[str]:
+    titles: dict[str, list[str]] = {}
+    for reason, title in left_out:
+        titles.setdefault(reason, []).append(title)
+    return [f"{reason}: {'; '.join(found)}" for reason, found in titles.items()]
 
 
 def table(results: Results) -> Table:
@@ -131,7 +139,7 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{number(row.ours.median)} {comparison.unit}",
         f"{comparison.peer} {number(row.peer.median)}",
         f"{row.ratio.median:.2f}× ({_extremes(row.ratio)})",
-        f"{row.cpu_ratio.median:.2f}×",
+        f"{row.cpu_ratio.median:.2f}×" if row.cpu_ratio else "",
         target,
         "won" if row.won else "lost",
     )

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from preheat.placement import Member
 from testbed.processes import StartupError
 from testbed.s3 import SeaweedFS
-from tests.benchmarks import loading, reading
+from tests.benchmarks import batches, loading, reading
 from tests.benchmarks.bench import Bench, Origin, running
+from tests.benchmarks.cold_reading import at_origin, at_worker, read_cold
 from tests.benchmarks.comparisons import OURS, Part, Sample
 from tests.benchmarks.data import KIB, ROOT, ObjectSet, upload
 from tests.benchmarks.delay_proxy import distance
@@ -21,7 +23,7 @@ from tests.benchmarks.metering import Journal, peak_memory
 from tests.benchmarks.peers import PeerError, Peers
 from tests.benchmarks.settings import Settings
 
-Task = Callable[[], Sample]
+Task = Callable[[], Sequence[Sample]]
 
 _WITH_ORIGIN = {Part.LOADS, Part.DISTANT, Part.SERVING}
 _WARMUP = ObjectSet(name="warm", count=16, size=4 * KIB, root="warmup/")
@@ -75,29 +77,43 @@ class Run:
         Raises:
             WrongResultError: a system did not do what it was measured at.
         """
-        settings = self._settings
         if not _WITH_ORIGIN.intersection(self._parts):
             return
         with SeaweedFS(self._directory / "origin") as server:
             self._upload(server)
-            volume = self._write_volume(server) if Part.LOADS in self._parts else None
-            for number in range(settings.rounds):
-                if {Part.LOADS, Part.SERVING}.intersection(self._parts):
-                    with self._running(Origin.near(server), f"near-{number}") as bench:
-                        self._do(self._near_steps(bench, volume), number)
-                if Part.DISTANT in self._parts and number < settings.distant_rounds:
-                    log = self._directory / f"delay-proxy-{number}.log"
-                    with (
-                        distance(server.port, settings.round_trip, log) as (port, proxy),
-                        self._running(Origin.distant(server, port, proxy), f"distant-{number}") as bench,
-                    ):
-                        self._do(self._distant_steps(bench), number)
+            wanted = Part.LOADS in self._parts and self._settings.juicefs
+            volume = self._write_volume(server) if wanted else None
+            if Part.DISTANT in self._parts:
+                self._measure_distant(server)
+            if {Part.LOADS, Part.SERVING}.intersection(self._parts):
+                self._measure_near(server, volume)
+
+    def _measure_distant(self, server: SeaweedFS) -> None:
+        settings = self._settings
+        for number in range(settings.distant_rounds):
+            log = self._directory / f"delay-proxy-{number}.log"
+            with (
+                distance(server.port, settings.round_trip, log) as (port, proxy),
+                self._running(Origin.distant(server, port, proxy), f"distant-{number}") as bench,
+            ):
+                self._do(self._distant_steps(bench), number)
+
+    def _measure_near(self, server: SeaweedFS, volume: Volume | None) -> None:
+        limit, longest = self._settings.seconds, 0.0
+        for number in range(self._settings.rounds):
+            started = self._journal.seconds
+            if number and limit is not None and started + longest > limit:
+                self._journal.note(f"no time for round {number + 1}")
+                break
+            with self._running(Origin.near(server), f"near-{number}") as bench:
+                self._do(self._near_steps(bench, volume), number)
+            longest = max(longest, self._journal.seconds - started)
 
     def _upload(self, server: SeaweedFS) -> None:
         count = sum(objects.count for objects in self._settings.sets)
         self._journal.note(f"uploading {count:,} objects below {ROOT}")
         with self._journal.spending("upload"):
-            upload(server, _WARMUP, *self._settings.sets)
+            upload(server, _WARMUP, self._settings.cold, *self._settings.sets)
 
     def _write_volume(self, server: SeaweedFS) -> Volume | None:
         self._journal.note("writing a volume for juicefs warmup")
@@ -131,9 +147,10 @@ class Run:
                 # Every second time in the opposite order, so that nobody is always the first.
                 for task in reversed(step.tasks) if time % 2 else step.tasks:
                     with self._journal.spending(step.work):
-                        sample = task()
-                    self.samples.append(sample)
-                    self._journal.note(f"round {number + 1}: {sample.work} {sample.system} {sample.seconds:.2f} s")
+                        samples = task()
+                    self.samples += samples
+                    for sample in samples:
+                        self._journal.note(f"round {number + 1}: {sample.work} {sample.system} {sample.seconds:.3g} s")
 
     def _check(self, bench: Bench) -> None:
         with self._journal.spending("comparing bytes"):
@@ -152,24 +169,47 @@ class Run:
             with self._journal.spending("loading what is served"):
                 for objects in (large, small, tiny):
                     bench.load(objects)
-        if Part.SERVING in self._parts:
-            yield from self._serving_steps(bench)
+        worker = bench.owners([next(large.keys())])[0]
+        serving = Part.SERVING in self._parts
+        if serving:
+            yield from self._serving_steps(bench, worker)
+            yield from self._cold_steps(bench)
         if loads:
             yield _load(bench, tiny)
             self._check(bench)
+        if serving:
+            yield self._batches(bench, worker)
 
-    def _serving_steps(self, bench: Bench) -> Iterator[Step]:
-        worker = bench.owners([next(self._settings.large.keys())])[0]
+    def _serving_steps(self, bench: Bench, worker: Member) -> Iterator[Step]:
         wanted = reading.servings(bench, worker)
         reading.write_files(bench, wanted)
         for serving in wanted:
-            ours = partial(reading.serve_with_preheat, bench, serving, worker)
-            yield Step(work=serving.work, tasks=[ours, partial(reading.serve_with_nginx, bench, serving)])
+            ours = _one(reading.serve_with_preheat, bench, serving, worker)
+            yield Step(work=serving.work, tasks=[ours, _one(reading.serve_with_nginx, bench, serving)])
             self.checked[serving.work] += len(serving.pieces)
-        yield Step(
-            work="read", tasks=[partial(reading.read_with_preheat, bench), partial(reading.read_with_s3fs, bench)]
-        )
+        yield Step(work="read", tasks=[_one(reading.read_with_preheat, bench), _one(reading.read_with_s3fs, bench)])
         self.checked["read"] += self._settings.read_count
+
+    def _cold_steps(self, bench: Bench) -> Iterator[Step]:
+        cold = self._settings.cold
+        keys = list(cold.keys())
+        for number, (key, worker) in enumerate(zip(keys, bench.owners(keys), strict=True)):
+            ours = partial(
+                read_cold,
+                [at_worker(worker.url, bench.token, key)],
+                key,
+                cold.size,
+                pids=bench.pids | bench.origin.pids,
+            )
+            direct = partial(read_cold, [at_origin(bench.origin.server, key)], key, cold.size, pids=bench.origin.pids)
+            yield Step(work="cold", tasks=[direct, ours] if number % 2 else [ours, direct])
+        self.checked["cold"] += cold.count
+
+    def _batches(self, bench: Bench, worker: Member) -> Step:
+        keys = batches.batch_keys(bench, worker)
+        self.checked[batches.WORK] += len(keys)
+        ours = _one(batches.read_with_preheat, bench, keys, worker)
+        return Step(work=batches.WORK, tasks=[ours, _one(batches.read_with_nginx, bench, keys)])
 
     def _distant_steps(self, bench: Bench) -> Iterator[Step]:
         for objects in self._settings.loaded:
@@ -177,10 +217,14 @@ class Run:
         self._check(bench)
 
 
+def _one(do: Callable[..., Sample], *arguments: object) -> Task:
+    return lambda: [do(*arguments)]
+
+
 def _load(bench: Bench, objects: ObjectSet, *, volume: Volume | None = None, times: int = 1) -> Step:
-    tasks = [partial(loading.load_with_preheat, bench, objects), partial(loading.load_with_s5cmd, bench, objects)]
+    tasks = [_one(loading.load_with_preheat, bench, objects), _one(loading.load_with_s5cmd, bench, objects)]
     if volume:
-        tasks.append(partial(volume.warm_up, objects))
+        tasks.append(_one(volume.warm_up, objects))
     return Step(
         work=f"{bench.origin.work}-{objects.name}", tasks=tasks, times=times, before_again=partial(bench.free, objects)
     )
@@ -190,8 +234,8 @@ def _listing(bench: Bench) -> Step:
     return Step(
         work="list",
         tasks=[
-            partial(loading.list_with_python, bench, OURS),
-            partial(loading.list_with_s5cmd, bench),
-            partial(loading.list_with_python, bench, "boto3"),
+            _one(loading.list_with_python, bench, OURS),
+            _one(loading.list_with_s5cmd, bench),
+            _one(loading.list_with_python, bench, "boto3"),
         ],
     )

@@ -18,7 +18,13 @@ class Settings:
     tiny: ObjectSet
     filler: ObjectSet
     """Makes up the number of keys to list."""
+    cold: ObjectSet
+    """What is read without having been loaded."""
     rounds: int
+    seconds: float | None
+    """No round but the first begins that may end later; None if all are to be done, however long they take."""
+    juicefs: bool
+    """Whether to load with ``juicefs warmup`` too, for which all objects must first be written once more."""
     large_loads: int
     """How often the large objects are loaded in each round: that is short, and so is its row the least steady."""
     distant_rounds: int
@@ -26,6 +32,9 @@ class Settings:
     """Seconds to the distant origin and back."""
     serve_seconds: float
     read_count: int
+    """Objects to read with ``cat``."""
+    batch_count: int
+    """Objects to read by batches."""
 
     @property
     def sets(self) -> tuple[ObjectSet, ...]:
@@ -53,6 +62,7 @@ class Settings:
             tiny_size=f"{tiny.size // KIB} KiB",
             list_count=f"{sum(objects.count for objects in self.sets):,}",
             read_count=f"{self.read_count:,}",
+            cold_size=f"{self.cold.size // MIB} MiB",
             round_trip=f"{self.round_trip * 1e3:g} ms",
         )
         return replace(comparison, title=title)
@@ -63,22 +73,30 @@ FULL = Settings(
     small=ObjectSet(name="small", count=10_000, size=100 * KIB),
     tiny=ObjectSet(name="tiny", count=20_000, size=4 * KIB),
     filler=ObjectSet(name="filler", count=69_996, size=1),
+    cold=ObjectSet(name="cold", count=4, size=64 * MIB, root="unloaded/"),
     rounds=4,
+    seconds=None,
+    juicefs=True,
     large_loads=3,
     distant_rounds=3,
     round_trip=0.03,
     serve_seconds=2.0,
     read_count=2000,
+    batch_count=2000,
 )
 QUICK = Settings(
     large=ObjectSet(name="large", count=4, size=64 * MIB),
     small=ObjectSet(name="small", count=2000, size=100 * KIB),
     tiny=ObjectSet(name="tiny", count=3000, size=4 * KIB),
-    filler=ObjectSet(name="filler", count=14_996, size=1),
-    rounds=2,
+    filler=ObjectSet(name="filler", count=4996, size=1),
+    cold=ObjectSet(name="cold", count=3, size=32 * MIB, root="unloaded/"),
+    rounds=3,
+    seconds=70.0,
+    juicefs=False,
     large_loads=3,
     distant_rounds=1,
     round_trip=0.03,
     serve_seconds=0.5,
     read_count=500,
+    batch_count=1000,
 )

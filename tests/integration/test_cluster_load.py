@@ -8,17 +8,19 @@ import random
 import re
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+import requests
 
 from preheat.client import Client, JobReport
 from preheat.errors import AccessDenied, BucketNotFound, NoLiveWorker, ObjectNotFound, OriginUnavailable, VersionChanged
 from preheat.fs import PreheatFileSystem
-from preheat.jobs import JobOptions, JobSpec, JobState
+from preheat.jobs import JobOptions, JobSpec, JobState, JobType
 from testbed.local_cluster import LocalCluster, local_cluster
 from testbed.ports import free_port
 from tests.conftest import Bucket
@@ -221,3 +223,37 @@ def test_the_readme_reads_what_was_warmed(
     exec(blocks[1], names)
     assert names["batch"] == {f"datasets/images/{number}.png": b"%d" % number for number in range(5)}
     assert names["fs"].stats.misses == 0
+
+
+def test_copies_come_from_other_workers(cluster: LocalCluster, client: Client, bucket: Bucket):
+    data = fill(bucket, 40, 50_000)
+    assert settled(client, client.submit(load(bucket.uri("data/"))).id).state is JobState.SUCCEEDED
+    before = counters(cluster)
+    key = next(iter(data))
+    for url in cluster.worker_urls:  # one of them is the wrong one
+        assert read(url, bucket, key) == data[key]
+    assert gained(cluster, before, "originReads", "peerReads") == [0, 1]
+    replicate = JobSpec(type=JobType.REPLICATE, paths=(bucket.uri("data/"),), options=JobOptions(replicas=2))
+    assert settled(client, client.submit(replicate).id).state is JobState.SUCCEEDED
+    assert gained(cluster, before, "originReads", "peerReads", "originBytes") == [0, len(data), 0]
+    for url in cluster.worker_urls:
+        assert all(read(url, bucket, key, **{"Cache-Control": "only-if-cached"}) == body for key, body in data.items())
+
+
+def read(url: str, bucket: Bucket, key: str, **headers: str) -> bytes:
+    with requests.get(f"{url}/v1/data/s3/{bucket.name}/{key}", headers=headers, timeout=10) as response:
+        response.raise_for_status()
+        return response.content
+
+
+def counters(cluster: LocalCluster) -> Counter[str]:
+    """Return the sums of the workers' counters."""
+    total: Counter[str] = Counter()
+    for url in cluster.worker_urls:
+        total.update(requests.get(f"{url}/v1/stats", timeout=10).json())
+    return total
+
+
+def gained(cluster: LocalCluster, before: Counter[str], *names: str) -> list[int]:
+    now = counters(cluster)
+    return [now[name] - before[name] for name in names]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -118,8 +119,8 @@ class Raw:
 
 
 @asynccontextmanager
-async def connected(worker: Worker) -> AsyncIterator[Raw]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+async def connected(worker: Worker, *, limit: int = 1 << 16) -> AsyncIterator[Raw]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.port, limit=limit)
     try:
         yield Raw(reader, writer)
     finally:
@@ -315,10 +316,37 @@ async def test_a_slow_client_stops_the_server_from_reading_on(worker: Worker, or
             for _ in range(20):
                 async with other.get(f"{worker.server.url}/v1/healthz") as response:
                     assert response.status == 200
-        assert 0 < worker.reads.counters.hits < 50
+        assert 1 <= worker.reads.counters.hits <= 2  # neither here nor, in megabytes, in the kernel
         raw.writer.transport.resume_reading()
         for _ in range(100):
             assert await raw.response() == (200, b"p" * PAGE_SIZE)
+
+
+async def test_answers_go_out_whole_though_the_kernel_takes_them_in_pieces(origin: CountingOrigin) -> None:
+    """Pipelined bodies of a page and of several, to a client that reads little at a time."""
+    sizes = [PAGE_SIZE // 3, 2 * PAGE_SIZE + 7, 100, PAGE_SIZE] * 3
+    bodies = [random.Random(number).randbytes(size) for number, size in enumerate(sizes)]
+    async with serving(origin, settings=ServerSettings(send_buffer_bytes=64 << 10)) as worker:
+        for number, body in enumerate(bodies):
+            origin.write(f"s3://b/{number}", body)
+            await worker.reads.fetch(UfsPath.parse(f"s3://b/{number}"), info=None)
+        async with connected(worker, limit=4096) as raw:
+            for number in range(len(bodies)):
+                raw.get(f"/v1/data/s3/b/{number}")
+            for body in bodies:
+                assert await raw.response() == (200, body)
+            counters = worker.reads.counters
+            assert (counters.hits, counters.hit_bytes) == (len(bodies), sum(sizes))
+
+
+async def test_a_client_that_leaves_in_the_midst_of_a_body_is_forgotten(worker: Worker, origin: CountingOrigin) -> None:
+    origin.write("s3://b/large", b"x" * (32 << 20))
+    await worker.reads.fetch(UfsPath.parse("s3://b/large"), info=None)
+    async with connected(worker) as raw:
+        raw.get("/v1/data/s3/b/large")
+        await raw.head()
+    await asyncio.wait_for(worker.server._all_closed.wait(), SECONDS)
+    assert 0 < worker.reads.counters.hit_bytes < 32 << 20
 
 
 async def test_a_request_may_arrive_byte_by_byte(worker: Worker, origin: CountingOrigin) -> None:
@@ -354,11 +382,22 @@ async def test_a_client_that_shut_its_side_is_answered(worker: Worker, origin: C
         assert (await raw.rest()).endswith(b"data")
 
 
+SMUGGLER = "GET /v1/data/s3/b/k HTTP/1.1\r\nHost: x\r\n"
+SMUGGLED = "GET /v1/healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
 @pytest.mark.parametrize(
     ("text", "status"),
     [
         ("POST /v1/data/s3/b/k HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", 400),
         ("GET /v1/data/s3/b/k HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (f"{SMUGGLER}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{SMUGGLED}", 400),
+        (f"{SMUGGLER}Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n{SMUGGLED}", 400),
+        (f"{SMUGGLER}Content-Length: 0\r\nContent-Length: {len(SMUGGLED)}\r\n\r\n{SMUGGLED}", 400),
+        (f"{SMUGGLER}Content-Length : {len(SMUGGLED)}\r\n\r\n{SMUGGLED}", 400),
+        (f"{SMUGGLER}X-Folded: a\r\n Content-Length: 0\r\n\r\n{SMUGGLED}", 400),
+        (f"{SMUGGLER}X-Return: a\rContent-Length: 0\r\n\r\n{SMUGGLED}", 400),
+        (f"{SMUGGLER}X-Newline: a\nContent-Length: 0\r\n\r\n{SMUGGLED}", 400),
         ("nonsense\r\n\r\n", 400),
         ("GET /v1/data/s3/b/" + "k" * 20_000 + " HTTP/1.1\r\n\r\n", 431),
         ("GET / HTTP/1.1\r\n" + "X-Header: value\r\n" * 2000 + "\r\n", 431),
@@ -629,6 +668,8 @@ async def test_stop_does_not_wait_for_ever(origin: CountingOrigin) -> None:
         test_pipelined_requests_are_answered_in_order,
         test_a_slow_client_stops_the_server_from_reading_on,
         test_a_client_that_shut_its_side_is_answered,
+        test_answers_go_out_whole_though_the_kernel_takes_them_in_pieces,
+        test_a_client_that_leaves_in_the_midst_of_a_body_is_forgotten,
         test_a_request_may_arrive_byte_by_byte,
         test_an_object_replaced_in_the_middle_of_a_body_breaks_the_connection,
         partial(test_what_is_refused_is_told_and_closed, text="nonsense\r\n\r\n" + "x" * 100_000, status=400),

@@ -9,16 +9,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from awscrt.checksums import crc32c
 
 from preheat.errors import CorruptPage, InvalidRequest, NotFound, StoreError, StoreFull, VersionChanged
+from preheat.settings import StoreSettings
 from preheat.store import BLOCK_SIZE, PAGE_SIZE, CachedObject, PageStore, blocks_size
 
 MIB = 1 << 20
 A, B, C = "s3://bucket/a", "s3://bucket/b", "s3://bucket/c"
-StoreFactory = Callable[[int], PageStore]
+ALL_OF_IT = StoreSettings(high_watermark=1, low_watermark=1)
+
+
+class StoreFactory(Protocol):
+    def __call__(self, capacity: int, settings: StoreSettings = ALL_OF_IT) -> PageStore: ...
 
 
 def content(size: int, seed: int = 0) -> bytes:
@@ -36,9 +42,9 @@ def paths(store: PageStore, prefix: str = "") -> list[str]:
     return [item.path for item in store.scan(prefix)]
 
 
-class StoreConformance(ABC):
+class StoreFixtures(ABC):
     @abstractmethod
-    def open_store(self, directory: Path, capacity: int) -> PageStore: ...
+    def open_store(self, directory: Path, capacity: int, settings: StoreSettings) -> PageStore: ...
 
     @abstractmethod
     def flip_bit(self, store: PageStore, path: str, position: int) -> None:
@@ -47,12 +53,105 @@ class StoreConformance(ABC):
     @pytest.fixture
     def make_store(self, tmp_path: Path) -> Iterator[StoreFactory]:
         with ExitStack() as stack:
-            yield lambda capacity: stack.enter_context(closing(self.open_store(tmp_path, capacity)))
+
+            def make(capacity: int, settings: StoreSettings = ALL_OF_IT) -> PageStore:
+                return stack.enter_context(closing(self.open_store(tmp_path, capacity, settings)))
+
+            yield make
 
     @pytest.fixture
     def store(self, make_store: StoreFactory) -> PageStore:
         return make_store(64 * MIB)
 
+
+class CapacityConformance(StoreFixtures):
+    def test_the_oldest_make_room(self, make_store: StoreFactory) -> None:
+        store = make_store(100_000)
+        for path in (A, B):
+            put(store, path, b"x" * 49_000)
+        assert paths(store) == [A, B]
+        put(store, C, b"x" * 30_000)
+        assert paths(store) == [B, C]
+        assert (store.usage().capacity, store.usage().used, store.usage().evicted) == (100_000, 79_000, 1)
+
+    def test_one_object_may_fill_a_store(self, make_store: StoreFactory) -> None:
+        store = make_store(100_000)
+        put(store, A, b"x" * 99_000)
+        assert store.usage().used == 99_000
+        put(store, B, b"y" * 99_000)
+        assert paths(store) == [B]
+
+    def test_what_is_larger_than_the_store_drops_nothing(self, make_store: StoreFactory) -> None:
+        store = make_store(100_000)
+        kept = put(store, A, b"x" * 60_000)
+        with store.writer(B, etag="v1", size=100_001, last_modified=0) as writer, pytest.raises(StoreFull):
+            writer.append(b"y")
+        assert store.read(kept) == b"x" * 60_000
+        assert store.usage().evicted == 0
+
+    def test_deleting_everything_makes_room(self, make_store: StoreFactory) -> None:
+        store = make_store(100_000)
+        for number in range(10):
+            put(store, A, b"x" * 90_000, f"v{number}")
+            assert store.delete(A)
+        put(store, B, b"x" * 99_000)
+        assert store.usage().evicted == 0
+
+    def test_above_the_high_watermark_it_goes_down_to_the_low_one(self, make_store: StoreFactory) -> None:
+        store = make_store(200_000, StoreSettings(high_watermark=0.9, low_watermark=0.5))
+        used = []
+        for number in range(40):
+            put(store, f"s3://x/{number:02d}", b"x" * 9_000)
+            used.append(store.usage().used)
+        highest = max(used)
+        assert 160_000 < highest <= 180_000
+        assert min(used[used.index(highest) :]) <= 100_000
+        assert paths(store)[-1] == "s3://x/39"
+
+    # Eviction
+
+    @pytest.mark.parametrize(
+        ("policy", "kept"),
+        [
+            ("fifo", ["5", "6", "7"]),
+            ("lru", ["2", "6", "7"]),
+            ("lfu", ["1", "6", "7"]),
+            ("scan-resistant", ["1", "2", "7"]),
+        ],
+    )
+    def test_policies(self, make_store: StoreFactory, policy: str, kept: list[str]) -> None:
+        store = make_store(60_000, StoreSettings(eviction=policy, high_watermark=1, low_watermark=1))
+        items = {name: put(store, f"s3://x/{name}", content(10_000, int(name))) for name in "12345"}
+        for name in "111112232":
+            store.read(items[name])
+        for name in "67":
+            put(store, f"s3://x/{name}", b"x" * 19_000)
+        left = [path.removeprefix("s3://x/") for path in paths(store)]
+        assert sorted(left)[-len(kept) :] == kept or set(kept) <= set(left)
+        assert store.usage().evicted == 7 - len(left)
+
+    def test_pinned_objects_stay(self, make_store: StoreFactory) -> None:
+        store = make_store(100_000)
+        pinned = [put(store, f"s3://pinned/{number}", content(10_000, number)) for number in range(4)]
+        store.pin("s3://pinned/")
+        for number in range(40):
+            put(store, f"s3://x/{number}", b"x" * 9_000)
+        assert [store.read(item) for item in pinned] == [content(10_000, number) for number in range(4)]
+        with pytest.raises(StoreFull, match="pinned"):
+            put(store, A, b"y" * 70_000)
+        assert paths(store, "s3://pinned/") == [item.path for item in pinned]
+        assert store.unpin("s3://pinned/")
+        assert not store.unpin("s3://pinned/")
+        put(store, A, b"y" * 70_000)
+        assert store.usage().used <= 100_000
+
+    def test_pins_are_listed(self, store: PageStore) -> None:
+        for prefix in ("s3://b/", "s3://a/", "s3://b/"):
+            store.pin(prefix)
+        assert store.pins() == ("s3://a/", "s3://b/")
+
+
+class StoreConformance(StoreFixtures):
     # Publishing
 
     def test_what_was_written_is_read(self, store: PageStore) -> None:
@@ -291,6 +390,15 @@ class StoreConformance(ABC):
         with pytest.raises(InvalidRequest, match=f"range={start}-"):
             store.read(put(store, A, b"1234"), start, end)
 
+    def test_small_objects_are_read_together(self, store: PageStore) -> None:
+        items = [put(store, path, data) for path, data in ((A, b"1"), (B, b""), (C, content(BLOCK_SIZE)))]
+        assert store.read_small([C, A, B]) == [(items[2], content(BLOCK_SIZE)), (items[0], b"1"), (items[1], b"")]
+        put(store, B, content(BLOCK_SIZE + 1))
+        assert store.read_small([A, B, C]) == [(items[0], b"1")]
+        assert store.read_small(["s3://none", A]) == []
+        self.flip_bit(store, C, 3)
+        assert store.read_small([A, C, A]) == [(items[0], b"1")]
+
     @pytest.mark.parametrize("check", ["read", "read_into", "verify"])
     def test_a_damaged_block_is_never_served(self, store: PageStore, check: str) -> None:
         put(store, B, b"untouched")
@@ -364,40 +472,6 @@ class StoreConformance(ABC):
         rest = [(item.path, item.etag) for item in scan if item.path != "s3://bucket/d"]
         assert rest == [(C, "v2")]
 
-    # Capacity
-
-    def test_the_oldest_make_room(self, make_store: StoreFactory) -> None:
-        store = make_store(100)
-        for path in (A, B):
-            put(store, path, b"x" * 50)
-        assert paths(store) == [A, B]
-        put(store, C, b"x" * 30)
-        assert paths(store) == [B, C]
-        assert (store.usage().capacity, store.usage().used, store.usage().evicted) == (100, 80, 1)
-
-    def test_a_store_may_be_filled_to_the_last_byte(self, make_store: StoreFactory) -> None:
-        store = make_store(100)
-        put(store, A, b"x" * 100)
-        assert store.usage().used == 100
-        put(store, B, b"y" * 100)
-        assert paths(store) == [B]
-
-    def test_what_is_larger_than_the_store_drops_nothing(self, make_store: StoreFactory) -> None:
-        store = make_store(100)
-        kept = put(store, A, b"x" * 60)
-        with store.writer(B, etag="v1", size=101, last_modified=0) as writer, pytest.raises(StoreFull):
-            writer.append(b"y")
-        assert store.read(kept) == b"x" * 60
-        assert store.usage().evicted == 0
-
-    def test_deleting_everything_makes_room(self, make_store: StoreFactory) -> None:
-        store = make_store(100)
-        for number in range(10):
-            put(store, A, b"x" * 90, f"v{number}")
-            assert store.delete(A)
-        put(store, B, b"x" * 100)
-        assert store.usage().evicted == 0
-
     # Closing and threads
 
     def test_close_discards_open_writers(self, store: PageStore) -> None:
@@ -422,7 +496,7 @@ class StoreConformance(ABC):
         assert store.usage().used == sum(range(200)) * 1013
 
     def test_readers_never_see_a_wrong_byte_while_objects_come_and_go(self, make_store: StoreFactory) -> None:
-        store = make_store(30_000)
+        store = make_store(40_000)
         versions = {f"v{number}": content(2000 + number, number) for number in range(40)}
         done = threading.Event()
 

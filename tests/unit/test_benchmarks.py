@@ -1,10 +1,15 @@
-"""The parts of ``make bench``: statistics, verdicts, table and chart, and what it measures with. Nothing is timed."""
+"""The parts of ``make bench``: statistics, verdicts, table and chart, and what it measures with."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, cast
 from urllib.request import urlopen
 from xml.etree import ElementTree as ET
 
@@ -14,37 +19,49 @@ from rich.console import Console
 from preheat.engine import MemoryEngine
 from preheat.jobs import JobState
 from preheat.paths import UfsPath
-from tests.benchmarks import job_service
+from testbed.ports import free_port
+from tests.benchmarks import delay_proxy, job_service, settings
 from tests.benchmarks.chart import position, ratio_chart
-from tests.benchmarks.comparisons import OURS, Comparison, Row, Sample, Spread, compare, time_spent
+from tests.benchmarks.comparisons import COMPARISONS, OURS, Comparison, Part, Row, Sample, Spread, time_spent
+from tests.benchmarks.comparisons import compare as compare_on
 from tests.benchmarks.data import ObjectSet, content
 from tests.benchmarks.goals import GOALS, Goal, Measurement, Verdict, judge
 from tests.benchmarks.instant_workers import work
 from tests.benchmarks.long_job import load
 from tests.benchmarks.origin_proxy import OriginProxy
 from tests.benchmarks.plan_keys import plan
+from tests.benchmarks.record import Circumstances, Record
 from tests.benchmarks.report import NOT_MEASURED, Results, document, markdown, notes, table
 from tests.benchmarks.synthetic import URI, SyntheticListing
 
 MACHINE = {
-    "command": "make bench",
-    "date": "2026-01-01 00:00 UTC",
     "cpu": "a CPU",
     "cores": 2,
     "memory_gib": 4.0,
     "kernel": "6.1",
     "python": "3.11",
-    "load_before": 0.1,
-    "load_after": 2.0,
-    "worker_peak_mib": 200.0,
     "versions": {"s5cmd": "2.3.0"},
 }
 
 
-def comparison(target: float = 2.0, cpu_target: float | None = None) -> Comparison:
+CIRCUMSTANCES = Circumstances(date="2026-01-01 00:00 UTC", command="make bench", load_before=0.1, load_after=2.0)
+
+
+def comparison(target: float = 2.0, cpu_target: float | None = None, *, bounded: bool = False) -> Comparison:
     return Comparison(
-        work="load", title="load 10 < 20", unit="files/s", peer="s5cmd", target=target, cpu_target=cpu_target
+        part=Part.LOADS,
+        work="load",
+        title="load 10 < 20",
+        unit="files/s",
+        peer="s5cmd",
+        target=target,
+        cpu_target=cpu_target,
+        bounded=bounded,
     )
+
+
+def compare(what: Comparison, samples: list[Sample]) -> Row:
+    return compare_on(what, samples, cores=2)
 
 
 def sample(system: str, seconds: float, cpu: float = 1.0, work: str = "load") -> Sample:
@@ -61,9 +78,14 @@ def verdict(*values: float, target: float = 100, at_most: bool = False) -> Verdi
     return judge(goal, [Measurement(work="other", value=0), *measurements])
 
 
+def record(*samples: Sample, part: Part = Part.LOADS, **more: Any) -> Record:
+    settings = {"rounds": 3}
+    return Record(machine=MACHINE, settings=settings, parts={part: CIRCUMSTANCES}, samples=samples, **more)
+
+
 def results(*rows: Row, verdicts: tuple[Verdict, ...] = ()) -> Results:
     return Results(
-        rows=rows, samples=(), machine=MACHINE, settings={"rounds": 3}, checked={"load": 50}, verdicts=verdicts
+        record=record(checked={"load": 50}), rows=rows, verdicts=verdicts, not_measured=[*NOT_MEASURED, "the rest"]
     )
 
 
@@ -94,7 +116,7 @@ def test_a_row_is_won_when_every_target_is_met(target: float, cpu_target: float 
 
 def test_the_reason_names_the_largest_share_first():
     assert time_spent([sample(OURS, 2, cpu=0.25), sample(OURS, 4, cpu=0.25)]) == (
-        "3.00 s; CPU: origin 0.50 s, preheat 0.25 s"
+        "3 s; CPU: origin 0.50 s, preheat 0.25 s"
     )
 
 
@@ -105,14 +127,54 @@ def test_a_lost_row_is_printed_as_lost_with_its_reason():
     lines = console.export_text().splitlines()
     assert [line.split("│")[-2].strip() for line in lines if "load 10" in line] == ["lost", "won"]
     assert [note for note in notes(results(lost, won)) if note.startswith("lost: ")] == [
-        "lost: load 10 < 20 / s5cmd: 1.00 s; CPU: preheat 1.00 s, origin 0.50 s"
+        "lost: load 10 < 20 / s5cmd: 1 s; CPU: preheat 1.00 s, origin 0.50 s"
     ]
 
 
 def test_the_page_has_every_row_and_what_was_not_measured():
     page = markdown(results(compare(comparison(), rounds((1, 2)))))
     assert "| load 10 < 20 | 10 files/s | s5cmd 5 | 2.00× (2.00–2.00) | 1.00× | ≥ 2× | won |" in page
-    assert all(what in page for what in NOT_MEASURED)
+    assert all(what in page for what in (*NOT_MEASURED, "the rest"))
+
+
+def test_the_bound_is_the_ratio_that_is_left_when_only_the_origin_works():
+    row = compare(comparison(9, bounded=True), rounds((1, 2)))
+    assert row.bound == 2 / (0.5 / 2)
+    assert any(note.endswith("; bound here about 8.0×, with no CPU time of ours") for note in notes(results(row)))
+
+
+def test_a_peer_without_processes_of_its_own_has_no_cpu_ratio():
+    row = compare(comparison(), [sample(OURS, 1), sample("s5cmd", 2, cpu=0)])
+    assert (row.cpu_ratio, row.won) == (None, True)
+    assert "| 2.00× (2.00–2.00) |  | ≥ 2× | won |" in markdown(results(row))
+
+
+def test_what_is_not_in_the_record_is_named_with_the_reason():
+    juicefs = replace(comparison(), peer="juicefs")
+    goal = Goal(work="poll", title="poll jobs", unit="reads/s", target=100)
+    kept = record(*rounds((1, 2)), missing={"juicefs": "no FUSE"})
+    found = Results.of(kept, [comparison(), juicefs], [goal])
+    assert ([row.comparison.peer for row in found.rows], found.verdicts) == (["s5cmd"], [])
+    assert found.not_measured[len(NOT_MEASURED) :] == [
+        "no FUSE: load 10 < 20 / juicefs",
+        "left out of this run: poll jobs",
+    ]
+
+
+def test_a_part_that_is_measured_again_replaces_itself_only(tmp_path: Path):
+    load, serve = sample(OURS, 1, work="load-small"), sample(OURS, 1, work="serve-small")
+    old = record(
+        load, serve, part=Part.SERVING, checked={"serve-small": 5}, measurements=[Measurement(work="a", value=1)]
+    )
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(document(Results.of(old, [], []))))
+    again = replace(serve, seconds=2)
+    newer = record(again, part=Part.SERVING, checked={"serve-small": 7})
+    found = Record.read(file).updated(newer)
+    assert (found.samples, found.checked) == ([load, again], {"serve-small": 7})
+    assert found.measurements == [Measurement(work="a", value=1)]
+    with pytest.raises(ValueError, match="other amounts"):
+        old.check_amounts({"rounds": 4})
 
 
 def test_the_document_says_who_won():
@@ -169,11 +231,16 @@ def test_a_goal_is_a_row_of_the_table_without_a_peer():
     assert console.export_text().count("poll jobs") == 2
 
 
-@pytest.mark.parametrize("scale", [job_service.FULL, job_service.QUICK])
-def test_a_run_fills_in_every_title(scale: job_service.Scale):
-    titles = [scale.titled(goal).title for goal in GOALS]
-    assert len(set(titles)) == len(GOALS)
-    assert not any("{" in title for title in titles)
+@pytest.mark.parametrize(("amounts", "scale"), [(settings.FULL, job_service.FULL), (settings.QUICK, job_service.QUICK)])
+def test_a_run_fills_in_every_title(amounts: settings.Settings, scale: job_service.Scale):
+    goals = [scale.titled(goal).title for goal in GOALS]
+    rows = [(amounts.titled(comparison).title, comparison.peer) for comparison in COMPARISONS]
+    assert len({*goals, *rows}) == len(GOALS) + len(COMPARISONS)
+    assert not any("{" in title for title in [*goals, *(title for title, _ in rows)])
+
+
+def test_a_bench_measures_what_is_in_its_table():
+    assert {comparison.part for comparison in COMPARISONS} | {Part.GOALS} == set(Part)
 
 
 async def test_a_synthetic_listing_goes_on_after_any_key():
@@ -239,3 +306,66 @@ def test_the_proxy_passes_everything_and_notes_the_objects_that_are_read():
         finally:
             origin.shutdown()
             thread.join(10)
+
+
+ROUND_TRIP = 0.03
+
+
+class Peer(asyncio.Protocol):
+    """A server that answers all that it gets with the same."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+@pytest.fixture
+async def far() -> AsyncIterator[int]:
+    """The port at which the server is a round trip away."""
+    echo = await asyncio.get_running_loop().create_server(Peer, "127.0.0.1", 0)
+    proxy = await delay_proxy.start(0, echo.sockets[0].getsockname()[1], ROUND_TRIP)
+    async with echo, proxy:
+        yield proxy.sockets[0].getsockname()[1]
+
+
+async def test_a_distant_server_answers_after_two_round_trips_and_then_after_one(far: int):
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    reader, writer = await asyncio.open_connection("127.0.0.1", far)
+    waits = []
+    for _ in range(3):
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+        waits.append(loop.time() - started)
+        started = loop.time()
+    writer.close()
+    assert waits[0] >= 2 * ROUND_TRIP
+    assert all(wait >= ROUND_TRIP for wait in waits)
+
+
+async def test_a_distance_neither_changes_bytes_nor_makes_them_wait_for_each_other(far: int):
+    loop = asyncio.get_running_loop()
+    reader, writer = await asyncio.open_connection("127.0.0.1", far)
+    started, pieces = loop.time(), [content(str(number), 50_000) for number in range(100)]
+
+    async def send() -> None:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+
+    sending = asyncio.create_task(send())
+    assert await reader.readexactly(5_000_000) == b"".join(pieces)
+    await sending
+    writer.close()
+    assert loop.time() - started < len(pieces) * ROUND_TRIP / 2  # if each piece had waited for the one before
+
+
+async def test_a_distant_server_that_is_not_there_closes_the_connection():
+    proxy = await delay_proxy.start(0, free_port(), ROUND_TRIP)
+    async with proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.sockets[0].getsockname()[1])
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+        writer.close()

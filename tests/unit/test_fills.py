@@ -170,6 +170,6 @@ async def test_what_a_reader_brought_is_flushed_soon(tmp_path_factory: pytest.Te
     reads = ReadService(store, origin)
     await reads.open(PATH)
     await asyncio.wait_for(store.flushed.wait(), 5)
-    assert not store._volume._unsaved
+    assert not store._volumes[0]._holdings._unsaved
     await reads.close()
     store.close()

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from preheat.errors import NotFound, StoreError, VersionChanged
+from preheat.settings import StoreSettings
 from preheat.store import CachedObject, DiskStore
 from preheat.store._writer import Writer
 from tests.unit.store_conformance import put
 
 PATHS = st.sampled_from([f"s3://x/{name}" for name in ("a", "a/b", "b", "é", "z")])
+SETTINGS = StoreSettings(pack_size=300, stream_above=30, segment_size=20, entries_in_memory=3)
 DATA = st.binary(max_size=60)
 
 
@@ -53,7 +55,7 @@ class DiskStoreMachine(RuleBasedStateMachine):
         return self.root / str(self.life)
 
     def open(self) -> DiskStore:
-        return DiskStore(self.directory, capacity=1 << 20, pack_size=100, stream_above=30)
+        return DiskStore(self.directory, capacity=1 << 20, settings=SETTINGS)
 
     def new_version(self) -> str:
         self.versions += 1
@@ -139,11 +141,12 @@ class DiskStoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts_the_bytes_on_disk(self) -> None:
-        catalog = self.store._volume._catalog
-        sizes = {int(pack.stem): pack.stat().st_size for pack in (self.directory / "packs").iterdir()}
+        catalog = self.store._volumes[0]._holdings.catalog
+        sizes = {number: found.size for number, found in self.store._volumes[0]._files.found().items()}
         assert sizes.keys() == catalog.packs.keys()
         assert sum(sizes.values()) <= catalog.stored == sum(pack.size for pack in catalog.packs.values())
-        assert all(pack.paths or pack.streaming for pack in catalog.packs.values())
+        assert all(pack.objects or pack.streaming for pack in catalog.packs.values())
+        assert catalog.objects == sum(pack.objects for pack in catalog.packs.values())
 
     def teardown(self) -> None:
         self.store.close()

@@ -289,6 +289,38 @@ def listing(*keys: str, namespace: str = ' xmlns="http://s3.amazonaws.com/doc/20
     return f"<?xml version='1.0'?><ListBucketResult{namespace}>{extra}{contents}</ListBucketResult>"
 
 
+CHUNKED = "Transfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize("is_chunked", [True, False])
+async def test_a_listing_over_plain_http_needs_no_boto3(server: RawServer, ufs: S3UnderStore, is_chunked: bool) -> None:
+    body = listing("a", "b")
+    chunked = f"HTTP/1.1 200 OK\r\n{CHUNKED}Connection: close\r\n\r\n{len(body):x}\r\n{body}\r\n0\r\n\r\n"
+    server.reply = chunked.encode() if is_chunked else answer("200 OK", body=body)
+
+    assert [item.key async for page in ufs.list(PATH.with_key("a~ü /&")) for item in page] == ["a", "b"]
+
+    query = "encoding-type=url&list-type=2&max-keys=1000&prefix=a~%C3%BC%20%2F%26%2F"
+    assert server.requests[-1] == f"GET /bucket?{query} HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answer("200 OK", body=listing("c"), length=10_000),
+        answer("200 OK", body="<Error><Code>InternalError</Code></Error>"),
+        answer("500 Internal Server Error"),
+        b"nonsense\r\n\r\n",
+        b"",
+    ],
+)
+async def test_what_is_no_success_is_left_to_boto3(server: RawServer, ufs: S3UnderStore, reply: bytes) -> None:
+    server.reply, server.replies = answer("200 OK", body=listing("a", "b")), {"?encoding-type=url&list-type": reply}
+
+    assert [item.key async for page in ufs.list(PATH.with_key("x/")) for item in page] == ["a", "b"]
+    assert len(server.requests) == 2
+
+
 @pytest.mark.parametrize("namespace", ["", ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'])
 def test_a_page_is_read_with_and_without_a_namespace(namespace: str) -> None:
     extra = "<CommonPrefixes><Prefix>a+b/</Prefix></CommonPrefixes>"

@@ -6,12 +6,14 @@ workers' caches. A page's cursor says what comes next and no more: whoever takes
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain, repeat
 
 import msgspec
 
+from preheat.coordinator._ahead import Part, in_turn
 from preheat.coordinator._bound import BoundCatalog
 from preheat.coordinator._cached import CachedCatalog, CachedListing
 from preheat.coordinator._catalog import Catalog, FilteredCatalog, OriginCatalog, Page
@@ -28,7 +30,7 @@ from preheat.ufs import UnderStore
 
 __all__ = ["JobSource", "Page"]
 
-_Pages = Callable[[str], AsyncIterator[Page]]
+_Pages = Callable[[str], Part]
 """Yields the pages after a cursor."""
 
 
@@ -58,7 +60,7 @@ class JobSource:
         self._origin = OriginCatalog(ufs, attempts=listing_attempts)
         self._caches = CachedCatalog(cached, members, attempts=listing_attempts)
 
-    async def pages(self, spec: JobSpec, progress: Progress) -> AsyncIterator[Page | None]:
+    def pages(self, spec: JobSpec, progress: Progress) -> AsyncGenerator[Page | None, None]:
         """Yield the pages after ``progress``, and None at the end of each path.
 
         An index file, and the failed objects of another job, count as one path.
@@ -70,12 +72,9 @@ class JobSource:
             NoLiveWorker: nor did a worker that is in the placement map.
             JobNotFound: the job whose failed objects are to be done is not known any more.
         """
-        cursor = progress.cursor
-        for pages in self._parts(spec)[progress.path_index :]:
-            async for page in pages(cursor):
-                yield page
-            yield None
-            cursor = ""
+        parts = self._parts(spec)[progress.path_index :]
+        cursors = chain([progress.cursor], repeat(""))
+        return in_turn(part(cursor) for part, cursor in zip(parts, cursors, strict=False))
 
     def _parts(self, spec: JobSpec) -> list[_Pages]:
         catalog: Catalog = self._caches if spec.type.lists_cache else self._origin
@@ -89,7 +88,7 @@ class JobSource:
             return [partial(self._indexed, catalog, UfsPath.parse(spec.index))]
         return [partial(_listed, catalog, UfsPath.parse(uri)) for uri in spec.paths]
 
-    async def _failed(self, catalog: Catalog, job_id: str, cursor: str) -> AsyncIterator[Page]:
+    async def _failed(self, catalog: Catalog, job_id: str, cursor: str) -> Part:
         """Look each failed object of a job up anew; one that is gone stays failed.
 
         A cursor is the number of a chunk of the log, and how many of the chunk's pages are done.
@@ -105,7 +104,7 @@ class JobSource:
                 yield replace(await look_up(catalog, names), cursor=f"{number}:{done_then}")
             number, done = number + 1, 0
 
-    async def _indexed(self, catalog: Catalog, index: UfsPath, cursor: str) -> AsyncIterator[Page]:
+    async def _indexed(self, catalog: Catalog, index: UfsPath, cursor: str) -> Part:
         file = IndexFile(self._ufs, index, attempts=self._attempts)
         async for block in file.blocks(Position.parse(cursor)):
             pages = _named(catalog, block) if block.directory is None else _below(catalog, block, block.directory)
@@ -113,11 +112,12 @@ class JobSource:
                 yield page
 
 
-def _listed(catalog: Catalog, path: UfsPath, cursor: str) -> AsyncIterator[Page]:
-    return catalog.pages(path, after=cursor)
+async def _listed(catalog: Catalog, path: UfsPath, cursor: str) -> Part:
+    async for page in catalog.pages(path, after=cursor):
+        yield page
 
 
-async def _named(catalog: Catalog, block: Block) -> AsyncIterator[Page]:
+async def _named(catalog: Catalog, block: Block) -> Part:
     """Look the names of a block up, bucket by bucket."""
     groups = by_bucket(block.names)
     done = int(block.start.within or 0)
@@ -126,7 +126,7 @@ async def _named(catalog: Catalog, block: Block) -> AsyncIterator[Page]:
         yield replace(await look_up(catalog, names), cursor=str(cursor))
 
 
-async def _below(catalog: Catalog, block: Block, directory: UfsPath) -> AsyncIterator[Page]:
+async def _below(catalog: Catalog, block: Block, directory: UfsPath) -> Part:
     """List a directory of an index file; one that cannot be listed is one failure, like a name that is not there."""
     after = block.start.within
     try:

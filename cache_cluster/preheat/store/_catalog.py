@@ -1,73 +1,130 @@
-"""The accounts of one directory, in memory: which object stands where, and what to drop to make room.
+"""The accounts of one directory, in memory: its objects' places, its files, and how they were used.
 
-Pure bookkeeping without I/O. It is not thread-safe, except that ``entries.get`` needs no lock.
+Pure bookkeeping without I/O. It is not thread-safe, except for what reads note.
 """
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 
-from preheat.errors import StoreFull
 from preheat.store._base import CachedObject
-from preheat.units import human_size
+from preheat.store._eviction import Use
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
-    """An object and its place."""
-
-    item: CachedObject
-    pack: int
-    """Number of the pack file."""
-    offset: int
-    """Of its first byte in the pack."""
-
-    @property
-    def end(self) -> int:
-        """Offset behind its last byte."""
-        return self.offset + self.item.size
+FileKey = tuple[int, int]
+"""Names a file: the number of a pack and -1, or the number of a large object and that of a segment."""
+PACKED = -1
+_MAX_READS = 0xFFFF
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Pack:
-    """One pack file."""
+    """A pack file, or the segment files of one large object."""
 
     number: int
     size: int
-    """Bytes in the file, dead ones included, or promised to the writer that streams into it."""
+    """Bytes in the files, dead ones included, or promised to the writer that streams into them."""
+    segments: int = 0
+    """How many files a large object has; 0 of a pack."""
+    salt: bytes = b""
+    admitted: int = 0
+    """The tick at which the first of its objects came."""
     streaming: bool = False
     """A writer still streams into it, so it must stay."""
-    paths: set[str] = field(default_factory=set)
-    """The objects in it that can be read."""
+    objects: int = 0
+    """How many of its objects can be read."""
+    live: int = 0
+    """Bytes of these."""
+    ordinals: int = 0
+    """How many objects were ever put into it: each has an ordinal, which is never used again."""
+    last_read: array[int] = field(default_factory=lambda: array("Q"))
+    """By ordinal; shorter than there are ordinals if none of the others was read."""
+    reads: array[int] = field(default_factory=lambda: array("H"))
+
+    @property
+    def key(self) -> FileKey:
+        """The pack file, or the last segment, which has the record."""
+        return self.number, self.segments - 1
+
+    def note_read(self, ordinal: int, tick: int) -> None:
+        """Note that an object was read now. Two threads at once may count as one."""
+        try:
+            self.last_read[ordinal] = tick
+            if (reads := self.reads[ordinal]) < _MAX_READS:
+                self.reads[ordinal] = reads + 1
+        except IndexError:
+            self.set_use(ordinal, tick, 1)
+
+    def set_use(self, ordinal: int, last_read: int, reads: int) -> None:
+        """Set how an object was used."""
+        if (missing := ordinal + 1 - len(self.last_read)) > 0:
+            self.last_read.extend([0] * missing)
+        if (missing := ordinal + 1 - len(self.reads)) > 0:
+            self.reads.extend([0] * missing)
+        self.last_read[ordinal] = last_read
+        self.reads[ordinal] = reads
+
+    def use(self, ordinal: int) -> Use:
+        """Return how an object was used."""
+        if ordinal < min(len(self.last_read), len(self.reads)):
+            return Use(self.admitted, self.last_read[ordinal], self.reads[ordinal])
+        return Use(self.admitted, 0, 0)
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class Entry:
+    """An object and its place."""
+
+    item: CachedObject
+    sequence: int
+    pack: Pack
+    ordinal: int
+    record: int
+    """Offset of its record in the file that ``pack.key`` names."""
+    record_length: int
+    segment_size: int = 0
+    """Bytes of data per segment of a large object; 0 in a pack."""
+    seen: int = 0
+    """The tick at which it was last put into the map of entries."""
+
+    @property
+    def data(self) -> int:
+        """Offset of its first byte in the pack."""
+        return self.record + self.record_length
+
+    @property
+    def last_read(self) -> int:
+        """The tick of its last read."""
+        return self.pack.use(self.ordinal).last_read
 
 
 class Catalog:
-    """The objects and the packs of one directory."""
+    """The files of one directory."""
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.entries: dict[str, Entry] = {}
+    def __init__(self) -> None:
         self.packs: dict[int, Pack] = {}
         """Oldest first."""
+        self.objects = 0
         self.used = 0
         """Bytes of the objects that can be read."""
         self.stored = 0
-        """Bytes of the packs; this is what capacity bounds."""
+        """Bytes of the files; this is what capacity bounds."""
         self.filling: Pack | None = None
         """The pack that small objects are appended to."""
         self._last_number = 0
 
     @property
     def next_number(self) -> int:
-        """The number of the next pack; none is used twice."""
+        """The number of the next pack; none is used twice while the store is open."""
         return self._last_number + 1
 
-    def add_pack(self, number: int, *, size: int = 0, streaming: bool = False) -> Pack:
-        """Add a pack, newer than all others."""
-        pack = Pack(number=number, size=size, streaming=streaming)
-        self.packs[number] = pack
-        self.stored += size
-        self._last_number = number
+    def add_pack(self, pack: Pack) -> Pack:
+        """Add a pack, newer than all others, with the objects that it has."""
+        self.packs[pack.number] = pack
+        self.stored += pack.size
+        self.objects += pack.objects
+        self.used += pack.live
+        self._last_number = max(self._last_number, pack.number)
         return pack
 
     def grow(self, pack: Pack, size: int) -> None:
@@ -75,51 +132,25 @@ class Catalog:
         pack.size += size
         self.stored += size
 
-    def add(self, entry: Entry) -> Entry | None:
-        """Make an object visible and return the one whose place it takes."""
-        replaced = self.entries.get(entry.item.path)
-        if replaced is not None:
-            self._leave_pack(replaced)
-        self.entries[entry.item.path] = entry
-        self.packs[entry.pack].paths.add(entry.item.path)
-        self.used += entry.item.size
-        return replaced
+    def add(self, pack: Pack, size: int) -> None:
+        """Count an object that became visible."""
+        pack.objects += 1
+        pack.live += size
+        self.objects += 1
+        self.used += size
 
-    def remove(self, entry: Entry) -> None:
-        """Take an object out."""
-        del self.entries[entry.item.path]
-        self._leave_pack(entry)
+    def remove(self, pack: Pack, size: int) -> None:
+        """Count an object out."""
+        pack.objects -= 1
+        pack.live -= size
+        self.objects -= 1
+        self.used -= size
 
-    def remove_pack(self, pack: Pack) -> list[str]:
-        """Take a pack and its objects out, and return their paths."""
-        paths = list(pack.paths)
-        for path in paths:
-            self.remove(self.entries[path])
+    def remove_pack(self, pack: Pack) -> None:
+        """Take a pack with its objects out."""
         del self.packs[pack.number]
         self.stored -= pack.size
+        self.objects -= pack.objects
+        self.used -= pack.live
         if self.filling is pack:
             self.filling = None
-        return paths
-
-    def victims(self, size: int) -> list[Pack]:
-        """Return the packs to drop, oldest first, so that ``size`` more bytes fit.
-
-        Raises:
-            StoreFull: even then they would not, because of objects that are being written.
-        """
-        excess = self.stored + size - self.capacity
-        chosen: list[Pack] = []
-        for pack in self.packs.values():
-            if excess <= 0:
-                break
-            if pack.size and not pack.streaming:
-                chosen.append(pack)
-                excess -= pack.size
-        if excess > 0:
-            needed, room = human_size(size), human_size(self.capacity)
-            raise StoreFull(f"{needed} do not fit beside the objects being written; the capacity is {room}.")
-        return chosen
-
-    def _leave_pack(self, entry: Entry) -> None:
-        self.packs[entry.pack].paths.discard(entry.item.path)
-        self.used -= entry.item.size

@@ -2,61 +2,87 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from preheat.errors import CorruptPage
-from preheat.store._base import CachedObject, StoreUsage
+from preheat.errors import CorruptPage, StoreError
+from preheat.logs import get_logger
+from preheat.settings import StoreSettings
+from preheat.store._base import BLOCK_SIZE, CachedObject, StoreUsage
 from preheat.store._catalog import Entry, Pack
+from preheat.store._faults import DirectoryFailed
+from preheat.store._members import Members
 from preheat.store._pages import check_version, clip
+from preheat.store._pins import Pins
 from preheat.store._volume import Volume
 from preheat.store._writer import BufferSink, Sink, Writer, announce
 
 T = TypeVar("T")
-PACK_SIZE = 256 << 20
-"""Bytes at which a pack of small objects is full."""
-STREAM_ABOVE = 4 << 20
-"""Bytes above which an object is written as it comes, to a pack of its own; until then a writer holds it."""
+log = get_logger("store")
 _VERIFY_STEP = 8 << 20
 _SCAN_STEP = 1000
 
 
 class DiskStore:
-    """A :class:`~preheat.store.PageStore` in a directory, which it owns while it is open.
+    """A :class:`~preheat.store.PageStore` in one directory or several, which it owns while it is open.
 
-    After :meth:`close` it is empty and refuses writers.
+    Several directories are for several disks: each object is in one of them, and one that fails is given up while the
+    others go on. After :meth:`close` it is empty and refuses writers.
 
     Args:
         directory: made if it does not exist.
-        capacity: bytes that the pack files may take.
-        pack_size: bytes of a full pack, at most a sixteenth of the capacity.
-        stream_above: bytes; see :data:`STREAM_ABOVE`.
+        more: the same; for several disks.
+        capacity: bytes that the cached data may take; each directory has an equal share.
+        settings: see there.
 
     Raises:
-        StoreInUse: another process has the directory open.
-        StoreError: the directory cannot be used, or holds something else.
+        StoreInUse: another process has a directory open.
+        StoreError: a directory holds something else, or none can be used.
     """
 
     def __init__(
-        self, directory: Path, *, capacity: int, pack_size: int = PACK_SIZE, stream_above: int = STREAM_ABOVE
+        self,
+        directory: Path,
+        *more: Path,
+        capacity: int,
+        settings: StoreSettings = StoreSettings(),  # noqa: B008
     ) -> None:
-        self._volume = Volume(directory, capacity=capacity, pack_size=pack_size)
-        self._capacity = capacity
-        self._stream_above = stream_above
+        directories = (directory, *more)
+        self._settings = settings
+        self._failed: list[str] = []
+        """Directories that could not be opened."""
+        self._members = Members()
+        with ExitStack() as on_failure:
+            self._pins = Pins(directories)
+            self._volumes = tuple(self._open(directories, capacity // len(directories), on_failure))
+            self._members.join(self._volumes)
+            on_failure.pop_all()
 
     def writer(self, path: str, *, etag: str, size: int, last_modified: float, job_id: str = "") -> Writer:
-        """Start to write one object of exactly ``size`` bytes; several writers may be open at once."""
-        large = size > self._stream_above
-        sink: Sink = _StreamSink(self._volume, size) if large else BufferSink(self._volume.store)
-        item = announce(path, etag=etag, size=size, last_modified=last_modified, job_id=job_id)
-        return Writer(sink, item, capacity=self._capacity)
+        """Start to write one object of exactly ``size`` bytes; several writers may be open at once.
+
+        Raises:
+            StoreError: no directory is left.
+        """
+        volume = self._members.of(path)
+        if volume is None:
+            raise StoreError(
+                f"No directory of the page store can be used any more: {', '.join(self.usage().failed)}.",
+                remedy="Replace the disk, or check its permissions, and restart the worker.",
+            )
+        announced = announce(path, etag=etag, size=size, last_modified=last_modified, job_id=job_id)
+        large = size > self._settings.stream_above
+        sink: Sink = _StreamSink(volume, announced) if large else BufferSink(volume.store)
+        return Writer(sink, announced, capacity=volume.capacity)
 
     def lookup(self, path: str) -> CachedObject | None:
         """Return the object at exactly this path."""
-        entry = self._volume.get(path)
-        return None if entry is None else entry.item
+        found = self._locate(path)
+        return found[1].item if found else None
 
     def read(self, item: CachedObject, start: int = 0, end: int | None = None) -> bytes:
         """Return bytes [start, end) of exactly this version, cut to its size.
@@ -69,12 +95,27 @@ class DiskStore:
         """
         if end is None or not 0 <= start <= end <= item.size:
             start, end = clip(item, start, end)
-        return self._read(item, lambda entry: self._volume.read(entry, start, end))
+        return self._read(item, lambda volume, entry: volume.read(entry, start, end))
 
     def read_into(self, item: CachedObject, start: int, end: int, buffer: memoryview) -> memoryview:
         """Return bytes [start, end) as a part of ``buffer``; raises as :meth:`read` does."""
         start, end = clip(item, start, end)
-        return self._read(item, lambda entry: self._volume.read_into(entry, start, end, buffer))
+        return self._read(item, lambda volume, entry: volume.read_into(entry, start, end, buffer))
+
+    def read_small(self, paths: Sequence[str]) -> list[tuple[CachedObject, bytes]]:
+        """Return the objects at some paths, up to the first that is not cached, larger than a block, or not intact."""
+        found: list[tuple[CachedObject, bytes]] = []
+        with suppress(StoreError):
+            for path in paths:
+                place = self._locate(path)
+                if place is None or place[1].item.size > BLOCK_SIZE:
+                    break
+                volume, entry = place
+                data = volume.read_block(entry)
+                if data is None:
+                    break
+                found.append((entry.item, data))
+        return found
 
     def verify(self, item: CachedObject) -> None:
         """Read every block back and compare its checksum; raises as :meth:`read` does."""
@@ -84,8 +125,11 @@ class DiskStore:
 
     def delete(self, path: str) -> bool:
         """Drop the object; false if it was not there."""
-        while entry := self._volume.get(path):
-            if self._volume.drop(entry):
+        while volume := self._members.of(path):
+            entry = volume.get(path)
+            if entry is None:
+                return False
+            if volume.drop(entry):
                 return True
         return False
 
@@ -94,58 +138,126 @@ class DiskStore:
 
         Safe while others write.
         """
-        while paths := self._volume.paths(prefix, after=after, limit=_SCAN_STEP):
-            for path in paths:
-                if item := self.lookup(path):
-                    yield item
-            after = paths[-1]
+        parts = [_entries(volume, prefix, after) for volume in self._volumes]
+        for entry, removals, volume in heapq.merge(*parts, key=lambda part: part[0].item.path):
+            now = entry if volume.removals == removals else volume.get(entry.item.path)
+            if now:
+                yield now.item
+
+    def pin(self, prefix: str) -> None:
+        """Never evict the objects whose path starts with the prefix, also those that come later.
+
+        Raises:
+            StoreError: no directory could note it.
+        """
+        self._pins.add(prefix, [volume.directory for volume in self._members.volumes])
+
+    def unpin(self, prefix: str) -> bool:
+        """Let the objects be evicted that are pinned by exactly this prefix alone; false if it is not pinned."""
+        return self._pins.remove(prefix, [volume.directory for volume in self._members.volumes])
+
+    def pins(self) -> tuple[str, ...]:
+        """Return the pinned prefixes, in order."""
+        return self._pins.prefixes
 
     def usage(self) -> StoreUsage:
         """Return how full the store is."""
-        return self._volume.usage()
+        usages = [volume.usage() for volume in self._volumes]
+        return StoreUsage(
+            capacity=sum(usage.capacity for usage in usages),
+            used=sum(usage.used for usage in usages),
+            objects=sum(usage.objects for usage in usages),
+            evicted=sum(usage.evicted for usage in usages),
+            corrupt=sum(usage.corrupt for usage in usages),
+            damaged=sum(usage.damaged for usage in usages),
+            failed=(*self._failed, *(name for usage in usages for name in usage.failed)),
+        )
 
     def flush(self) -> None:
-        """Make what was committed survive the death of the process, in one transaction.
+        """Make what was committed survive the death of the process, in one transaction a directory.
 
         Raises:
-            StoreFull, StoreError: the disk refused; all of it stays readable, and the next flush tries again.
+            StoreFull, StoreError: a disk refused; what is not lost with it stays readable, and the next flush tries
+                again.
         """
-        self._volume.flush()
+        faults: list[StoreError] = []
+        for volume in self._members.volumes or self._volumes:
+            try:
+                volume.flush()
+            except StoreError as error:
+                faults.append(error)
+        if faults:
+            raise faults[0]
 
     def close(self) -> None:
-        """Release the directory; open writers are discarded. Idempotent."""
-        self._volume.close()
+        """Release the directories; open writers are discarded. Idempotent."""
+        for volume in self._volumes:
+            volume.close()
 
-    def _read(self, item: CachedObject, read: Callable[[Entry], T]) -> T:
-        while True:
-            entry = self._current(item)
+    def _open(self, directories: Sequence[Path], capacity: int, on_failure: ExitStack) -> list[Volume]:
+        volumes: list[Volume] = []
+        for directory in directories:
             try:
-                return read(entry)
-            except CorruptPage:
-                if self._volume.drop(entry, corrupt=True):
+                volume = Volume(
+                    directory,
+                    capacity=capacity,
+                    settings=self._settings,
+                    pins=lambda: self._pins.prefixes,
+                    on_failure=self._members.leave,
+                )
+            except DirectoryFailed as error:
+                self._failed.append(str(directory))
+                if len(self._failed) == len(directories):
+                    raise
+                log.error(  # noqa: TRY400 - the cause is in the message
+                    "A directory of the page store cannot be used; the others go on.",
+                    action="directory_failed",
+                    directory=str(directory),
+                    error=str(error),
+                )
+            else:
+                on_failure.callback(volume.close)
+                volumes.append(volume)
+        return volumes
+
+    def _locate(self, path: str) -> tuple[Volume, Entry] | None:
+        for volume in self._volumes:
+            if entry := volume.peek(path):
+                return volume, entry
+        home = self._members.of(path)
+        found = home.get(path) if home else None
+        return (home, found) if home and found else None
+
+    def _read(self, item: CachedObject, read: Callable[[Volume, Entry], T]) -> T:
+        while True:
+            volume, entry = self._current(item)
+            try:
+                return read(volume, entry)
+            except CorruptPage as fault:
+                if volume.drop(entry, fault=fault):
                     raise
                 # Another thread took the object away meanwhile: what it left decides.
 
-    def _current(self, item: CachedObject) -> Entry:
-        entry = self._volume.get(item.path)
-        check_version(item, None if entry is None else entry.item)
-        assert entry is not None
-        return entry
+    def _current(self, item: CachedObject) -> tuple[Volume, Entry]:
+        found = self._locate(item.path)
+        check_version(item, found[1].item if found else None)
+        assert found is not None
+        return found
 
 
 class _StreamSink:
-    """Writes a large object to a pack of its own as its bytes come, in any order and from several threads."""
+    """Writes a large object to segments of its own as its bytes come, in any order and from several threads."""
 
-    def __init__(self, volume: Volume, size: int) -> None:
+    def __init__(self, volume: Volume, announced: CachedObject) -> None:
         self._volume = volume
-        self._size = size
+        self._announced = announced
         self._pack: Pack | None = None
         self._opening = threading.Lock()
 
     def write(self, data: memoryview, offset: int) -> None:
         with self._opening:
             if self._pack is None:
-                self._pack = self._volume.open_stream(self._size)
+                self._pack = self._volume.open_stream(self._announced)
         self._volume.write_stream(self._pack, data, offset)
 
     def read(self, start: int, end: int) -> bytes:
@@ -159,3 +271,12 @@ class _StreamSink:
     def discard(self) -> None:
         if self._pack is not None:
             self._volume.discard_stream(self._pack)
+
+
+def _entries(volume: Volume, prefix: str, after: str) -> Iterator[tuple[Entry, int, Volume]]:
+    """Yield the objects of a directory in the order of their paths, and its removals when they were there."""
+    page = volume.page(prefix, after=after, limit=_SCAN_STEP)
+    while page.last is not None:
+        for entry in page.entries:
+            yield entry, page.removals, volume
+        page = volume.page(prefix, after=page.last, limit=_SCAN_STEP)

@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from preheat.errors import CorruptPage, StoreError
-from preheat.store._base import CachedObject, StoreUsage
+from preheat.errors import CorruptPage, StoreError, StoreFull
+from preheat.settings import StoreSettings
+from preheat.store._base import BLOCK_SIZE, CachedObject, StoreUsage
+from preheat.store._eviction import POLICIES, Use, Watermarks
 from preheat.store._pages import check_version, clip, intact, whole_blocks
+from preheat.store._pins import Pins
 from preheat.store._writer import BufferSink, Writer, announce
+from preheat.units import human_size
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class _Held:
     item: CachedObject
     data: bytes
+    use: Use = Use(0, 0, 0)
 
 
 class MemoryStore:
-    """A :class:`~preheat.store.PageStore` in memory; the oldest objects make room for new ones.
+    """A :class:`~preheat.store.PageStore` in memory.
 
     After :meth:`close` it is empty and refuses writers.
 
     Args:
         capacity: bytes.
+        settings: what makes room for new objects.
     """
 
-    def __init__(self, *, capacity: int) -> None:
+    def __init__(self, *, capacity: int, settings: StoreSettings = StoreSettings()) -> None:  # noqa: B008 - frozen
         self._capacity = capacity
+        self._marks = Watermarks.of(capacity, settings)
+        self._worth = POLICIES[settings.eviction]
+        self._pins = Pins()
+        self._tick = 0
         self._held: dict[str, _Held] = {}  # oldest first
         self._used = self._evicted = self._corrupt = 0
         self._closed = False
@@ -62,6 +72,7 @@ class MemoryStore:
                 self._remove(held)
                 self._corrupt += 1
                 raise CorruptPage(f"{item.path} does not match its checksum in bytes {first}-{last}.")
+            self._note_read(held)
             return held.data[start:end]
 
     def read_into(self, item: CachedObject, start: int, end: int, buffer: memoryview) -> memoryview:
@@ -69,6 +80,18 @@ class MemoryStore:
         data = self.read(item, start, end)
         buffer[: len(data)] = data
         return buffer[: len(data)]
+
+    def read_small(self, paths: Sequence[str]) -> list[tuple[CachedObject, bytes]]:
+        """Return the objects at some paths, up to the first that is not cached, larger than a block, or not intact."""
+        found: list[tuple[CachedObject, bytes]] = []
+        with self._lock:
+            for path in paths:
+                held = self._held.get(path)
+                if held is None or len(held.data) > BLOCK_SIZE or not intact(held.data, held.item.checksums):
+                    break
+                self._note_read(held)
+                found.append((held.item, held.data))
+        return found
 
     def verify(self, item: CachedObject) -> None:
         """Read every block back and compare its checksum; raises as :meth:`read` does."""
@@ -92,6 +115,18 @@ class MemoryStore:
         for path in paths:
             if item := self.lookup(path):
                 yield item
+
+    def pin(self, prefix: str) -> None:
+        """Never evict the objects whose path starts with the prefix, also those that come later."""
+        self._pins.add(prefix, ())
+
+    def unpin(self, prefix: str) -> bool:
+        """Let the objects be evicted that are pinned by exactly this prefix alone; false if it is not pinned."""
+        return self._pins.remove(prefix, ())
+
+    def pins(self) -> tuple[str, ...]:
+        """Return the pinned prefixes, in order."""
+        return self._pins.prefixes
 
     def usage(self) -> StoreUsage:
         """Return how full the store is."""
@@ -118,13 +153,31 @@ class MemoryStore:
         with self._lock:
             if self._closed:
                 raise StoreError("The page store in memory is closed.", remedy="Open a new one.")
+            self._make_room(item.size)
             if replaced := self._held.get(item.path):
                 self._remove(replaced)
-            while self._used + item.size > self._capacity:
-                self._remove(next(held for held in self._held.values() if held.item.size))
-                self._evicted += 1
-            self._held[item.path] = _Held(item=item, data=bytes(data))
+            self._tick += 1
+            self._held[item.path] = _Held(item=item, data=bytes(data), use=Use(self._tick, 0, 0))
             self._used += item.size
+
+    def _note_read(self, held: _Held) -> None:
+        self._tick += 1
+        held.use = Use(held.use.admitted, self._tick, held.use.reads + 1)
+
+    def _make_room(self, size: int) -> None:
+        """Drop the least worthy objects until the store is at its low watermark."""
+        if not self._marks.update(self._used + size):
+            return
+        pins = self._pins.prefixes
+        victims = [held for held in self._held.values() if held.item.size and not held.item.path.startswith(pins)]
+        for held in sorted(victims, key=lambda held: self._worth(held.use, self._tick)):
+            if not self._marks.update(self._used + size):
+                return
+            self._remove(held)
+            self._evicted += 1
+        if self._used + size > self._capacity:
+            needed, room = human_size(size), human_size(self._capacity)
+            raise StoreFull(f"{needed} do not fit beside pinned objects; the capacity is {room}.")
 
     def _remove(self, held: _Held) -> None:
         del self._held[held.item.path]

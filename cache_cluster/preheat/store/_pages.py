@@ -52,6 +52,9 @@ def packed(checksums: Collection[int]) -> bytes:
 
 def intact(data: bytes | memoryview, checksums: bytes) -> bool:
     """Return whether the data are exactly as many blocks as there are checksums, and each matches its own."""
+    if 0 < len(data) <= BLOCK_SIZE:  # one block, as most objects have
+        found: bytes = crc32c(data).to_bytes(_CHECKSUM.size, "little")
+        return found == checksums
     view, start = memoryview(data), 0
     for (expected,) in _CHECKSUM.iter_unpack(checksums):
         if crc32c(view[start : start + BLOCK_SIZE]) != expected:

@@ -1,90 +1,140 @@
-"""One directory of a page store: pack files, the index, and the lock that keeps other processes out.
-
-::
-
-    DIRECTORY/lock                  held while the directory is open
-    DIRECTORY/index.sqlite          one row an object; the row is what publishes it
-    DIRECTORY/packs/00000001.pack   bytes of many small objects, or of one large object
-
-An object is visible from memory as soon as its bytes are written; its row follows with the next flush. Bytes are
-written before their row, so the process may be killed between any two steps: when the directory is opened again, rows
-whose bytes are not there and packs without a row are removed. What was not flushed then simply is not cached. It never
-gives way to an older version: the row of an object that takes another version's place is written before it is visible.
-"""
+"""One directory of a page store, from its lock to its last row: what several threads use at the same time."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import TracebackType
 
-from preheat.errors import CorruptPage, StoreError, StoreInUse
-from preheat.store._base import CachedObject, StoreUsage
-from preheat.store._catalog import Catalog, Entry, Pack
-from preheat.store._faults import disk_faults
-from preheat.store._index import Index
-from preheat.store._packs import PackFiles
+from preheat.errors import CorruptPage, StoreError, StoreFull, StoreInUse
+from preheat.logs import get_logger
+from preheat.settings import StoreSettings
+from preheat.store._base import BLOCK_SIZE, CachedObject, StoreUsage
+from preheat.store._catalog import Entry, Pack
+from preheat.store._eviction import POLICIES, Watermarks
+from preheat.store._faults import DirectoryFailed, disk_faults
+from preheat.store._files import Files
+from preheat.store._format import FILE_HEADER_SIZE, pieces, record_bound, segment_count
+from preheat.store._holdings import Page
 from preheat.store._pages import intact, whole_blocks
+from preheat.store._recovery import open_holdings
+from preheat.store._room import Room
 
+log = get_logger("store")
 _PACKS_IN_CAPACITY = 16
 """Eviction drops whole packs: with at least this many, one is a small part of the cache."""
-_MAX_UNSAVED = 1000
-"""Rows that may wait for a flush."""
+_PAGE = 1000
+_MAX_READ_FAULTS = 3
+"""Reads that the disk may refuse before its directory is given up."""
 
 
 class Volume:
     """The objects in one directory; safe to use from several threads.
 
-    When bytes would not fit, the oldest packs are dropped whole. Capacity bounds the packs, with their dead
-    bytes, but not the index.
+    When the disk fails, the directory is given up: until it is opened again it holds nothing and takes nothing.
+    Capacity bounds the packs and segments, with their dead bytes, but not the index.
+
+    Args:
+        directory: made if it does not exist.
+        capacity: bytes.
+        settings: see there.
+        pins: returns the prefixes of what must not be evicted.
+        on_failure: told before the directory is given up.
 
     Raises:
         StoreInUse: another store has the directory open.
         StoreError: the directory cannot be used.
     """
 
-    def __init__(self, directory: Path, *, capacity: int, pack_size: int) -> None:
-        self._directory = directory
-        self._pack_size = max(1, min(pack_size, capacity // _PACKS_IN_CAPACITY))
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        capacity: int,
+        settings: StoreSettings,
+        pins: Callable[[], tuple[str, ...]],
+        on_failure: Callable[[Volume], None],
+    ) -> None:
+        self.directory = directory
+        self._on_failure = on_failure
+        self.failed: StoreError | None = None
+        """Why the directory was given up."""
+        self.capacity = capacity
+        self._segment_size = settings.segment_size
         self._lock = threading.Lock()
-        self._evicted = self._corrupt = 0
         self._closed = False
-        self._unsaved: dict[str, Entry] = {}
-        """Visible objects whose rows are not written yet, by path."""
+        self._read_faults = 0
         with ExitStack() as resources:
             resources.callback(os.close, _lock_directory(directory))
-            self._files = PackFiles(directory / "packs")
+            self._files = Files(directory)
             resources.callback(self._files.close)
-            self._index = Index(directory / "index.sqlite")
-            resources.callback(self._index.close)
-            self._catalog = self._recover(Catalog(capacity))
-            self._make_room(0)
+            self._holdings = open_holdings(directory, self._files, limit=settings.entries_in_memory)
+            resources.callback(self._holdings.index.close)
+            self._room = Room(
+                self._holdings,
+                marks=Watermarks.of(capacity, settings),
+                worth=POLICIES[settings.eviction],
+                pins=pins,
+                pack_size=max(1, min(settings.pack_size, capacity // _PACKS_IN_CAPACITY)),
+            )
+            with suppress(StoreFull):  # more is pinned than there is room now: no reason not to serve it
+                self._room.make(0)
             self._resources = resources.pop_all()
+        self._working = _Working(self._lock, self._check_open, self._give_up)
+        self.peek = self._holdings.entries.get
+        """Returns the object at a path if it is in memory."""
 
     def get(self, path: str) -> Entry | None:
-        """Return the object at a path."""
-        return self._catalog.entries.get(path)
+        """Return the object at a path.
 
-    def paths(self, prefix: str, *, after: str, limit: int) -> list[str]:
-        """Return the next paths that start with the prefix and are greater than ``after``, in order."""
+        Raises:
+            StoreError: the index cannot be read.
+        """
+        if entry := self.peek(path):
+            return entry
+        if self._holdings.entries.complete:
+            return None
         with self._lock:
-            if self._closed:
-                return []
-            unsaved = {path for path in self._unsaved if path.startswith(prefix) and path > after}
-            return sorted(unsaved.union(self._index.paths(prefix, after=after, limit=limit)))[:limit]
+            if self._closed or self.failed:
+                return None
+            try:
+                return self._holdings.find(path)
+            except DirectoryFailed as error:
+                self._give_up(error)
+                return None
+
+    @property
+    def removals(self) -> int:
+        """How often objects went."""
+        return self._holdings.removals
+
+    def page(self, prefix: str, *, after: str, limit: int) -> Page:
+        """Return the next objects whose paths start with the prefix and are greater than ``after``, in order."""
+        with self._lock:
+            try:
+                if not (self._closed or self.failed):
+                    return self._holdings.page(prefix, after=after, limit=limit)
+            except DirectoryFailed as error:
+                self._give_up(error)
+            return Page([], None, 0)
 
     def usage(self) -> StoreUsage:
         """Return how full the directory is."""
         with self._lock:
-            catalog = self._catalog
+            catalog = self._holdings.catalog
             return StoreUsage(
-                capacity=catalog.capacity,
+                capacity=0 if self.failed else self.capacity,
                 used=catalog.used,
-                objects=len(catalog.entries),
-                evicted=self._evicted,
-                corrupt=self._corrupt,
+                objects=catalog.objects,
+                evicted=self._room.evicted,
+                corrupt=self._holdings.corrupt,
+                damaged=self._holdings.damaged,
+                failed=(str(self.directory),) if self.failed else (),
             )
 
     def read(self, entry: Entry, start: int, end: int) -> bytes:
@@ -94,67 +144,101 @@ class Volume:
             CorruptPage: a block is lost or does not match its checksum.
         """
         first, last, checksums = whole_blocks(entry.item, start, end)
-        data = self._files.read(entry.pack, entry.offset + first, last - first)
+        pack = entry.pack
+        if entry.segment_size:
+            data = self._read_segments(pack, first, last, entry.segment_size)
+        else:
+            data = self._files.read(pack.key, entry.data + first, last - first)
         _check(entry, data, checksums, first)
+        pack.note_read(entry.ordinal, next(self._holdings.ticks))
         return data[start - first : end - first]
 
     def read_into(self, entry: Entry, start: int, end: int, buffer: memoryview) -> memoryview:
         """Return what :meth:`read` does as a part of the buffer."""
         first, last, checksums = whole_blocks(entry.item, start, end)
-        size = self._files.read_into(entry.pack, entry.offset + first, buffer[: last - first])
+        pack, size = entry.pack, 0
+        if entry.segment_size:
+            for segment, offset, length in pieces(first, last, entry.segment_size):
+                size += self._files.read_into((pack.number, segment), offset, buffer[size : size + length])
+        else:
+            size = self._files.read_into(pack.key, entry.data + first, buffer[: last - first])
         _check(entry, buffer[:size], checksums, first)
+        pack.note_read(entry.ordinal, next(self._holdings.ticks))
         return buffer[start - first : end - first]
+
+    def read_block(self, entry: Entry) -> bytes | None:
+        """Return the bytes of an object that is not larger than a block; none if they are not intact."""
+        pack = entry.pack
+        if entry.segment_size:
+            data = self._read_segments(pack, 0, entry.item.size, entry.segment_size)
+        else:
+            data = self._files.read(pack.key, entry.record + entry.record_length, entry.item.size)
+        pack.note_read(entry.ordinal, next(self._holdings.ticks))
+        return data if intact(data, entry.item.checksums) else None
 
     def store(self, item: CachedObject, data: bytearray) -> None:
         """Append a small object to a pack and publish it."""
-        with self._lock:
-            self._check_open()
-            self._make_room(len(data))
-            pack = self._pack_to_fill(len(data))
-            offset = pack.size
-            self._files.write(pack.number, data, offset)
-            self._catalog.grow(pack, len(data))
-            self._publish(Entry(item=item, pack=pack.number, offset=offset))
+        with self._working:
+            size = len(data) + record_bound(item, BLOCK_SIZE)
+            self._room.make(size)
+            self._holdings.add(item, data, self._room.pack_to_fill(size))
 
-    def open_stream(self, size: int) -> Pack:
-        """Make room for a large object and start a pack of its own."""
-        with self._lock:
-            self._check_open()
-            self._make_room(size)
-            return self._new_pack(size=size, streaming=True)
+    def open_stream(self, announced: CachedObject) -> Pack:
+        """Make room for a large object and create its segments."""
+        with self._working:
+            segments = segment_count(announced.size, self._segment_size)
+            self._room.make(announced.size + segments * FILE_HEADER_SIZE + record_bound(announced, BLOCK_SIZE))
+            return self._holdings.new_pack(segments=segments, size=announced.size)
 
     def write_stream(self, pack: Pack, data: memoryview, offset: int) -> None:
-        """Write bytes of a large object; takes no lock, its writer is alone in the pack."""
+        """Write bytes of a large object; takes no lock, its writer is alone in the segments."""
         self._check_open()
-        self._files.write(pack.number, data, offset)
+        start = 0
+        try:
+            for segment, place, size in pieces(offset, offset + len(data), self._segment_size):
+                self._files.write((pack.number, segment), data[start : start + size], place)
+                start += size
+        except DirectoryFailed as error:
+            with self._lock:
+                self._give_up(error)
+            raise
 
     def read_stream(self, pack: Pack, start: int, end: int) -> bytes:
         """Return bytes of a large object that were written, or fewer if they are lost."""
-        return self._files.read(pack.number, start, end - start)
+        return self._read_segments(pack, start, end, self._segment_size)
 
     def publish_stream(self, pack: Pack, item: CachedObject) -> None:
         """Publish a large object whose bytes are all written."""
-        with self._lock:
-            self._check_open()
-            self._publish(Entry(item=item, pack=pack.number, offset=0))
-            pack.streaming = False
+        with self._working:
+            end = FILE_HEADER_SIZE + item.size - (pack.segments - 1) * self._segment_size
+            self._holdings.finish_stream(item, pack, self._segment_size, end)
 
     def discard_stream(self, pack: Pack) -> None:
-        """Remove the pack of a large object that is not going to be published."""
+        """Remove the segments of a large object that is not going to be published."""
         with self._lock:
-            if pack.number in self._catalog.packs:
-                self._drop_pack(pack)
+            if self._holdings.catalog.packs.get(pack.number) is pack:
+                with suppress(DirectoryFailed):
+                    self._holdings.drop_pack(pack)
 
-    def drop(self, entry: Entry, *, corrupt: bool = False) -> bool:
-        """Remove an object; false if it is not the one at its path any more."""
+    def drop(self, entry: Entry, *, fault: CorruptPage | None = None) -> bool:
+        """Remove an object, perhaps because of a fault; false if it is not the one at its path any more."""
         with self._lock:
-            if self.get(entry.item.path) is not entry:
+            try:
+                if fault:
+                    self._judge(fault)
+                return self._drop(entry, corrupt=fault is not None)
+            except DirectoryFailed as error:
+                self._give_up(error)
                 return False
-            self._corrupt += corrupt
-            self._catalog.remove(entry)
-            self._release(entry)
-            self._forget([entry.item.path])
-            return True
+
+    def retain(self, belongs: Callable[[str], bool]) -> None:
+        """Drop the objects whose paths do not belong here."""
+        page = self.page("", after="", limit=_PAGE)
+        while page.last is not None:
+            for entry in page.entries:
+                if not belongs(entry.item.path):
+                    self.drop(entry)
+            page = self.page("", after=page.last, limit=_PAGE)
 
     def flush(self) -> None:
         """Write the rows of what was published since the last flush.
@@ -162,9 +246,9 @@ class Volume:
         Raises:
             StoreFull, StoreError: the disk refused; the next flush tries all of them again.
         """
-        with self._lock:
-            self._check_open()
-            self._save()
+        with self._working:
+            self._check_present()
+            self._holdings.save()
 
     def close(self) -> None:
         """Discard what is being written and let go of the directory. Idempotent."""
@@ -173,93 +257,86 @@ class Volume:
                 return
             self._closed = True
             with self._resources:
-                with suppress(StoreError):  # then it is as after a crash: what was not flushed is not cached
-                    self._save()
-                for pack in [pack for pack in self._catalog.packs.values() if pack.streaming]:
-                    self._drop_pack(pack)
-            self._catalog = Catalog(self._catalog.capacity)
+                if not self.failed:
+                    with suppress(StoreError):  # then it is as after a crash: what was not flushed is not cached
+                        self._holdings.close()
+            self._holdings.clear()
+
+    def _read_segments(self, pack: Pack, start: int, end: int, segment_size: int) -> bytes:
+        found = pieces(start, end, segment_size)
+        return b"".join(self._files.read((pack.number, segment), offset, size) for segment, offset, size in found)
+
+    def _drop(self, entry: Entry, *, corrupt: bool) -> bool:
+        found = None if self._closed else self._holdings.find(entry.item.path)
+        if found is None or found.sequence != entry.sequence:
+            return False
+        self._holdings.corrupt += corrupt
+        self._holdings.drop(found)
+        return True
+
+    def _judge(self, fault: CorruptPage) -> None:
+        """Count what the disk refused to read; raises DirectoryFailed if that is too much."""
+        cause = fault.__cause__
+        self._read_faults += isinstance(cause, OSError) and cause.errno == errno.EIO
+        if self._read_faults >= _MAX_READ_FAULTS:
+            raise DirectoryFailed(fault.message) from fault
+        if isinstance(cause, OSError):
+            self._check_present()
+
+    def _check_present(self) -> None:
+        """Raise DirectoryFailed if the directory vanished: files that are open would hide it."""
+        with disk_faults(self.directory):
+            (self.directory / "lock").stat()
+
+    def _give_up(self, error: StoreError) -> None:
+        if not self.failed:
+            self._on_failure(self)
+            self.failed = error
+            self._holdings.clear()
+            log.error(
+                "A directory of the page store is given up; what was in it is not cached any more.",
+                action="directory_failed",
+                directory=str(self.directory),
+                error=str(error),
+            )
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreError(f"The page store in {self._directory} is closed.", remedy="Open it again.")
+            raise StoreError(f"The page store in {self.directory} is closed.", remedy="Open it again.")
+        if self.failed:
+            raise StoreError(self.failed.message, remedy=self.failed.remedy)
 
-    def _recover(self, catalog: Catalog) -> Catalog:
-        sizes = self._files.sizes()
-        for number, size in sizes.items():
-            catalog.add_pack(number, size=size)
-        lost: list[str] = []
-        for entry in self._index.entries():
-            if entry.end <= sizes.get(entry.pack, -1):
-                catalog.add(entry)
-            else:
-                lost.append(entry.item.path)
-        self._index.delete(lost)
-        for pack in [pack for pack in catalog.packs.values() if not pack.paths]:
-            self._files.remove(pack.number)
-            catalog.remove_pack(pack)
-        catalog.filling = next(reversed(catalog.packs.values()), None)
-        return catalog
 
-    def _make_room(self, size: int) -> None:
-        for pack in self._catalog.victims(size):
-            self._evicted += len(pack.paths)
-            self._drop_pack(pack)
+class _Working:
+    """Holds the lock of a directory that is open, and gives the directory up if the disk fails meanwhile."""
 
-    def _pack_to_fill(self, size: int) -> Pack:
-        pack = self._catalog.filling
-        if pack is None or (pack.size and pack.size + size > self._pack_size):
-            pack = self._catalog.filling = self._new_pack()
-        return pack
+    def __init__(self, lock: threading.Lock, check: Callable[[], None], give_up: Callable[[StoreError], None]) -> None:
+        self._lock = lock
+        self._check = check
+        self._give_up = give_up
 
-    def _new_pack(self, *, size: int = 0, streaming: bool = False) -> Pack:
-        number = self._catalog.next_number
-        self._files.create(number)
-        return self._catalog.add_pack(number, size=size, streaming=streaming)
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        try:
+            self._check()
+        except StoreError:
+            self._lock.release()
+            raise
 
-    def _publish(self, entry: Entry) -> None:
-        path = entry.item.path
-        replaced, waiting = self.get(path), self._unsaved.get(path)
-        self._unsaved[path] = entry
-        if len(self._unsaved) >= _MAX_UNSAVED or (replaced and not _same_version(replaced, entry)):
-            try:
-                self._save()
-            except StoreError:
-                del self._unsaved[path]
-                self._unsaved |= {path: waiting} if waiting else {}
-                raise
-        self._catalog.add(entry)
-        if replaced:
-            self._release(replaced)
-
-    def _save(self) -> None:
-        if self._unsaved:
-            self._index.put(self._unsaved.values())
-            self._unsaved = {}
-
-    def _release(self, entry: Entry) -> None:
-        pack = self._catalog.packs[entry.pack]
-        if not pack.paths:
-            self._drop_pack(pack)
-
-    def _drop_pack(self, pack: Pack) -> None:
-        paths = self._catalog.remove_pack(pack)
-        self._files.remove(pack.number)
-        self._forget(paths)
-
-    def _forget(self, paths: list[str]) -> None:
-        for path in paths:
-            self._unsaved.pop(path, None)
-        self._index.delete(paths)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if isinstance(error, DirectoryFailed):
+                self._give_up(error)
+        finally:
+            self._lock.release()
 
 
 def _check(entry: Entry, data: bytes | memoryview, checksums: bytes, first: int) -> None:
     if not intact(data, checksums):
         last = first + len(data)
         raise CorruptPage(f"{entry.item.path} does not match its checksum in bytes {first}-{last}.")
-
-
-def _same_version(one: Entry, other: Entry) -> bool:
-    return (one.item.etag, one.item.size) == (other.item.etag, other.item.size)
 
 
 def _lock_directory(directory: Path) -> int:

@@ -25,20 +25,24 @@ class Guess:
     def of(cls, keys: Sequence[str]) -> Self | None:
         """Return the last key of a page as such a number; None if the keys have none."""
         first, last = keys[0], keys[-1]
-        common = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
-        for digits in (_DECIMAL, _HEXADECIMAL):
-            start, end = _run(last, common, digits)
-            if start < end and all(len(key) >= end and not key[start:end].strip(digits) for key in keys):
-                low, high = (int(key[start:end], len(digits)) for key in (first, last))
-                return cls(
-                    head=last[:start],
-                    tail=last[end:],
-                    digits=digits,
-                    width=end - start,
-                    value=high,
-                    step=_step(high - low, len(keys)),
-                )
-        return None
+        differ = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+        end = len(last) - len(last[differ:].lstrip(_HEXADECIMAL))
+        if end == differ or min(map(len, keys)) < end:
+            return None
+        numbers = "".join([key[differ:end] for key in keys])
+        digits = next((digits for digits in (_DECIMAL, _HEXADECIMAL) if not numbers.strip(digits)), None)
+        if digits is None:
+            return None
+        start = len(last[:differ].rstrip(digits))
+        low, high = (int(key[start:end], len(digits)) for key in (first, last))
+        return cls(
+            head=last[:start],
+            tail=last[end:],
+            digits=digits,
+            width=end - start,
+            value=high,
+            step=_step(high - low, len(keys)),
+        )
 
     def next(self) -> Self | None:
         """Return about the last key of the page that follows; None if the numbers end before."""
@@ -48,12 +52,6 @@ class Guess:
     def __str__(self) -> str:
         number = f"{self.value:0{self.width}{'d' if self.digits == _DECIMAL else 'x'}}"
         return f"{self.head}{number}{self.tail}"
-
-
-def _run(key: str, at: int, digits: str) -> tuple[int, int]:
-    """Return where the row of digits around a place in a key starts and ends; an empty one if there is none."""
-    end = len(key) - len(key[at:].lstrip(digits))
-    return (len(key[:at].rstrip(digits)), end) if end > at else (at, at)
 
 
 def _step(span: int, keys: int) -> int:

@@ -24,6 +24,10 @@ class UnderStores:
     def __init__(self, settings: UfsSettings | None = None) -> None:
         settings = settings or UfsSettings()
         self._stores: dict[str, UnderStore] = {"s3": S3UnderStore(settings), "file": FileUnderStore(settings)}
+        # Once, for to look at an object's methods takes longer than to read a small object.
+        stores = self._stores.items()
+        self._streaming = {scheme: store for scheme, store in stores if isinstance(store, StreamingStore)}
+        self._checksummed = {scheme: store for scheme, store in stores if isinstance(store, ChecksummedStore)}
 
     def list(self, path: UfsPath, *, after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
         """Yield pages of what is at and below a path; see :class:`~preheat.ufs.UnderStore`."""
@@ -39,20 +43,20 @@ class UnderStores:
 
     async def pour(self, path: UfsPath, span: Span, sink: Sink) -> bool:
         """Read a large range in a thread, if the store can; see :class:`~preheat.ufs.StreamingStore`."""
-        store = self._stores[path.scheme]
-        return isinstance(store, StreamingStore) and await store.pour(path, span, sink)
+        store = self._streaming.get(path.scheme)
+        return store is not None and await store.pour(path, span, sink)
 
     async def get_whole(self, path: UfsPath, info: ObjectInfo) -> Download:
         """Start to read a small object, checked if the store can; see :class:`~preheat.ufs.ChecksummedStore`."""
-        store = self._stores[path.scheme]
-        if isinstance(store, ChecksummedStore):
+        store = self._checksummed.get(path.scheme)
+        if store is not None:
             return await store.get_whole(path, info)
-        return await store.get(path, etag=info.etag, start=0, end=info.size or None)
+        return await self.get(path, etag=info.etag, start=0, end=info.size or None)
 
     async def checksum(self, path: UfsPath, info: ObjectInfo) -> Checksum | None:
         """Return what the store keeps of an object; see :class:`~preheat.ufs.ChecksummedStore`."""
-        store = self._stores[path.scheme]
-        return await store.checksum(path, info) if isinstance(store, ChecksummedStore) else None
+        store = self._checksummed.get(path.scheme)
+        return await store.checksum(path, info) if store else None
 
     async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int) -> ObjectInfo:
         """Write an object; see :class:`~preheat.ufs.UnderStore`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -27,20 +26,3 @@ def walk(prefix: str, after: str, children: Children[T]) -> Iterator[T]:
                 yield from walk(key, after, children)
         elif key > after:
             yield item
-
-
-def by_key(children: Iterable[tuple[str, T | None]]) -> Iterator[tuple[str, T | None]]:
-    """Bring what comes in the order of the names into the order of the keys, while it comes.
-
-    A directory's key is its name with a slash, so it waits for the names that begin with its own and sort before that,
-    such as ``a-b`` after ``a``; no other name comes between the two.
-    """
-    waiting: list[str] = []
-    for key, item in children:
-        while waiting and waiting[0] < key:
-            yield heapq.heappop(waiting), None
-        if item is None:
-            heapq.heappush(waiting, key)
-        else:
-            yield key, item
-    yield from ((key, None) for key in sorted(waiting))

@@ -41,6 +41,10 @@ class ServerSettings:
     """A request's line and headers. A key of 1,024 bytes takes 3 KiB when percent-encoded."""
     max_body_bytes: int = 4 << 20
     """A request's body, where one is taken: a batch of reads. It is held until it is answered."""
+    send_buffer_bytes: int = 256 << 10
+    """What the kernel holds of an answer, for one client to take. Left to itself it grows to megabytes, beyond what a
+    processor's cache holds, and large bodies go out at half the speed. A connection sends no more than this in one
+    round trip; 0 leaves it to the kernel, for clients that are far away."""
     head_seconds: float = 10.0
     """For a whole head to arrive, from its first byte, and the body that belongs to it."""
     idle_seconds: float = 75.0

@@ -7,10 +7,8 @@ order of the conditions is the RFC's: If-Match (which chooses the version, see t
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -20,6 +18,7 @@ import msgspec
 
 from preheat.errors import InvalidRequest, NotFound, PreheatError, Unauthenticated
 from preheat.paths import UfsPath
+from preheat.worker._heads import version_lines, whole_head
 
 DATA_PREFIX = "/v1/data/"
 _ETAG = re.compile(r'(W/)?"([^"]*)"|([^\s,"]+)')
@@ -254,14 +253,14 @@ def head_of_part(info: Version, status: int, start: int, end: int, *, hit: bool,
     """Return the head of an answer with bytes [start, end) of an object."""
     length = "" if status == _NOT_MODIFIED else f"Content-Length: {end - start}\r\n"
     place = f"Content-Range: bytes {start}-{end - 1}/{info.size}\r\n" if status == _PARTIAL_CONTENT else ""
-    lines = _version_lines(info.etag, info.last_modified, hit=hit)
-    return _whole_head(status, f"{lines}{length}{place}", keep_alive=keep_alive)
+    lines = version_lines(info.etag, info.last_modified, "hit" if hit else "miss")
+    return whole_head(status, f"{lines}{length}{place}", keep_alive=keep_alive)
 
 
 def chunked_head(content_type: str, *, keep_alive: bool) -> bytes:
     """Return the head of an answer whose length is not known yet."""
     lines = f"Content-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n"
-    return _whole_head(HTTPStatus.OK.value, lines, keep_alive=keep_alive)
+    return whole_head(HTTPStatus.OK.value, lines, keep_alive=keep_alive)
 
 
 def unknown_target(target: str) -> NotFound:
@@ -293,30 +292,4 @@ def _range(header: str, size: int) -> Slice:
 
 def _head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return _whole_head(status, lines, keep_alive=keep_alive)
-
-
-def _whole_head(status: int, lines: str, *, keep_alive: bool) -> bytes:
-    connection = "keep-alive" if keep_alive else "close"
-    return f"{_first_lines(status, int(time.time()))}{lines}Connection: {connection}\r\n\r\n".encode("latin-1")
-
-
-_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
-
-
-@lru_cache(maxsize=4096)
-def _http_date(seconds: int) -> str:
-    return formatdate(seconds, usegmt=True)
-
-
-@lru_cache(maxsize=64)
-def _first_lines(status: int, now: int) -> str:
-    return f"HTTP/1.1 {_STATUS_LINES[status]}\r\nDate: {_http_date(now)}\r\n"
-
-
-@lru_cache(maxsize=16384)
-def _version_lines(etag: str, last_modified: float, *, hit: bool) -> str:
-    return (
-        f'Content-Type: application/octet-stream\r\nETag: "{etag}"\r\nLast-Modified: {_http_date(int(last_modified))}'
-        f"\r\nAccept-Ranges: bytes\r\nX-Preheat-Cache: {'hit' if hit else 'miss'}\r\n"
-    )
+    return whole_head(status, lines, keep_alive=keep_alive)

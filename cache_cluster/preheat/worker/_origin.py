@@ -33,11 +33,12 @@ class Turn:
         self._fill = fill
         self._held = False
 
-    async def take(self) -> None:
-        """Wait for the place, unless it is held."""
+    async def take(self, now: float) -> None:
+        """Wait for the place, unless it is held; ``now`` is the loop's time."""
         if not self._held:
-            with self._fill.paused():
-                await self._turns.take(self._fill)
+            if not self._turns.take_now(self._fill, now):
+                with self._fill.paused():
+                    await self._turns.take(self._fill)
             self._held = True
 
     def leave(self) -> None:
@@ -65,6 +66,8 @@ class Origin:
 
     def __init__(self, store: UnderStore, counters: Counters) -> None:
         self._store = store
+        self._checksummed = store if isinstance(store, ChecksummedStore) else None
+        self._streaming = store if isinstance(store, StreamingStore) else None
         self._counters = counters
         self._limit = RequestLimit(_MOST_REQUESTS)
         self._turns = Turns(
@@ -83,15 +86,15 @@ class Origin:
 
     async def get_whole(self, path: UfsPath, fill: Fill, turn: Turn, info: ObjectInfo) -> Download:
         """Start to read all of a small object, compared with the store's checksum if it tells one."""
-        store = self._store
-        if isinstance(store, ChecksummedStore):
+        store = self._checksummed
+        if store is not None:
             return await self._ask(fill, turn, lambda: store.get_whole(path, info), _waited)
         return await self.get(path, fill, turn, etag=info.etag, start=0, end=info.size or None)
 
     async def pour(self, path: UfsPath, fill: Fill, turn: Turn, span: Span, sink: Sink) -> bool:
         """Read a range in a thread, as ``StreamingStore.pour``; false if the store has to be asked otherwise."""
-        store = self._store
-        if not isinstance(store, StreamingStore):
+        store = self._streaming
+        if store is None:
             return False
         return await self._ask(fill, turn, lambda: store.pour(path, span, sink), lambda _: 0.0)
 
@@ -106,7 +109,7 @@ class Origin:
         time = asyncio.get_running_loop().time
         patient_until = time() + _PATIENCE_SECONDS
         while True:
-            await turn.take()
+            await turn.take(time())
             asked_at, under_way = time(), self._turns.taken
             try:
                 answer = await request()

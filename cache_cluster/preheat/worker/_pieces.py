@@ -17,7 +17,8 @@ Piece = tuple[int, int]
 class Pieces:
     """How an object is cut: a first piece, which tells its version and size, then the others, several at once.
 
-    All begin at a multiple of :data:`~preheat.store.PAGE_SIZE`.
+    All begin at a multiple of :data:`~preheat.store.PAGE_SIZE`, and most at one of their own size: origins keep large
+    objects in such chunks.
     """
 
     first_bytes: int
@@ -43,9 +44,11 @@ class Pieces:
         """Yield the other pieces of an object of ``size`` bytes."""
         _, after_first = self.first
         stop = min(max(self.stop, after_first), size)
+        step = self.other_bytes
         for begin, end in ((after_first, stop), (0, self.start), (stop, size)):
-            for start in range(begin, end, self.other_bytes):
-                yield start, min(start + self.other_bytes, end)
+            if begin < end:
+                for start in range(begin - begin % step, end, step):
+                    yield max(start, begin), min(start + step, end)
 
 
 FOR_JOBS = Pieces(first_bytes=8 << 20, other_bytes=8 << 20, at_once=8)

@@ -14,7 +14,7 @@ A page store that is full, or fails, is no reader's error: the under store is re
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -90,6 +90,13 @@ class ReadService:
         self.counters.hits += 1
         self.counters.hit_bytes += len(data)
         return data
+
+    def read_small(self, uris: Sequence[str]) -> list[tuple[CachedObject, bytes]]:
+        """Read whole hits at once, as ``PageStore.read_small`` does, and count them."""
+        found = self._store.read_small(uris)
+        self.counters.hits += len(found)
+        self.counters.hit_bytes += sum(item.size for item, _ in found)
+        return found
 
     async def open(
         self, path: UfsPath, if_match: ETags = None, *, asked: Asked | None = None, only_cached: bool = False

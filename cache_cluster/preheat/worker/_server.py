@@ -7,6 +7,7 @@ measured level with nginx on two cores, where web frameworks reach a tenth to a 
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -73,6 +74,8 @@ class DataServer:
         self._server = await loop.create_server(
             self._connect, self._host, self._port, backlog=_BACKLOG, ssl=server_context(self._tls)
         )
+        for listening in self._server.sockets if self._settings.send_buffer_bytes else ():  # connections inherit it
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._settings.send_buffer_bytes)
         self._port = self._server.sockets[0].getsockname()[1]
         self._sweep()
         return self._port

@@ -139,7 +139,7 @@ class Transfers:
         assert fill.etag is not None
         assert fill.size is not None
         wanted = ObjectInfo(key=path.key, size=fill.size, etag=fill.etag, last_modified=0.0)
-        download = await self._ask_source(path, fill, fill.etag, fill.size, 0, fill.size)
+        download = await self._ask_source(path, fill, 0, fill.size, etag=fill.etag, size=fill.size)
         if download is None:
             download = await self._origin.get_whole(path, fill, turn, wanted)
         fill.hear()
@@ -149,7 +149,7 @@ class Transfers:
     async def _get(self, path: UfsPath, fill: Fill, turn: Turn, start: int, end: int | None) -> Download:
         known = fill.arrivals.info
         etag, size = (known.etag, known.size) if known else (fill.etag, fill.size)
-        download = await self._ask_source(path, fill, etag, size, start, end)
+        download = await self._ask_source(path, fill, start, end, etag=etag, size=size)
         if download is None:
             download = await self._origin.get(path, fill, turn, etag=etag, start=start, end=end)
         fill.hear()
@@ -157,7 +157,7 @@ class Transfers:
         return download
 
     async def _ask_source(
-        self, path: UfsPath, fill: Fill, etag: str | None, size: int | None, start: int, end: int | None
+        self, path: UfsPath, fill: Fill, start: int, end: int | None, *, etag: str | None, size: int | None
     ) -> Download | None:
         """Ask the fill's source, if it has one; one that has not got this version is not asked again."""
         if fill.source is None or not end:

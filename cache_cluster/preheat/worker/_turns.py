@@ -35,11 +35,16 @@ class Turns:
         self._opening: asyncio.TimerHandle | None = None
         self.taken = 0
 
+    def take_now(self, waiting: Waiting, now: float) -> bool:
+        """Take a turn if nobody has to wait, and say whether it was taken; ``now`` is the loop's time."""
+        may = not self._line and self._may_go(now, urgent=waiting.urgent)
+        self.taken += may
+        return may
+
     async def take(self, waiting: Waiting) -> None:
         """Wait for a turn; :meth:`leave` ends it."""
         loop = asyncio.get_running_loop()
-        if not self._line and self._may_go(loop.time(), urgent=waiting.urgent):
-            self.taken += 1
+        if self.take_now(waiting, loop.time()):
             return
         place = (waiting, loop.create_future())
         self._line.append(place)

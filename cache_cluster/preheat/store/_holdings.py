@@ -1,0 +1,375 @@
+"""What one directory holds: its files, its index, and the accounts of both, kept in step.
+
+Nothing here is thread-safe, except ``entries.get``. The order of the steps is the crash argument:
+
+1. An object's bytes and record are written before it is visible, and before its row.
+2. When a packed object goes (deleted, replaced, moved), its record is marked dead before its row goes. So a live record
+   without a row was written after the last flush and stands at the end of its pack, where opening cuts it off.
+3. The row of an object that takes another version's place is written before it is visible.
+4. A row is believed only if the record it names is there, live, and the same, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable
+from contextlib import suppress
+from itertools import count
+from typing import NamedTuple
+
+from preheat.errors import CorruptPage, StoreError
+from preheat.store._base import CachedObject
+from preheat.store._catalog import PACKED, Catalog, Entry, Pack
+from preheat.store._entries import Entries
+from preheat.store._files import Buffer, Files
+from preheat.store._format import (
+    DEAD,
+    FILE_HEADER_SIZE,
+    HEAD_SIZE,
+    LIVE,
+    TRAILER_SIZE,
+    decode_record,
+    encode_footer,
+    encode_record,
+    new_file_header,
+    salt_of,
+)
+from preheat.store._index import Index, Row
+
+_MAX_UNSAVED = 1000
+"""Rows that may wait for a flush."""
+
+
+class Page(NamedTuple):
+    """Some objects, in the order of their paths."""
+
+    entries: list[Entry]
+    last: str | None
+    """The last path that was looked at; none if there was none."""
+    removals: int
+    """Of the directory at that time: while it has the same, all of the entries are there."""
+
+
+class Holdings:
+    """The objects of one directory.
+
+    Args:
+        files: its files.
+        index: its index.
+        entries: the entries to keep in memory; empty.
+    """
+
+    def __init__(self, files: Files, index: Index, entries: Entries) -> None:
+        self.files = files
+        self.index = index
+        self.entries = entries
+        self.catalog = Catalog()
+        self.ticks = count(1)
+        """Of reads and admissions."""
+        self.corrupt = 0
+        """Objects that were dropped because they, their row or their record were damaged."""
+        self.removals = 0
+        """How often objects went."""
+        self.damaged = 0
+        """Stretches of the files that a rebuild of the index could not understand."""
+        self.next_sequence = 1
+        self._unsaved: dict[str, tuple[Entry, bytes]] = {}
+        """Visible objects whose rows are not written yet, and their records, by path."""
+
+    # Finding
+
+    def find(self, path: str) -> Entry | None:
+        """Return the object at a path."""
+        entry = self.entries.get(path) or self._waiting(path)
+        if entry or self.entries.complete:
+            return entry
+        row = self.index.get(path)
+        entry = self.believe(row, path) if row else None
+        if entry:
+            self.entries.add(entry, next(self.ticks))
+        return entry
+
+    def page(self, prefix: str, *, after: str, limit: int) -> Page:
+        """Return the next objects whose paths start with the prefix and are greater than ``after``, in order."""
+        rows = {row.path: row for row in self.index.page(prefix, after=after, limit=limit)}
+        unsaved = {path for path in self._unsaved if path.startswith(prefix) and path > after}
+        paths = sorted(unsaved.union(rows))[:limit]
+        found = [self._at(path, rows.get(path)) for path in paths]
+        return Page([entry for entry in found if entry], paths[-1] if paths else None, self.removals)
+
+    def of_pack(self, pack: Pack, ordinals: Container[int]) -> list[Entry]:
+        """Return those objects in a pack that have one of the ordinals."""
+        rows = {row.path: row for row in self.index.of_number(pack.number) if row.ordinal in ordinals}
+        waiting = (entry for entry, _ in self._unsaved.values() if entry.pack is pack and entry.ordinal in ordinals)
+        found = (self._at(path, rows.get(path)) for path in rows.keys() | {entry.item.path for entry in waiting})
+        return [entry for entry in found if entry and entry.pack is pack]
+
+    def believe(self, row: Row, path: str) -> Entry | None:
+        """Return the object of a row, if the record that it names is there; else drop the row."""
+        entry = self._named_by(row, path)
+        if entry is None:
+            self.corrupt += 1
+            self.index.doubt()
+        elif self._has_record(entry, row):
+            return entry
+        self._drop_row(row)
+        return None
+
+    # Adding
+
+    def add(self, item: CachedObject, data: Buffer, pack: Pack) -> None:
+        """Write a small object at the end of a pack and make it visible."""
+        self._publish(*self._append(item, data, pack))
+
+    def finish_stream(self, item: CachedObject, pack: Pack, segment_size: int, end: int) -> None:
+        """Write the record of a large object behind its last segment, which ends at ``end``, and make it visible."""
+        sequence = self._take_sequence()
+        record = encode_record(item, sequence=sequence, salt=pack.salt, segment_size=segment_size)
+        footer = encode_footer(record)
+        self.files.write(pack.key, footer, end)
+        self.catalog.grow(pack, len(footer))
+        entry = Entry(
+            item=item,
+            sequence=sequence,
+            pack=pack,
+            ordinal=0,
+            record=end,
+            record_length=len(record),
+            segment_size=segment_size,
+        )
+        pack.ordinals = 1
+        self._publish(entry, record)
+        pack.streaming = False
+
+    def new_pack(self, *, segments: int = 0, size: int = 0) -> Pack:
+        """Create a pack, or the segments of an object of which so many bytes are promised."""
+        header = new_file_header()
+        number = self.catalog.next_number
+        pack = Pack(
+            number=number,
+            size=size + FILE_HEADER_SIZE * (segments or 1),
+            segments=segments,
+            salt=salt_of(header) or b"",
+            admitted=next(self.ticks),
+            streaming=bool(segments),
+        )
+        self.catalog.add_pack(pack)
+        try:
+            for segment in range(segments) if segments else (PACKED,):
+                self.files.create((number, segment), header)
+        except StoreError:
+            with suppress(StoreError):
+                self.files.remove(number, segments)
+            self.catalog.remove_pack(pack)
+            raise
+        return pack
+
+    # Removing
+
+    def drop(self, entry: Entry) -> None:
+        """Remove an object."""
+        self.bury(entry)
+        self._release(entry)
+        self._forget([entry.item.path])
+
+    def bury(self, entry: Entry) -> None:
+        """Mark the record of a packed object dead, so that no rebuilt index has it."""
+        if not entry.pack.segments:
+            self._mark(entry, DEAD)
+
+    def drop_pack(self, pack: Pack) -> None:
+        """Remove a pack with the objects in it."""
+        self.removals += 1
+        self.catalog.remove_pack(pack)
+        self.files.remove(pack.number, pack.segments)
+        self.entries.remove_pack(pack)
+        waiting = [path for path, (entry, _) in self._unsaved.items() if entry.pack is pack]
+        for path in waiting:
+            del self._unsaved[path]
+        self.index.delete(waiting)
+        self.index.delete_numbers([pack.number])
+
+    def move(self, entries: Iterable[Entry], target: Callable[[int], Pack]) -> None:
+        """Copy packed objects to the end of other packs, durably; the copies take their place.
+
+        Objects that cannot be read any more are left behind. Each has to be read again as often to stay another time.
+        """
+        moved: list[tuple[Entry, Entry, bytes]] = []
+        try:
+            for entry in entries:
+                data = self.files.read(entry.pack.key, entry.data, entry.item.size)
+                if len(data) == entry.item.size:
+                    moved.append((entry, *self._append(entry.item, data, target(len(data)))))
+            self.index.put(_row(copy, record) for _, copy, record in moved)
+        except StoreError:
+            with suppress(StoreError):
+                for _, copy, _ in moved:
+                    self.bury(copy)
+            raise
+        for entry, copy, _ in moved:
+            self._replace(entry, copy)
+
+    # Keeping
+
+    def save(self) -> None:
+        """Write the rows that wait; all of them, or none."""
+        if self._unsaved:
+            self.index.put(_row(entry, record) for entry, record in self._unsaved.values())
+            self._unsaved = {}
+
+    def close(self) -> None:
+        """Save what can be saved, and remove what is being written."""
+        try:
+            self.save()
+            self.index.save_uses(pack for pack in self.catalog.packs.values() if not pack.streaming)
+        finally:
+            for pack in [pack for pack in self.catalog.packs.values() if pack.streaming]:
+                self.drop_pack(pack)
+
+    def clear(self) -> None:
+        """Hold nothing any more; the files stay as they are."""
+        self.removals += 1
+        self.entries.clear()
+        self._unsaved = {}
+        self.catalog = Catalog()
+
+    def _publish(self, entry: Entry, record: bytes) -> None:
+        path = entry.item.path
+        replaced, waiting = self.find(path), self._unsaved.get(path)
+        self._unsaved[path] = (entry, record)
+        try:
+            if replaced:
+                self.bury(replaced)
+            if len(self._unsaved) >= _MAX_UNSAVED or (replaced and not _same_version(replaced, entry)):
+                self.save()
+        except StoreError:
+            self._unsaved.pop(path, None)
+            self._unsaved |= {path: waiting} if waiting else {}
+            self._bury_instead(entry, replaced)
+            raise
+        self.catalog.add(entry.pack, entry.item.size)
+        self.entries.add(entry, next(self.ticks))
+        if replaced:
+            self._release(replaced)
+
+    def _bury_instead(self, entry: Entry, replaced: Entry | None) -> None:
+        """Take back what was marked for an object that could not be published."""
+        with suppress(StoreError):
+            self.bury(entry)
+            if replaced and not replaced.pack.segments:
+                self._mark(replaced, LIVE)
+
+    def _waiting(self, path: str) -> Entry | None:
+        waiting = self._unsaved.get(path)
+        return waiting[0] if waiting else None
+
+    def _at(self, path: str, row: Row | None) -> Entry | None:
+        entry = self.entries.get(path) or self._waiting(path)
+        return entry or (self.believe(row, path) if row else None)
+
+    def _named_by(self, row: Row, path: str) -> Entry | None:
+        """Return the object as a row has it; none if the row was damaged."""
+        record = decode_record(row.record) if isinstance(row.record, bytes) else None
+        if record is None or (record.item.path, record.sequence, path) != (row.path, row.sequence, row.path):
+            return None
+        packed = not record.segment_size
+        if not isinstance(row.file_end, int) or record.length != len(row.record):
+            return None
+        start = row.file_end - record.length - (record.item.size if packed else TRAILER_SIZE)
+        pack = self.catalog.packs.get(row.number) or Pack(number=row.number, size=0)
+        return Entry(
+            item=record.item,
+            sequence=row.sequence,
+            pack=pack,
+            ordinal=row.ordinal,
+            record=start,
+            record_length=record.length,
+            segment_size=record.segment_size,
+        )
+
+    def _has_record(self, entry: Entry, row: Row) -> bool:
+        """Return whether the record that a row names is where it should be, and live."""
+        pack = entry.pack
+        known = self.catalog.packs.get(pack.number) is pack and bool(pack.segments) == bool(entry.segment_size)
+        if not known or entry.record < 0:
+            return False
+        try:
+            return self.files.read(pack.key, entry.record, HEAD_SIZE) == row.record[:HEAD_SIZE]
+        except CorruptPage:
+            return False
+
+    def _drop_row(self, row: Row) -> None:
+        self.index.delete_rows([row])
+        if pack := self.catalog.packs.get(row.number):
+            self.catalog.remove(pack, row.size)
+            if not (pack.objects or pack.streaming or pack is self.catalog.filling):
+                self.drop_pack(pack)
+
+    def _append(self, item: CachedObject, data: Buffer, pack: Pack) -> tuple[Entry, bytes]:
+        """Write an object and its record at the end of a pack."""
+        sequence = self._take_sequence()
+        record = encode_record(item, sequence=sequence, salt=pack.salt)
+        start = pack.size
+        try:
+            self.files.write(pack.key, data, start, record)
+        except StoreError:
+            with suppress(StoreError):
+                self.files.truncate(pack.key, start)
+            raise
+        self.catalog.grow(pack, len(record) + len(data))
+        pack.ordinals += 1
+        entry = Entry(
+            item=item,
+            sequence=sequence,
+            pack=pack,
+            ordinal=pack.ordinals - 1,
+            record=start,
+            record_length=len(record),
+        )
+        return entry, record
+
+    def _replace(self, entry: Entry, copy: Entry) -> None:
+        """Let the copy of an object in another pack take its place."""
+        self.removals += 1
+        self._unsaved.pop(entry.item.path, None)
+        self.catalog.remove(entry.pack, entry.item.size)
+        self.catalog.add(copy.pack, entry.item.size)
+        use = entry.pack.use(entry.ordinal)
+        copy.pack.set_use(copy.ordinal, use.last_read, use.reads // 2)
+        self.entries.add(copy, next(self.ticks))
+
+    def _mark(self, entry: Entry, state: bytes) -> None:
+        self.files.mark(entry.pack.key, state, entry.record)
+
+    def _release(self, entry: Entry) -> None:
+        self.removals += 1
+        self.catalog.remove(entry.pack, entry.item.size)
+        if not entry.pack.objects:
+            self.catalog.remove_pack(entry.pack)
+            self.files.remove(entry.pack.number, entry.pack.segments)
+
+    def _forget(self, paths: list[str]) -> None:
+        self.entries.remove(paths)
+        for path in paths:
+            self._unsaved.pop(path, None)
+        self.index.delete(paths)
+
+    def _take_sequence(self) -> int:
+        self.next_sequence += 1
+        return self.next_sequence - 1
+
+
+def _row(entry: Entry, record: bytes) -> Row:
+    behind = TRAILER_SIZE if entry.segment_size else entry.item.size
+    return Row(
+        sequence=entry.sequence,
+        path=entry.item.path,
+        number=entry.pack.number,
+        ordinal=entry.ordinal,
+        file_end=entry.record + entry.record_length + behind,
+        size=entry.item.size,
+        record=record,
+    )
+
+
+def _same_version(one: Entry, other: Entry) -> bool:
+    return (one.item.etag, one.item.size) == (other.item.etag, other.item.size)
