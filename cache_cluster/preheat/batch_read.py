@@ -25,7 +25,7 @@ MAX_BODY = 1 << 20
 _MAX_INFO = 64 << 10
 _HEADER = Struct("<IHHIIQ")
 _HIT = 1
-_Offset = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Offset = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 
 
 class Read(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

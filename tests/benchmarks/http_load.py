@@ -26,6 +26,8 @@ _OK = (b"HTTP/1.1 200", b"HTTP/1.1 206")
 _POLL_MILLISECONDS = 1000
 _SCRATCH = bytearray(4 << 20)
 _TIMEOUT_SECONDS = 30.0
+_LEAST_ANSWERS = 2
+"""Without two of them there are no percentiles."""
 
 Exchange = tuple[bytes, int]
 """A request, and the length of its answer with the head."""
@@ -38,13 +40,12 @@ class WrongAnswerError(Exception):
 class Connection:
     """One keep-alive connection, with one request under way."""
 
-    def __init__(self, address: tuple[str, int], exchanges: Iterator[Exchange]) -> None:
+    def __init__(self, address: tuple[str, int], exchanges: Iterator[Exchange], waits: list[float]) -> None:
         self.socket = socket.create_connection(address, _TIMEOUT_SECONDS)
         self.socket.setblocking(False)
         self._exchanges = exchanges
         self._head = bytearray(_HEAD)
-        self.waits: list[float] = []
-        """Seconds from each request to the end of its answer."""
+        self._waits = waits
         self.bytes = 0
         self._send()
 
@@ -68,7 +69,7 @@ class Connection:
         self._missing -= received
         self.bytes += received
         if not self._missing:
-            self.waits.append(time.perf_counter() - self._sent_at)
+            self._waits.append(time.perf_counter() - self._sent_at)
             self._send()
 
 
@@ -95,19 +96,21 @@ def try_once(address: tuple[str, int], request: bytes) -> tuple[int, str]:
 def generate(
     address: tuple[str, int], exchanges: list[Exchange], *, connections: int, seconds: float
 ) -> dict[str, Any]:
-    """Keep every connection busy for some seconds, and return what was answered."""
+    """Keep every connection busy for some seconds and at least until two answers, and return what was answered."""
     order = itertools.cycle(exchanges)
+    waits: list[float] = []  # from each request to the end of its answer
     cpu, started = time.process_time(), time.perf_counter()
     by_file = {}
     poll = select.epoll()
-    for connection in (Connection(address, order) for _ in range(connections)):
+    for connection in (Connection(address, order, waits) for _ in range(connections)):
         by_file[connection.socket.fileno()] = connection
         poll.register(connection.socket, select.EPOLLIN)
-    while time.perf_counter() - started < seconds:
+    while (elapsed := time.perf_counter() - started) < seconds or len(waits) < _LEAST_ANSWERS:
+        if elapsed > seconds + _TIMEOUT_SECONDS:
+            raise WrongAnswerError("The server does not answer any more.")
         for file, _ in poll.poll(_POLL_MILLISECONDS):
             by_file[file].receive()
     ended = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
-    waits = [wait for connection in by_file.values() for wait in connection.waits]
     percentiles = statistics.quantiles(waits, n=100, method="inclusive")
     return {
         **ended,

@@ -83,31 +83,29 @@ class Run:
             self._upload(server)
             wanted = Part.LOADS in self._parts and self._settings.juicefs
             volume = self._write_volume(server) if wanted else None
-            if Part.DISTANT in self._parts:
-                self._measure_distant(server)
-            if {Part.LOADS, Part.SERVING}.intersection(self._parts):
-                self._measure_near(server, volume)
+            self._do_rounds(server, volume)
 
-    def _measure_distant(self, server: SeaweedFS) -> None:
-        settings = self._settings
-        for number in range(settings.distant_rounds):
-            log = self._directory / f"delay-proxy-{number}.log"
-            with (
-                distance(server.port, settings.round_trip, log) as (port, proxy),
-                self._running(Origin.distant(server, port, proxy), f"distant-{number}") as bench,
-            ):
-                self._do(self._distant_steps(bench), number)
-
-    def _measure_near(self, server: SeaweedFS, volume: Volume | None) -> None:
-        limit, longest = self._settings.seconds, 0.0
+    def _do_rounds(self, server: SeaweedFS, volume: Volume | None) -> None:
+        limit, near_seconds = self._settings.seconds, 0.0
         for number in range(self._settings.rounds):
             started = self._journal.seconds
-            if number and limit is not None and started + longest > limit:
+            if number and limit is not None and started + near_seconds > limit:
                 self._journal.note(f"no time for round {number + 1}")
                 break
-            with self._running(Origin.near(server), f"near-{number}") as bench:
-                self._do(self._near_steps(bench, volume), number)
-            longest = max(longest, self._journal.seconds - started)
+            if {Part.LOADS, Part.SERVING}.intersection(self._parts):
+                with self._running(Origin.near(server), f"near-{number}") as bench:
+                    self._do(self._near_steps(bench, volume), number)
+            near_seconds = self._journal.seconds - started
+            if Part.DISTANT in self._parts and number < self._settings.distant_rounds:
+                self._do_distant(server, number)
+
+    def _do_distant(self, server: SeaweedFS, number: int) -> None:
+        log = self._directory / f"delay-proxy-{number}.log"
+        with (
+            distance(server.port, self._settings.round_trip, log) as (port, proxy),
+            self._running(Origin.distant(server, port, proxy), f"distant-{number}") as bench,
+        ):
+            self._do(self._distant_steps(bench), number)
 
     def _upload(self, server: SeaweedFS) -> None:
         count = sum(objects.count for objects in self._settings.sets)

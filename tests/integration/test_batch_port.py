@@ -142,6 +142,23 @@ async def test_what_is_no_batch_is_refused_once(origin: MemoryUnderStore, reques
         assert len(await reader.read()) == int(headers["content-length"])
 
 
+async def test_a_body_that_looks_like_a_request_is_none(server: DataServer, origin: MemoryUnderStore) -> None:
+    """Even if it comes by itself, and names an object that is cached."""
+    reads = written(origin, 1)
+    smuggled = b"GET /v1/data/s3/b/0 HTTP/1.1\r\nHost: worker\r\n\r\n"
+    async with connected(server) as (reader, writer):
+        writer.write(post(encode_batch(reads, Order.ASKED)))
+        await frames_of(reader, 1)
+        writer.write(post(b"", f"Content-Length: {len(smuggled)}"))
+        for _ in range(20):  # turns in which the head is read
+            await asyncio.sleep(0)
+        writer.write(smuggled)
+        writer.write_eof()
+        status, headers = await head_of(reader)
+        assert status == 400
+        assert len(await reader.read()) == int(headers["content-length"])
+
+
 async def test_a_body_that_does_not_come_ends_the_connection(origin: MemoryUnderStore) -> None:
     settings = ServerSettings(head_seconds=0.2, idle_seconds=SECONDS)
     async with serving(origin, settings) as (server, _), connected(server) as (reader, writer):

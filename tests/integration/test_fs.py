@@ -284,7 +284,8 @@ def test_an_answer_that_breaks_off_is_asked_for_elsewhere(
 
 
 def test_large_and_small_at_once(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:
-    expected = {f"b/{number}": os.urandom(size) for number, size in enumerate([0, 1, 5000, 1 << 20, 1 << 21, 3 << 20])}
+    sizes = [0, 1, 5000, 30_000, 70_000, 300_000, 1 << 20, 1 << 21, 3 << 20]
+    expected = {f"b/{number}": os.urandom(size) for number, size in enumerate(sizes)}
     for name, body in expected.items():
         origin.write(f"s3://{name}", body)
     for _ in ("missed", "hit"):
@@ -327,15 +328,16 @@ def test_many_ranges(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:
     info = origin.write("s3://b/k", data)
     spans = [(0, 10), (5, 5), (7, 3), (None, None), (-5, None), (None, -2_499_990), (2_499_999, 9_999_999)]
     spans += [(3_000_000, 3_000_001), (100, 2_000_000), (1, 1_048_577), (1, 1_048_578), (2_000_000, None)]
+    spans *= 2
     starts, ends = zip(*spans, strict=True)
     for _ in ("missed", "hit"):
         found = fs.cat_ranges(["b/k"] * len(spans), list(starts), list(ends), etag=info.etag)
         assert found == [data[start:end] for start, end in spans]
-    refused = fs.cat_ranges(["b/k"] * 6, 0, 1, etag="other")
+    refused = fs.cat_ranges(["b/k"] * 8, 0, 1, etag="other")
     assert {type(error) for error in refused} == {VersionChanged}
     with pytest.raises(ValueError, match="zip"):
         fs.cat_ranges(["b/k"] * 2, [0], [1])
-    assert [type(error) for error in fs.cat_ranges(["", "b", "b/missing", "b/k", "b/k"], 0, 1)[:3]] == [
+    assert [type(error) for error in fs.cat_ranges(["", "b", "b/missing"] + ["b/k"] * 8, 0, 1)[:3]] == [
         InvalidPath, ObjectNotFound, ObjectNotFound,
     ]  # fmt: skip
 
@@ -611,6 +613,29 @@ def test_an_origin_that_is_away_is_no_reason_to_ask_other_workers(loop: Loop) ->
     assert sorted(worker.reads.counters.origin_reads for worker in workers) == [0, 2]
     for worker in workers:
         worker.stop()
+
+
+def test_the_code_of_the_how_to_page_runs(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    coordinator: Coordinator,
+    origin: MemoryUnderStore,
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/read-with-fsspec.md").read_text()
+    monkeypatch.setenv("PREHEAT_COORDINATOR_URL", coordinator.url)
+    for number in range(10):
+        origin.write(f"s3://datasets/images/cats/{number}.jpg", bytes([number]) * 100)
+    names: dict[str, Any] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], names)
+    fs = names["fs"]
+    try:
+        assert names["first"] == bytes([1]) * 16
+        assert names["images"]["datasets/images/cats/7.jpg"] == bytes([7]) * 100
+        assert names["heads"][9] == bytes([9]) * 16
+        assert capsys.readouterr().out == "10 images; 11 hits, 10 misses\n"
+    finally:
+        fs.clear_instance_cache()
+        fsspec.asyn.sync(fs.loop, fs.aclose)
 
 
 def test_it_can_be_pickled(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
-from collections.abc import AsyncIterator
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, cast
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from typing import Any
 from urllib.request import urlopen
 from xml.etree import ElementTree as ET
 
@@ -19,12 +22,12 @@ from rich.console import Console
 from preheat.engine import MemoryEngine
 from preheat.jobs import JobState
 from preheat.paths import UfsPath
-from testbed.ports import free_port
-from tests.benchmarks import delay_proxy, job_service, settings
+from tests.benchmarks import job_service, settings
 from tests.benchmarks.chart import position, ratio_chart
 from tests.benchmarks.comparisons import COMPARISONS, OURS, Comparison, Part, Row, Sample, Spread, time_spent
 from tests.benchmarks.comparisons import compare as compare_on
 from tests.benchmarks.data import ObjectSet, content
+from tests.benchmarks.delay_proxy import distance
 from tests.benchmarks.goals import GOALS, Goal, Measurement, Verdict, judge
 from tests.benchmarks.instant_workers import work
 from tests.benchmarks.long_job import load
@@ -311,61 +314,49 @@ def test_the_proxy_passes_everything_and_notes_the_objects_that_are_read():
 ROUND_TRIP = 0.03
 
 
-class Peer(asyncio.Protocol):
-    """A server that answers all that it gets with the same."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        self.transport.write(data)
+class Echo(StreamRequestHandler):
+    def handle(self) -> None:
+        while data := self.request.recv(1 << 16):
+            self.request.sendall(data)
 
 
-@pytest.fixture
-async def far() -> AsyncIterator[int]:
-    """The port at which the server is a round trip away."""
-    echo = await asyncio.get_running_loop().create_server(Peer, "127.0.0.1", 0)
-    proxy = await delay_proxy.start(0, echo.sockets[0].getsockname()[1], ROUND_TRIP)
-    async with echo, proxy:
-        yield proxy.sockets[0].getsockname()[1]
+@pytest.fixture(scope="module")
+def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port at which a server that sends back everything is a round trip away."""
+    with ThreadingTCPServer(("127.0.0.1", 0), Echo) as echo:
+        thread = threading.Thread(target=echo.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            with distance(echo.server_address[1], ROUND_TRIP, tmp_path_factory.mktemp("far") / "log") as (port, _):
+                yield port
+        finally:
+            echo.shutdown()
+            thread.join(10)
 
 
-async def test_a_distant_server_answers_after_two_round_trips_and_then_after_one(far: int):
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    reader, writer = await asyncio.open_connection("127.0.0.1", far)
-    waits = []
-    for _ in range(3):
-        writer.write(b"x")
-        assert await reader.readexactly(1) == b"x"
-        waits.append(loop.time() - started)
-        started = loop.time()
-    writer.close()
+def receive(connection: socket.socket, count: int) -> bytes:
+    with connection.makefile("rb") as stream:
+        return stream.read(count)
+
+
+def test_a_distant_server_answers_after_two_round_trips_and_then_after_one(far: int):
+    waits, started = [], time.monotonic()
+    with socket.create_connection(("127.0.0.1", far), 10) as connection:
+        for _ in range(3):
+            connection.sendall(b"x")
+            assert receive(connection, 1) == b"x"
+            waits.append(time.monotonic() - started)
+            started = time.monotonic()
     assert waits[0] >= 2 * ROUND_TRIP
-    assert all(wait >= ROUND_TRIP for wait in waits)
+    assert min(waits) >= ROUND_TRIP
 
 
-async def test_a_distance_neither_changes_bytes_nor_makes_them_wait_for_each_other(far: int):
-    loop = asyncio.get_running_loop()
-    reader, writer = await asyncio.open_connection("127.0.0.1", far)
-    started, pieces = loop.time(), [content(str(number), 50_000) for number in range(100)]
-
-    async def send() -> None:
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
-
-    sending = asyncio.create_task(send())
-    assert await reader.readexactly(5_000_000) == b"".join(pieces)
-    await sending
-    writer.close()
-    assert loop.time() - started < len(pieces) * ROUND_TRIP / 2  # if each piece had waited for the one before
-
-
-async def test_a_distant_server_that_is_not_there_closes_the_connection():
-    proxy = await delay_proxy.start(0, free_port(), ROUND_TRIP)
-    async with proxy:
-        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.sockets[0].getsockname()[1])
-        async with asyncio.timeout(10):
-            assert await reader.read() == b""
-        writer.close()
+def test_a_distance_neither_changes_bytes_nor_makes_them_wait_for_each_other(far: int):
+    pieces = [content(str(number), 50_000) for number in range(200)]
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", far), 10) as connection:
+        sending = threading.Thread(target=lambda: [connection.sendall(piece) for piece in pieces])
+        sending.start()
+        assert receive(connection, 200 * 50_000) == b"".join(pieces)
+        sending.join(10)
+    assert time.monotonic() - started < len(pieces) * ROUND_TRIP / 2  # if each piece had waited for the one before

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import pytest
 
-from preheat.errors import OriginUnavailable, StoreFull, Unavailable, VersionChanged
+from preheat.errors import (
+    OriginCorrupt,
+    OriginThrottled,
+    OriginUnavailable,
+    PreheatError,
+    StoreFull,
+    Unavailable,
+    VersionChanged,
+)
 from preheat.paths import UfsPath
 from preheat.store import DiskStore, MemoryStore
 from preheat.ufs import Download, MemoryUnderStore
+from preheat.worker._origin import _MOST_REQUESTS
 from preheat.worker._pieces import FOR_JOBS
 from preheat.worker._reads import ReadService
 from preheat.worker._transfers import _PIECES_IN_FLIGHT
@@ -173,3 +183,107 @@ async def test_what_a_reader_brought_is_flushed_soon(tmp_path_factory: pytest.Te
     assert not store._volumes[0]._holdings._unsaved
     await reads.close()
     store.close()
+
+
+class BusyOrigin(MemoryUnderStore):
+    """Refuses what its ``troubles`` say, one a request; counts how many are answered at once."""
+
+    def __init__(self, *troubles: PreheatError) -> None:
+        super().__init__()
+        self.troubles = list(troubles)
+        self.asked: list[tuple[str, float]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def get(self, path: UfsPath, *, etag: str | None = None, start: int = 0, end: int | None = None) -> Download:
+        self.asked.append((path.key, asyncio.get_running_loop().time()))
+        await self.gate.wait()
+        if self.troubles:
+            raise self.troubles.pop(0)
+        return await super().get(path, etag=etag, start=start, end=end)
+
+
+def slow_down(seconds: float = 0.0) -> OriginThrottled:
+    return OriginThrottled("slow down", retry_after=seconds)
+
+
+async def test_an_origin_that_asks_to_slow_down_is_obeyed_and_asked_again(store: MemoryStore) -> None:
+    origin = BusyOrigin(slow_down(0.05), slow_down(), slow_down(0.01))
+    info = origin.write(URI, b"data")
+    reads = ReadService(store, origin)
+
+    item = await reads.fetch(PATH, info=info, job_id="job")
+
+    assert store.read(item) == b"data"
+    times = [time for _, time in origin.asked]
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert [pause >= least for pause, least in zip(pauses, (0.05, 0.2, 0.01), strict=True)] == [True] * 3
+    counters = reads.counters
+    assert (counters.origin_throttled, counters.origin_reads, counters.origin_errors) == (3, 1, 0)
+
+
+async def test_after_a_refusal_fewer_are_asked_for_at_once(store: MemoryStore) -> None:
+    origin = BusyOrigin(*[slow_down(0.02)] * 8)
+    infos = [origin.write(f"{URI}{number}", b"data") for number in range(8)]
+    reads = ReadService(store, origin)
+    origin.gate.clear()
+    loads = [asyncio.create_task(reads.fetch(PATH.with_key(info.key), info=info, job_id="j")) for info in infos]
+    while len(origin.asked) < 8:
+        await asyncio.sleep(0)
+    origin.gate.set()
+    while len(origin.asked) == 8:
+        await asyncio.sleep(0.001)
+    origin.gate.clear()
+    await asyncio.sleep(0.01)
+    assert len(origin.asked) == 12  # half of the eight that were under way
+    origin.gate.set()
+    await asyncio.gather(*loads)
+
+
+async def test_a_job_that_ends_does_not_wait_for_a_busy_origin(store: MemoryStore) -> None:
+    origin = BusyOrigin(*[slow_down()] * 100)
+    info = origin.write(URI, b"data")
+
+    async def throttle(_size: int) -> None:
+        raise Unavailable("The job that fetched it has ended.")
+
+    with pytest.raises(Unavailable, match="has ended"):
+        await ReadService(store, origin).fetch(PATH, info=info, job_id="job", throttle=throttle)
+    assert len(origin.asked) == 1
+
+
+async def test_a_reader_is_served_before_the_objects_of_jobs(store: MemoryStore) -> None:
+    origin = BusyOrigin()
+    infos = [origin.write(f"s3://b/{number:03}", b"data") for number in range(100)]
+    wanted = origin.write("s3://b/wanted", b"data")
+    origin.gate.clear()
+    reads = ReadService(store, origin)
+    loads = [asyncio.create_task(reads.fetch(PATH.with_key(info.key), info=info, job_id="j")) for info in infos]
+    while len(origin.asked) < _MOST_REQUESTS:
+        await asyncio.sleep(0)
+    reader = asyncio.create_task(reads.fetch(PATH.with_key(wanted.key), info=wanted))
+    joined = asyncio.create_task(reads.fetch(PATH.with_key(infos[-1].key), info=infos[-1]))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(origin.asked) >= _MOST_REQUESTS + 1
+    assert origin.asked[_MOST_REQUESTS][0] == "wanted"
+    origin.gate.set()
+    await asyncio.gather(*loads, reader, joined)
+    assert [key for key, _ in origin.asked[_MOST_REQUESTS : _MOST_REQUESTS + 2]] == ["wanted", "099"]
+    assert len(origin.asked) == 101
+
+
+@pytest.mark.parametrize(
+    ("trouble", "errors", "corrupt"),
+    [(OriginUnavailable("short body"), 1, 0), (OriginCorrupt("other bytes"), 0, 1), (VersionChanged("new"), 0, 0)],
+)
+async def test_what_goes_wrong_at_the_origin_is_counted(
+    store: MemoryStore, trouble: PreheatError, errors: int, corrupt: int
+) -> None:
+    origin = BusyOrigin(trouble)
+    info = origin.write(URI, b"data")
+    reads = ReadService(store, origin)
+    with pytest.raises(type(trouble)):
+        await reads.fetch(PATH, info=info, job_id="job")
+    assert (reads.counters.origin_errors, reads.counters.origin_corrupt) == (errors, corrupt)
+    assert store.lookup(URI) is None

@@ -21,9 +21,10 @@ from preheat.tokens import TokenStore
 from preheat.ufs import MemoryUnderStore
 from preheat.worker import _hits
 from preheat.worker._access import Authorizer, following_tokens
-from preheat.worker._connection import Connection, ServerSettings
+from preheat.worker._connection import Connection
 from preheat.worker._endpoints import Endpoints
 from preheat.worker._hits import Hits
+from preheat.worker._limits import ServerSettings
 from preheat.worker._reads import ReadService
 
 SECONDS = 10.0

@@ -77,17 +77,21 @@ class Names:
         return OriginUnavailable(f"{name} after {before}")
 
 
+NUMBERS = [f"a/{number:06d}.bin" for number in range(10_000)]
+
+
 def name_of(name: str) -> str:
     return name.rstrip("/")
 
 
 async def read(source: Names, after: str = "") -> list[str]:
-    return [item.key async for page in Pages(source, after).read() for item in page.objects]
+    pages = [page async for page in Pages(source, after).read()]
+    return [name for page in pages for name in sorted([*(item.key for item in page.objects), *page.prefixes])]
 
 
-NUMBERS = [f"a/{number:06d}.bin" for number in range(10_000)]
 KEYS = st.one_of(
     st.lists(st.integers(0, 300).map("x{:03d}.tar".format), unique=True),
+    st.lists(st.integers(0, 300).map(lambda number: f"x{number:03d}{'' if number % 40 else '/'}"), unique=True),
     st.lists(st.integers(0, 16**4).map("{:04x}".format), unique=True),
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 99)).map("{0[0]}/{0[1]:02d}".format), unique=True),
     st.lists(st.text("019af", min_size=1, max_size=4), unique=True),

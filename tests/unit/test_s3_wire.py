@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import re
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
 
 import pytest
 import uvloop
+from awscrt.checksums import crc32c, crc64nvme
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
 
-from preheat.errors import OriginUnavailable
+from preheat.errors import (
+    AccessDenied,
+    BucketNotFound,
+    InvalidRequest,
+    ObjectNotFound,
+    OriginCorrupt,
+    OriginThrottled,
+    OriginUnavailable,
+    PreheatError,
+    VersionChanged,
+)
 from preheat.paths import UfsPath
 from preheat.ufs import Download, UfsSettings
 from preheat.ufs._s3_client import S3Connection
@@ -39,7 +53,7 @@ class Server:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
+        with suppress(asyncio.IncompleteReadError, ConnectionError), closing(writer):
             while True:
                 self.requests.append(await reader.readuntil(b"\r\n\r\n"))
                 answer = self._answers[min(len(self.requests), len(self._answers)) - 1]
@@ -48,7 +62,6 @@ class Server:
                     await writer.drain()
                 if b"\r\nConnection: close" in answer:
                     break
-        writer.close()
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]], *, loop: str = "uvloop") -> None:
@@ -186,6 +199,101 @@ def test_what_is_no_plain_success_is_left_to_the_other_client(answer: bytes, las
                 assert await get(wire) is None
             again = await get(wire)
             assert (again is None) == last
+
+    run(test)
+
+
+REFUSAL = b"HTTP/1.1 %s\r\nRetry-After: 7\r\nContent-Length: %d\r\n\r\n%s"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (b"404 Not Found", b"<Error><Code>NoSuchKey</Code></Error>", ObjectNotFound),
+        (b"404 Not Found", b"<Error><Code>NoSuchBucket</Code></Error>", BucketNotFound),
+        (b"403 Forbidden", b"<Error><Code>SignatureDoesNotMatch</Code></Error>", AccessDenied),
+        (b"412 Precondition Failed", b"", VersionChanged),
+        (b"416 Range Not Satisfiable", b"", InvalidRequest),
+        (b"429 Too Many Requests", b"", OriginThrottled),
+        (b"503 Slow Down", b"<Error><Code>SlowDown</Code></Error>", OriginThrottled),
+    ],
+)
+def test_a_refusal_is_not_asked_for_again(status: bytes, body: bytes, error: type[PreheatError]) -> None:
+    async def test() -> None:
+        server = Server(REFUSAL % (status, len(body), body), GOOD)
+        async with wire_to(server) as wire:
+            with pytest.raises(error, match=rf"a b\.bin.*answered {status[:3].decode()}") as raised:
+                await get(wire)
+            assert await get(wire) is not None
+            assert server.connections == 1
+        if isinstance(raised.value, OriginThrottled):
+            assert raised.value.retry_after == 7.0
+
+    run(test)
+
+
+def whole_answer(*headers: str, body: bytes = BODY) -> bytes:
+    lines = "".join(f"{line}\r\n" for line in (*headers, f"Content-Length: {len(body)}"))
+    return HEAD.replace(b"206 Partial Content", b"200 OK") + lines.encode() + b"\r\n" + body
+
+
+CHECKSUMS = {
+    "crc64nvme": base64.b64encode(crc64nvme(BODY).to_bytes(8, "big")).decode(),
+    "crc32c": base64.b64encode(crc32c(BODY).to_bytes(4, "big")).decode(),
+    "crc32": base64.b64encode(zlib.crc32(BODY).to_bytes(4, "big")).decode(),
+    "sha256": base64.b64encode(hashlib.sha256(BODY).digest()).decode(),
+    "sha1": base64.b64encode(hashlib.sha1(BODY).digest()).decode(),
+}
+
+
+@pytest.mark.parametrize("name", CHECKSUMS)
+def test_a_whole_object_is_compared_with_the_checksum_that_s3_keeps(name: str) -> None:
+    async def test() -> None:
+        header = f"x-amz-checksum-{name}: {CHECKSUMS[name]}"
+        server = Server(
+            whole_answer(header, "x-amz-checksum-type: FULL_OBJECT"), whole_answer(header, body=b"0123456780")
+        )
+        async with wire_to(server) as wire:
+            assert await body(await wire.get_whole(PATH, "e1", 10)) == BODY
+            with pytest.raises(OriginCorrupt, match=rf"a b\.bin.*{name}"):
+                await wire.get_whole(PATH, "e1", 10)
+        assert b"\r\nx-amz-checksum-mode:ENABLED\r\n" in server.requests[0]
+        assert b"SignedHeaders=host;x-amz-checksum-mode;x-amz-content-sha256;" in server.requests[0]
+        assert b"\r\nrange:" not in server.requests[0]
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("x-amz-checksum-crc32c: AAAAAA==-2",),
+        ("x-amz-checksum-crc32c: AAAAAA==", "x-amz-checksum-type: COMPOSITE"),
+        ("x-amz-checksum-blake3: AAAAAA==",),
+    ],
+)
+def test_a_checksum_that_says_nothing_of_the_bytes_is_passed_over(headers: tuple[str, ...]) -> None:
+    async def test() -> None:
+        async with wire_to(Server(whole_answer(*headers))) as wire:
+            assert await body(await wire.get_whole(PATH, "e1", 10)) == BODY
+
+    run(test)
+
+
+def test_the_checksum_of_the_object_is_not_that_of_a_part() -> None:
+    async def test() -> None:
+        part = HEAD + b"Content-Range: bytes 0-9/20\r\nx-amz-checksum-crc32c: AAAAAA==\r\nContent-Length: 10\r\n\r\n"
+        async with wire_to(Server(part + BODY)) as wire:
+            assert await body(await get(wire)) == BODY
+
+    run(test)
+
+
+def test_an_object_that_grew_does_not_end_the_use_of_this_client() -> None:
+    async def test() -> None:
+        async with wire_to(Server(whole_answer(body=bytes(20_000)), GOOD)) as wire:
+            assert await wire.get_whole(PATH, "e1", 10) is None
+            assert await get(wire) is not None
 
     run(test)
 

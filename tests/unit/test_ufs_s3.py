@@ -7,6 +7,7 @@ import re
 import threading
 import traceback
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 from xml.sax.saxutils import escape
@@ -16,7 +17,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preheat.errors import AccessDenied, OriginUnavailable, VersionChanged
+from preheat.errors import AccessDenied, InvalidRequest, OriginUnavailable, VersionChanged
 from preheat.paths import UfsPath
 from preheat.ufs import S3UnderStore, UfsSettings
 from preheat.ufs._download import checked
@@ -46,6 +47,10 @@ class RawServer:
     requests: list[str] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            await self._answer(reader, writer)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         request = head.split(b"\r\n")[0].decode()
         self.requests.append(request)
@@ -57,7 +62,6 @@ class RawServer:
         await reader.readexactly(int(length[1]) if length else 0)
         writer.write(next((reply for part, reply in self.replies.items() if part in request), self.reply))
         await writer.drain()
-        writer.close()
 
 
 @pytest.fixture
@@ -111,6 +115,21 @@ async def test_a_server_that_ignores_the_condition_does_not_pass_another_version
 
     with pytest.raises(VersionChanged, match="e1"):
         await ufs.get(PATH.with_key(key), etag="e0")
+
+
+async def test_the_beginning_of_an_empty_object_is_empty(server: RawServer, ufs: S3UnderStore) -> None:
+    server.reply = answer("416 Range Not Satisfiable")
+    server.replies = {"HEAD": answer("200 OK")}
+
+    download = await ufs.get(PATH, etag="e1", start=0, end=1 << 20)
+
+    assert (download.start, download.end, download.info.etag) == (0, 0, "e1")
+    assert await content(download) == b""
+    with pytest.raises(InvalidRequest):
+        await ufs.get(PATH, start=1, end=2)
+    server.replies = {"HEAD": answer("200 OK", length=7)}  # written in between
+    with pytest.raises(InvalidRequest):
+        await ufs.get(PATH, start=0, end=2)
 
 
 @pytest.mark.parametrize("key", ["a//x", "/x", "x/", "./x", "a/../x", "x\ty"])

@@ -11,8 +11,8 @@ from preheat.batch_read import Frame, Read
 from preheat.errors import NoLiveWorker, PreheatError, Unavailable
 from preheat.placement import Member
 
-LEAST_READS = 4
-"""For fewer a request each is as cheap."""
+LEAST_READS = 8
+"""For fewer a request each is as cheap: level for 3 objects of 4 KiB, or 6 of 100 KiB, from one worker."""
 _READS = 1000
 """Reads in one request: enough for the request itself to cost nothing, and few to ask for again when it breaks."""
 _REQUESTS = 8

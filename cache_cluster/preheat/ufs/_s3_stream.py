@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
-from preheat.errors import OriginUnavailable
+from preheat.errors import OriginThrottled, OriginUnavailable, PreheatError
 from preheat.paths import UfsPath
 from preheat.ufs._base import Sink, Span
 from preheat.ufs._s3_answer import UnusableError
@@ -127,6 +127,12 @@ class _Reading:
         while True:
             try:
                 self._read_on()
+            except OriginThrottled as error:
+                if self._at == self._span.start:
+                    raise
+                raise self._streams.broken(self._path, error) from error  # for who slows down begins anew
+            except PreheatError:  # many are OSErrors, too
+                raise
             except UnusableError as error:
                 return self._give_up(self._streams.unusable(self._path, error), error)
             except OSError as error:

@@ -75,8 +75,8 @@ class S3Wire:
     async def _get(self, path: UfsPath, etag: str | None, start: int, end: int | None, size: int) -> Download | None:
         if not self._fit or asyncio.get_running_loop() is not self._loop:
             return None
+        await self._requests.refresh(path)
         try:
-            await self._requests.refresh(path)
             wire = await self._wire()
         except OSError:
             return None

@@ -1,9 +1,9 @@
 """The answer to a batch of reads, as it is made (see ``preheat.batch_read`` for what goes over the wire).
 
 - What is cached goes out as it is read, many frames in one write, without a task or a wait for each.
-- What is not is fetched meanwhile, a few objects at once, into the page store: none of it is held in memory.
+- What is not is fetched meanwhile, a few objects at once; of these small ones are held until their turn comes.
 - A frame begins when its body is there, whole and verified. So an error, too, has a frame of its own, and never breaks
-  one off; and an answer under way takes the memory of one write.
+  one off. The memory of an answer is that of one write, and 8 MiB for what is held.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LOOK_AHEAD = 1024
 _COPIED_BYTES = 32 << 10
 """Up to here bodies are put together for one write."""
 _HELD_BYTES = 256 << 10
-"""Up to here a body that was fetched is held until its turn comes: of all fetches 8 MiB."""
+"""Up to here a body that was fetched is held until its turn comes."""
 _OK, _PARTIAL = HTTPStatus.OK.value, HTTPStatus.PARTIAL_CONTENT.value
 _END = b"0\r\n\r\n"
 
@@ -215,11 +215,12 @@ class BatchAnswer:
 
     async def _frame(self, index: int, read: Read, opened: OpenedRead) -> list[bytes]:
         try:
-            return await _frame(index, read, opened)
+            return await _whole_frame(index, read, opened)
         except VersionChanged:
             if read.etag is not None:
                 raise
-            return await _frame(index, read, await self._open(UfsPath.parse(read.path), read))  # it was replaced
+            reopened = await self._open(UfsPath.parse(read.path), read)  # it was replaced before it was read
+            return await _whole_frame(index, read, reopened)
 
 
 def _part(read: Read, size: int) -> tuple[int, int, int]:
@@ -234,7 +235,7 @@ def _part(read: Read, size: int) -> tuple[int, int, int]:
     return _PARTIAL, read.start, end
 
 
-async def _frame(index: int, read: Read, opened: OpenedRead) -> list[bytes]:
+async def _whole_frame(index: int, read: Read, opened: OpenedRead) -> list[bytes]:
     status, start, end = _part(read, opened.info.size)
     body = bytearray()
     if start < end:

@@ -8,6 +8,9 @@ from bisect import bisect_right, insort
 from preheat.store import ObjectWriter
 from preheat.versions import ObjectInfo
 
+_TURNS = 4
+"""Of the event loop, until a reader who waits is told, reads and has its bytes sent."""
+
 
 class Arrivals:
     """Notes what was appended to one object's writer, and wakes those who wait for more.
@@ -64,6 +67,11 @@ class Arrivals:
         """Whether the byte at a position is being fetched, or has arrived."""
         place = bisect_right(self._starts, position)
         return place > 0 and position < self._asked[self._starts[place - 1]]
+
+    async def heard(self) -> None:
+        """Let those who wait act on what was noted before the caller begins anything else: it keeps the loop busy."""
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
     async def more(self) -> None:
         """Wait for the next thing to be noted."""

@@ -53,5 +53,5 @@ class Pieces:
 
 FOR_JOBS = Pieces(first_bytes=8 << 20, other_bytes=8 << 20, at_once=8)
 """Small enough to be held in memory; more at once gained nothing."""
-FOR_READERS = Pieces(first_bytes=PAGE_SIZE, other_bytes=4 << 20, at_once=4)
+FOR_READERS = Pieces(first_bytes=PAGE_SIZE, other_bytes=8 << 20, at_once=4)
 """The first bytes come soon, and the others in an order in which a reader can use them."""

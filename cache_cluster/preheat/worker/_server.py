@@ -16,9 +16,10 @@ from preheat.settings import TlsSettings
 from preheat.tls import server_context
 from preheat.worker._access import Authorizer
 from preheat.worker._alluxio import AlluxioWorker
-from preheat.worker._connection import Connection, ServerSettings
+from preheat.worker._connection import Connection
 from preheat.worker._endpoints import Endpoints
 from preheat.worker._hits import Hits
+from preheat.worker._limits import ServerSettings
 from preheat.worker._reads import ReadService
 
 __all__ = ["DataServer", "ServerSettings"]

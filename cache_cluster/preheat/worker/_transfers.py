@@ -82,6 +82,7 @@ class Transfers:
                     await fill.pay(piece[1] - piece[0])
 
             if first.end - first.start < first.info.size:
+                await fill.arrivals.heard()
                 await _together(keep_some() for _ in range(fill.pieces.at_once))
             return writer.commit()
 
