@@ -22,10 +22,12 @@ MAX_READS = 10_000
 """Reads in one batch."""
 MAX_BODY = 1 << 20
 """Bytes that one read may ask for: a larger one gains nothing here, and would keep the others waiting."""
+MAX_OFFSET = (1 << 53) - 1
+"""What every reader of JSON takes for a whole number."""
 _MAX_INFO = 64 << 10
 _HEADER = Struct("<IHHIIQ")
 _HIT = 1
-_Offset = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+_Offset = Annotated[int, msgspec.Meta(ge=0, le=MAX_OFFSET)]
 
 
 class Read(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -20,6 +20,7 @@ from preheat.worker._reads import ReadService
 from preheat.worker._server import DataServer, ServerSettings
 
 SECONDS = 10.0
+EMPTY = b'{"reads": []}'
 
 
 @pytest.fixture
@@ -118,14 +119,14 @@ async def test_a_body_longer_than_a_head_may_be_comes_in_pieces(server: DataServ
         (post(b'{"reads": [{"path": "s3://b/k", "range": 1}]}'), 400),
         (post(b"GET /v1/stats HTTP/1.1\r\nHost: worker\r\n\r\n"), 400),
         (post(b"x" * 2000, "Content-Length: 2000000"), 413),
-        (post(b"2\r\n[]\r\n0\r\n\r\n", "Transfer-Encoding: chunked"), 400),
-        (post(b"[]", "Content-Length: 2", "Transfer-Encoding: chunked"), 400),
-        (post(b"[]", "Content-Length: 2", "Content-Length: 3"), 400),
-        (post(b"[]", "Content-Length: -2"), 400),
-        (post(b"[]", target="/v1/load?path=s3://b/"), 400),
-        (post(b"[]", target=BATCH + "?x"), 400),
-        (post(b"[]", target="/v1/data/s3/b/k", method="GET"), 400),
-        (post(b"[]", method="PUT"), 400),
+        (post(b"d\r\n" + EMPTY + b"\r\n0\r\n\r\n", "Transfer-Encoding: chunked"), 400),
+        (post(EMPTY, "Content-Length: 13", "Transfer-Encoding: chunked"), 400),
+        (post(EMPTY, "Content-Length: 13", "Content-Length: 13"), 400),
+        (post(EMPTY, "Content-Length: -13"), 400),
+        (post(EMPTY, target="/v1/load?path=s3://b/"), 400),
+        (post(EMPTY, target=BATCH + "?x"), 400),
+        (post(EMPTY, target="/v1/data/s3/b/k", method="GET"), 400),
+        (post(EMPTY, method="PUT"), 400),
         (post(b"", method="GET"), 405),
     ],
 )
@@ -140,6 +141,13 @@ async def test_what_is_no_batch_is_refused_once(origin: MemoryUnderStore, reques
         assert headers["content-type"] == "application/problem+json"
         assert headers.get("allow", "post") == "post"
         assert len(await reader.read()) == int(headers["content-length"])
+
+
+async def test_a_batch_of_nothing_is_answered_with_nothing(server: DataServer) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(post(EMPTY) * 2)
+        for _ in range(2):
+            assert await frames_of(reader, 0) == []
 
 
 async def test_a_body_that_looks_like_a_request_is_none(server: DataServer, origin: MemoryUnderStore) -> None:

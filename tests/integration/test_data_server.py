@@ -146,7 +146,7 @@ async def test_ranges_and_conditions(
 ) -> None:
     info = origin.write("s3://b/k", b"0123456789")
     if cached:
-        await worker.reads.open(UfsPath.parse("s3://b/k"))
+        await worker.reads.fetch(UfsPath.parse("s3://b/k"), info=None)
     url = worker.url("s3://b/k")
     tag = f'"{info.etag}"'
     for headers, status, body in (
@@ -176,7 +176,7 @@ async def test_head_tells_without_filling(worker: Worker, origin: CountingOrigin
         assert (response.status, response.headers["Content-Length"]) == (200, "10")
         assert (response.headers["ETag"], response.headers["X-Preheat-Cache"]) == (f'"{info.etag}"', "miss")
     assert origin.reads == 0
-    await worker.reads.open(UfsPath.parse("s3://b/k"))
+    await worker.reads.fetch(UfsPath.parse("s3://b/k"), info=None)
     async with http.head(url, headers={"Range": "bytes=1-2"}) as response:
         assert (response.status, response.headers["X-Preheat-Cache"]) == (206, "hit")
         assert response.headers["Content-Length"] == "2"
@@ -292,7 +292,7 @@ async def test_pipelined_requests_are_answered_in_order(worker: Worker, origin: 
     for number in range(20):
         origin.write(f"s3://b/{number}", f"body {number}".encode() * 10)
     for number in range(0, 20, 2):
-        await worker.reads.open(UfsPath.parse(f"s3://b/{number}"))
+        await worker.reads.fetch(UfsPath.parse(f"s3://b/{number}"), info=None)
     async with connected(worker) as raw:
         for number in range(20):
             raw.get(f"/v1/data/s3/b/{number}")
@@ -307,7 +307,7 @@ async def test_pipelined_requests_are_answered_in_order(worker: Worker, origin: 
 async def test_a_slow_client_stops_the_server_from_reading_on(worker: Worker, origin: CountingOrigin) -> None:
     """A hundred pipelined pages are not piled up in memory for a client that reads none of them."""
     origin.write("s3://b/page", b"p" * PAGE_SIZE)
-    await worker.reads.open(UfsPath.parse("s3://b/page"))
+    await worker.reads.fetch(UfsPath.parse("s3://b/page"), info=None)
     async with connected(worker) as raw:
         raw.writer.transport.pause_reading()
         for _ in range(100):

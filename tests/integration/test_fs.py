@@ -317,6 +317,8 @@ def test_what_becomes_of_errors(fs: PreheatFileSystem, count: int) -> None:
         fs.cat(names)
     with pytest.raises(FileNotFoundError):
         fs.cat_ranges(names, 0, 1, on_error="raise")
+    with pytest.raises(FileNotFoundError):
+        fs.cat("b/nothing", recursive=True)
     assert fs.cat_ranges(names, 0, 1)[::2] == [b"b"] * (count // 2)
     assert fs.cat("b/0") == b"b/0"
     assert fs.cat(["b/0"]) == {"b/0": b"b/0"}
@@ -328,6 +330,7 @@ def test_many_ranges(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:
     info = origin.write("s3://b/k", data)
     spans = [(0, 10), (5, 5), (7, 3), (None, None), (-5, None), (None, -2_499_990), (2_499_999, 9_999_999)]
     spans += [(3_000_000, 3_000_001), (100, 2_000_000), (1, 1_048_577), (1, 1_048_578), (2_000_000, None)]
+    spans += [(1 << 55, None), (1 << 55, (1 << 55) + 1)]
     spans *= 2
     starts, ends = zip(*spans, strict=True)
     for _ in ("missed", "hit"):

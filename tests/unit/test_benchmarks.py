@@ -312,6 +312,8 @@ def test_the_proxy_passes_everything_and_notes_the_objects_that_are_read():
 
 
 ROUND_TRIP = 0.03
+CLOCK = 0.004
+"""uvloop's clock ticks in milliseconds, so that each passage may be that much shorter."""
 
 
 class Echo(StreamRequestHandler):
@@ -347,8 +349,8 @@ def test_a_distant_server_answers_after_two_round_trips_and_then_after_one(far: 
             assert receive(connection, 1) == b"x"
             waits.append(time.monotonic() - started)
             started = time.monotonic()
-    assert waits[0] >= 2 * ROUND_TRIP
-    assert min(waits) >= ROUND_TRIP
+    assert waits[0] >= 2 * ROUND_TRIP - CLOCK
+    assert min(waits) >= ROUND_TRIP - CLOCK
 
 
 def test_a_distance_neither_changes_bytes_nor_makes_them_wait_for_each_other(far: int):

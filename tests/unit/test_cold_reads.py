@@ -374,6 +374,8 @@ def test_arrivals_know_how_far_the_bytes_go() -> None:
     arrivals.add(100, 100)
     assert [arrivals.until(start) for start in (0, 150)] == [250, 250]
     assert [arrivals.expects(position) for position in (0, 250, 299, 300)] == [True, True, True, False]
+    arrivals.ask(300, 8 * PAGE_SIZE)
+    assert [arrivals.expects(position) for position in (300, 299 + PAGE_SIZE, 300 + PAGE_SIZE)] == [True, True, False]
 
 
 def test_range_reads_forget_what_is_old() -> None:

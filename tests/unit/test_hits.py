@@ -107,7 +107,7 @@ async def running() -> AsyncIterator[Port]:
     reads, authorizer, tokens = ReadService(store, origin), Authorizer(), TokenStore(engine)
     for uri, data in OBJECTS.items():
         origin.write(uri, data)
-        await reads.open(UfsPath.parse(uri))
+        await reads.fetch(UfsPath.parse(uri), info=None)
     async with following_tokens(authorizer, engine):
         for token, grant in (
             (TOKEN, Grant(role=Role.READ)),

@@ -123,6 +123,14 @@ async def test_what_counts_is_listed_in_many_lanes_with_few_requests_more(keys: 
     assert len(source.asked) < most * len(keys) / 100 + 2 * LANES
 
 
+async def test_directories_between_what_counts_are_not_lost() -> None:
+    names = [f"x{number:04d}{'/' if number % 250 == 77 else ''}" for number in range(2000)]
+    source = Names(names, size=50)
+
+    assert await read(source) == names
+    assert source.most_open > 2
+
+
 @pytest.mark.parametrize("server", ["MinIO", "MinIO/2026"])
 async def test_a_server_that_searches_is_not_asked_for_guesses(server: str) -> None:
     source = Names(NUMBERS, size=100, server=server)

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 
 from preheat.errors import AccessDenied, InvalidRequest, OriginUnavailable, VersionChanged
 from preheat.paths import UfsPath
-from preheat.ufs import S3UnderStore, UfsSettings
+from preheat.ufs import Checksum, S3UnderStore, UfsSettings
 from preheat.ufs._download import checked
 from preheat.ufs._s3_client import S3Connection
 from preheat.ufs._s3_errors import from_answer
 from preheat.ufs._s3_listing import _BODY, _parsed, _scanned, answer_of, parse_page, plain_etag
 from preheat.ufs._s3_write import part_size, put_in_parts
+from preheat.versions import ObjectInfo
 from tests.unit.ufs_conformance import chunks_of, content
 
 PATH = UfsPath.parse("s3://bucket/x")
@@ -130,6 +131,38 @@ async def test_the_beginning_of_an_empty_object_is_empty(server: RawServer, ufs:
     server.replies = {"HEAD": answer("200 OK", length=7)}  # written in between
     with pytest.raises(InvalidRequest):
         await ufs.get(PATH, start=0, end=2)
+
+
+INFO = ObjectInfo(key="x", size=9 << 20, etag="e1", last_modified=0.0)
+
+
+@pytest.mark.parametrize(
+    ("reply", "checksum"),
+    [
+        (answer("200 OK", "x-amz-checksum-crc32c: AAAAAA==\r\n"), Checksum(name="crc32c", value="AAAAAA==")),
+        (answer("200 OK", "x-amz-checksum-crc32c: AAAAAA==-2\r\n"), None),
+        (answer("200 OK", "x-amz-checksum-crc32: AAAA\r\nx-amz-checksum-type: COMPOSITE\r\n"), None),
+        (answer("200 OK"), None),
+        (answer("412 Precondition Failed"), None),
+    ],
+)
+async def test_the_checksum_of_a_large_object_is_asked_for(
+    server: RawServer, ufs: S3UnderStore, reply: bytes, checksum: Checksum | None
+) -> None:
+    server.reply = reply
+
+    assert await ufs.checksum(PATH, INFO) == checksum
+
+    assert server.requests == ["HEAD /bucket/x HTTP/1.1"]
+
+
+async def test_an_endpoint_without_checksums_is_not_asked_for_ever(server: RawServer, ufs: S3UnderStore) -> None:
+    server.reply = answer("200 OK")
+
+    for _ in range(20):
+        assert await ufs.checksum(PATH, INFO) is None
+
+    assert len(server.requests) == 16
 
 
 @pytest.mark.parametrize("key", ["a//x", "/x", "x/", "./x", "a/../x", "x\ty"])

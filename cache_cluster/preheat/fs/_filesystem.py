@@ -20,7 +20,7 @@ from fsspec.asyn import get_loop
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.utils import isfilelike, tokenize
 
-from preheat.batch_read import MAX_BODY, Read
+from preheat.batch_read import MAX_BODY, MAX_OFFSET, Read
 from preheat.errors import InvalidPath, ObjectNotFound
 from preheat.fs._batch import LEAST_READS
 from preheat.fs._client import Client
@@ -187,6 +187,8 @@ class PreheatFileSystem(ReadOnlyFileSystem):
         names = await self._expand_path(path)
         if recursive:  # fsspec would ask for the directories' bytes too
             names = sorted({name for root in names for name in await self._find(root)})
+            if not names:
+                raise ObjectNotFound(f"path={path!r}: nothing is at or below it.")
         failing = "raise" if on_error == "raise" else "return"
         found = await self._cat_ranges(names, start, end, None, batch_size, failing, **options)
         if not recursive and isinstance(path, str) and names == [self._strip_protocol(path)]:
@@ -206,7 +208,10 @@ class PreheatFileSystem(ReadOnlyFileSystem):
         etag: str = "",
         **options: Any,
     ) -> list[bytes | Exception]:
-        spans = list(zip(paths, _each(starts, paths), _each(ends, paths), strict=True))
+        if max_gap is not None:
+            raise NotImplementedError("max_gap")  # as fsspec's own
+        starts, ends = (bound if isinstance(bound, Iterable) else [bound] * len(paths) for bound in (starts, ends))
+        spans = list(zip(paths, starts, ends, strict=True))
         reads = {at: read for at, span in enumerate(spans) if (read := self._small_read(*span, etag))}
         if len(reads) < LEAST_READS:
             reads = {}
@@ -214,7 +219,7 @@ class PreheatFileSystem(ReadOnlyFileSystem):
         columns = [[spans[at][column] for at in alone] for column in range(3)]
         together, others = await asyncio.gather(
             self._client().read_many(list(reads.values())),
-            super()._cat_ranges(*columns, max_gap, batch_size, etag=etag, **options),
+            super()._cat_ranges(*columns, None, batch_size, etag=etag, **options),
         )
         results = dict(zip([*reads, *alone], [*together, *others], strict=True))
         found = [results[at] for at in range(len(spans))]
@@ -225,7 +230,7 @@ class PreheatFileSystem(ReadOnlyFileSystem):
     def _small_read(self, path: str, start: int | None, end: int | None, etag: str) -> Read | None:
         """Return a read that a batch may hold: not a long range, nor one that has to be counted from the end."""
         first = start or 0
-        if first < 0 or (end is not None and not first < end <= first + MAX_BODY):
+        if not 0 <= first <= MAX_OFFSET or (end is not None and not first < end <= min(first + MAX_BODY, MAX_OFFSET)):
             return None
         try:
             uri = str(under_store_path(self._strip_protocol(path)))
@@ -282,11 +287,6 @@ class PreheatFileSystem(ReadOnlyFileSystem):
     def created(self, path: str) -> datetime:
         """Return :meth:`modified`: an object is replaced, never edited."""
         return self.modified(path)
-
-
-def _each(bounds: Any, paths: Sequence[str]) -> Iterable[int | None]:
-    """Return one bound for each path; fsspec takes one for all of them, too."""
-    return bounds if isinstance(bounds, Iterable) else [bounds] * len(paths)
 
 
 def _is_directory(path: str) -> bool:

@@ -39,7 +39,7 @@ class ClientSettings:
     """Base URLs of data ports to use instead of what a coordinator says."""
     connect_seconds: float = 2.0
     read_seconds: float = 300.0
-    """Without a byte: a miss sends none before the whole object is in the cache."""
+    """Without a byte: a miss waits for the first ones of the under store."""
     refresh_seconds: float = 30.0
     """Age at which the placement map is asked for again."""
     suspect_seconds: float = 10.0

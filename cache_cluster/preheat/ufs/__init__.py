@@ -1,6 +1,7 @@
 """Under stores: where the data lives for good."""
 
 from preheat.ufs._base import Checksum, ChecksummedStore, Download, Sink, Span, StreamingStore, UnderStore
+from preheat.ufs._checksum import PieceChecksums
 from preheat.ufs._file import FileUnderStore
 from preheat.ufs._memory import MemoryUnderStore
 from preheat.ufs._s3 import S3UnderStore
@@ -18,6 +19,7 @@ __all__ = [
     "Download",
     "FileUnderStore",
     "MemoryUnderStore",
+    "PieceChecksums",
     "S3UnderStore",
     "Selection",
     "Sink",

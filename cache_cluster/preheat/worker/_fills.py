@@ -70,7 +70,7 @@ class Fills:
         """
         while fill := self._fills.get(str(path)):
             if not job_id:
-                fill.hurry()
+                self._transfers.hurry(fill)
             if (fill.etag, fill.size) == (etag, size):
                 return await fill.result()
             with suppress(PreheatError):  # it is after another version: its failure is not this caller's
@@ -98,7 +98,7 @@ class Fills:
         ``source``. None if the one under way brings another version.
         """
         while fill := self._fills.get(str(path)):
-            fill.hurry()
+            self._transfers.hurry(fill)
             try:
                 info = await fill.version()
             except PreheatError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right, insort
 
-from preheat.store import ObjectWriter
+from preheat.store import PAGE_SIZE, ObjectWriter
 from preheat.versions import ObjectInfo
 
 _TURNS = 4
@@ -64,9 +64,12 @@ class Arrivals:
         return start
 
     def expects(self, position: int) -> bool:
-        """Whether the byte at a position is being fetched, or has arrived."""
+        """Whether the byte at a position is being fetched, with no more than a page before it that is to come first."""
         place = bisect_right(self._starts, position)
-        return place > 0 and position < self._asked[self._starts[place - 1]]
+        if not place:
+            return False
+        piece = self._starts[place - 1]
+        return position < self._asked[piece] and position - self._ends[piece] < PAGE_SIZE
 
     async def heard(self) -> None:
         """Let those who wait act on what was noted before the caller begins anything else: it keeps the loop busy."""

@@ -17,9 +17,9 @@ class ServerSettings:
     max_body_bytes: int = 4 << 20
     """A request's body, where one is taken: a batch of reads. It is held until it is answered."""
     send_buffer_bytes: int = 256 << 10
-    """What the kernel holds of an answer, for one client to take. Left to itself it grows to megabytes, beyond what a
-    processor's cache holds, and large bodies go out at half the speed. A connection sends no more than this in one
-    round trip; 0 leaves it to the kernel, for clients that are far away."""
+    """What the kernel shall hold of an answer for one client to take; Linux holds twice as much. Left to itself that
+    grows to megabytes, beyond what a processor's cache holds, and large bodies go out at half the speed. A connection
+    sends no more than this in one round trip; 0 leaves it to the kernel, for clients that are far away."""
     head_seconds: float = 10.0
     """For a whole head to arrive, from its first byte, and the body that belongs to it."""
     idle_seconds: float = 75.0

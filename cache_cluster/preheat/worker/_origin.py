@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 from preheat.errors import OriginThrottled
 from preheat.paths import UfsPath
-from preheat.ufs import ChecksummedStore, Download, Sink, Span, StreamingStore, UnderStore
+from preheat.ufs import Checksum, ChecksummedStore, Download, Sink, Span, StreamingStore, UnderStore
 from preheat.versions import ObjectInfo
 from preheat.worker._concurrency import RequestLimit
 from preheat.worker._counters import Counters
@@ -78,6 +78,10 @@ class Origin:
         """Return the place of a request, not taken yet; hold it until the body is there."""
         return Turn(self._turns, fill)
 
+    def look_again(self) -> None:
+        """See who may go now that a fill became urgent."""
+        self._turns.look_again()
+
     async def get(
         self, path: UfsPath, fill: Fill, turn: Turn, *, etag: str | None, start: int, end: int | None
     ) -> Download:
@@ -98,6 +102,10 @@ class Origin:
             return False
         return await self._ask(fill, turn, lambda: store.pour(path, span, sink), lambda _: 0.0)
 
+    async def checksum(self, path: UfsPath, info: ObjectInfo) -> Checksum | None:
+        """Return what the store keeps of an object, if it tells."""
+        return await self._checksummed.checksum(path, info) if self._checksummed else None
+
     async def _ask(
         self, fill: Fill, turn: Turn, request: Callable[[], Awaitable[T]], waited: Callable[[T], float]
     ) -> T:
@@ -110,11 +118,11 @@ class Origin:
         patient_until = time() + _PATIENCE_SECONDS
         while True:
             await turn.take(time())
-            asked_at, under_way = time(), self._turns.taken
+            asked_at = time()
             try:
                 answer = await request()
             except OriginThrottled as error:
-                now = time()
+                now, under_way = time(), self._turns.taken
                 self._counters.origin_throttled += 1
                 self._limit.refused(asked_at=asked_at, now=now, retry_after=error.retry_after, under_way=under_way)
                 if now >= patient_until:
@@ -122,6 +130,7 @@ class Origin:
                 turn.leave()
                 await fill.pay(0)  # raises if the job has ended
             else:
+                under_way = self._turns.taken
                 self._limit.answered(asked_at=asked_at, now=time(), waited=waited(answer), under_way=under_way)
                 return answer
 

@@ -224,7 +224,8 @@ class ReadService:
         if asked is not None:
             self._recall(path)
             asked = await self._from_start(path, etag, asked)
-        if asked is None or self._fills.under_way(path) or self._ranges.is_worth_filling(str(path), asked):
+        joining = self._fills.under_way(path)
+        if asked is None or joining or self._ranges.is_worth_filling(str(path), asked):
             pieces = FOR_READERS.led_by(*asked) if asked else FOR_READERS
             try:
                 fill = await self._fills.follow(path, etag=etag, pieces=pieces, source=self._source(path))
@@ -232,7 +233,7 @@ class ReadService:
                 self._bodies.note_read_through(path, error)
             else:
                 if fill is not None:
-                    return await self._opened_fill(path, fill, patient=asked is None)
+                    return await self._opened_fill(path, fill, patient=asked is None or not joining)
         return await self._open_directly(path, etag, asked or (0, None))
 
     async def _opened_fill(self, path: UfsPath, fill: Fill, *, patient: bool) -> OpenedRead:

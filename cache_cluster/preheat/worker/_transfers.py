@@ -1,4 +1,9 @@
-"""How the bytes of a fill come from its source into the page store."""
+"""How the bytes of a fill come from its source into the page store.
+
+Memory is bounded by what is under way, not by the objects: 8 pieces of 8 MiB of jobs and 8 of 4 MiB of readers (96 MiB;
+where threads read them, only the 512 KiB buffer of each of at most 16 connections), and up to 32 small objects of a job
+of at most 8 MiB each. The worst case, objects of just 8 MiB, is 256 MiB beside the 90 MiB of the process.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject, ObjectWriter, PageStore
 from preheat.ufs import Download, Span, UnderStore
 from preheat.versions import ObjectInfo
+from preheat.worker._checked import ask_checksum, checked
 from preheat.worker._counters import Counters
 from preheat.worker._fill import Fill, Gift
 from preheat.worker._origin import Origin, Turn
@@ -49,6 +55,12 @@ class Transfers:
             self._counters.origin_errors += 1
             raise
 
+    def hurry(self, fill: Fill) -> None:
+        """Bring what a reader has begun to wait for before what only jobs want."""
+        fill.hurry()
+        self._pieces.look_again()
+        self._origin.look_again()
+
     async def _keep(self, path: UfsPath, fill: Fill) -> CachedObject:
         """Fetch an object as one piece."""
         with self._origin.turn(fill) as turn:
@@ -66,11 +78,14 @@ class Transfers:
     async def _keep_in_pieces(self, path: UfsPath, fill: Fill) -> CachedObject:
         """Fetch an object by ranges of one version, several at once after the first."""
         with ExitStack() as stack:
+            if asked := ask_checksum(self._origin, path, fill):
+                stack.callback(asked.cancel)
             async with self._piece(fill) as turn:
                 first = await self._first(path, fill, turn)
                 writer = stack.enter_context(self._writer(path, fill, first))
                 await self._append(fill, writer, first)
             await fill.pay(first.end - first.start)
+            writer = await checked(writer, path, asked, (first.start, first.end))
             others = fill.pieces.others(first.info.size)
 
             async def keep_some() -> None:

@@ -61,6 +61,10 @@ class Turns:
     def leave(self) -> None:
         """Give a turn back."""
         self.taken -= 1
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Let go who may: something in line became urgent."""
         if self._line:
             self._serve()
 
