@@ -177,6 +177,8 @@ class StoreSettings:
                 "the capacity, the low one not above the high one.",
                 remedy="Write 0.90 and 0.95, say.",
             )
+        if min(self.segment_size, self.pack_size) <= 0:
+            raise InvalidRequest(f"segment-size={self.segment_size} and pack-size={self.pack_size} must be positive.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,8 +189,11 @@ class WorkerSettings:
     """Stable over restarts: placement hashes it."""
     data_dir: Path
     """Where the page store lives; one worker's alone."""
+    more_data_dirs: tuple[Path, ...] = ()
+    """Further ones, on other disks; each has an equal share of the capacity."""
     capacity: int = 50 << 30
     """Bytes of cached data."""
+    store: StoreSettings = StoreSettings()
     zone: str = ""
     """What fails together with it, such as a rack."""
     host: str = "127.0.0.1"

@@ -142,9 +142,9 @@ async def test_a_wait_for_bandwidth_is_no_stall(store: MemoryStore, origin: Part
     async def throttle(size: int) -> None:
         nonlocal waits
         waits += 1
-        await asyncio.sleep(0.2 if waits == 2 else 0)
+        await asyncio.sleep(0.6 if waits == 2 else 0)
 
-    await ReadService(store, origin, stall_seconds=0.1).fetch(PATH, info=info, job_id="job", throttle=throttle)
+    await ReadService(store, origin, stall_seconds=0.3).fetch(PATH, info=info, job_id="job", throttle=throttle)
     assert waits == 4
 
 

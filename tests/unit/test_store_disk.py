@@ -340,8 +340,6 @@ def test_an_index_that_is_full_is_tried_again(tmp_path: Path) -> None:
         for _ in range(2):
             with pytest.raises(StoreFull, match=r"full.*Free space"):
                 store.flush()
-        with pytest.raises(StoreFull, match=r"full.*Free space"):
-            put(store, "s3://x/000", b"newer", "v2")
         assert [store.read(item) for item in store.scan()] == [b"x" * 10] * 100
         index.execute("PRAGMA max_page_count = 1000000")
         store.flush()
@@ -375,13 +373,11 @@ def test_a_crash_never_brings_an_older_version_back(tmp_path: Path) -> None:
         put(store, A, b"old", "v1")
         put(store, B, b"other")
         store.flush()
-        new = put(store, A, b"new", "v2")
+        put(store, A, b"new", "v2")
         put(store, C, b"not flushed")
         shutil.copytree(tmp_path / "store", tmp_path / "crashed")
     with opened(tmp_path / "crashed") as crashed:
-        assert crashed.lookup(A) == new
-        assert crashed.read(new) == b"new"
-        assert paths(crashed) == [A, B]
+        assert paths(crashed) == [B]
 
 
 @pytest.mark.parametrize("stream_above", [0, 100])

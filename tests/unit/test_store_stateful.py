@@ -1,11 +1,14 @@
-"""The disk store against a dictionary, with restarts and crashes in between."""
+"""The disk store against a dictionary, with restarts, and crashes between any two steps that reach the disk."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
@@ -15,12 +18,65 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from preheat.errors import NotFound, StoreError, VersionChanged
 from preheat.settings import StoreSettings
 from preheat.store import CachedObject, DiskStore
+from preheat.store._files import Files, _OpenFile
+from preheat.store._index import Index
 from preheat.store._writer import Writer
 from tests.unit.store_conformance import put
 
 PATHS = st.sampled_from([f"s3://x/{name}" for name in ("a", "a/b", "b", "é", "z")])
 SETTINGS = StoreSettings(pack_size=300, stream_above=30, segment_size=20, entries_in_memory=3)
 DATA = st.binary(max_size=60)
+
+
+INDEX = st.sampled_from(["kept", "kept", "torn", "deleted"])
+
+
+class Crash(BaseException):
+    """The process died."""
+
+
+@contextmanager
+def dying_after(steps: int) -> Iterator[None]:
+    """Let so many more steps reach the disk; of the write after them, half, and then nothing any more."""
+    left = steps
+
+    def dies(*, after: Callable[[], object] = lambda: None) -> None:
+        nonlocal left
+        left -= 1
+        if left == -1:
+            after()
+        if left < 0:
+            raise Crash
+
+    def guarded(method: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **options: object) -> object:
+            dies()
+            result = method(*args, **options)
+            dies()
+            return result
+
+        return call
+
+    def torn(self: _OpenFile, data: memoryview, offset: int, head: bytes = b"") -> None:
+        both = head + bytes(data)
+        dies(after=lambda: write(self, memoryview(both)[: len(both) // 2], offset))
+        write(self, data, offset, head)
+
+    write = _OpenFile.write
+    with ExitStack() as patches:
+        for kind, names in ((Files, ("create", "remove", "truncate", "mark")), (Index, ("_in_one", "finish"))):
+            for name in names:
+                patches.enter_context(patch.object(kind, name, guarded(getattr(kind, name))))
+        patches.enter_context(patch.object(_OpenFile, "write", torn))
+        yield
+
+
+def spoil_index(directory: Path, index: str) -> None:
+    if index == "torn":
+        (directory / "index.sqlite-wal").write_bytes(b"")
+    elif index == "deleted":
+        for file in directory.glob("index.sqlite*"):
+            file.unlink()
 
 
 @dataclass(frozen=True)
@@ -45,6 +101,8 @@ class DiskStoreMachine(RuleBasedStateMachine):
         self.root = Path(tempfile.mkdtemp())
         self.life = 0
         self.versions = 0
+        self.versions_of: dict[str, bytes] = {}
+        """Data by etag, of all versions there ever were."""
         self.model: dict[str, tuple[str, bytes]] = {}
         self.durable: set[str] = set()
         """The paths that a crash must leave as they are."""
@@ -66,6 +124,7 @@ class DiskStoreMachine(RuleBasedStateMachine):
         etag = self.new_version()
         self.durable.discard(path)
         self.model[path] = (etag, data)
+        self.versions_of[etag] = data
         return put(self.store, path, data, etag)
 
     @rule(target=writers, path=PATHS, data=DATA)
@@ -87,6 +146,7 @@ class DiskStoreMachine(RuleBasedStateMachine):
             finish(writer, started.data)
             self.durable.discard(started.path)
             self.model[started.path] = (started.etag, started.data)
+            self.versions_of[started.etag] = started.data
 
     @rule()
     def flush(self) -> None:
@@ -116,17 +176,47 @@ class DiskStoreMachine(RuleBasedStateMachine):
         self.store = self.open()
         self.durable = set(self.model)
 
-    @rule()
-    def crash(self) -> None:
+    @rule(index=INDEX)
+    def crash(self, index: str) -> None:
         """Go on from the files as they stand, as after kill -9; only what was not flushed may be missing."""
+        self.go_on_from_files(index)
+
+    @rule(
+        action=st.sampled_from(["write", "delete", "flush", "close"]),
+        step=st.integers(0, 9),
+        path=PATHS,
+        data=DATA,
+        index=INDEX,
+    )
+    def crash_during(self, action: str, step: int, path: str, data: bytes, index: str) -> None:
+        """Die at some step of an action: the object that it is about may be as before, as after, or missing."""
+        if action in ("write", "delete"):
+            self.durable.discard(path)
+        etag = self.new_version()
+        self.versions_of[etag] = data
+        with suppress(Crash), dying_after(step):
+            if action == "write":
+                put(self.store, path, data, etag)
+            elif action == "delete":
+                self.store.delete(path)
+            else:
+                getattr(self.store, action)()
+        self.go_on_from_files(index, at_work=(path, etag))
+
+    def go_on_from_files(self, index: str, at_work: tuple[str, str] = ("", "")) -> None:
         before = self.directory
         self.life += 1
         shutil.copytree(before, self.directory)
         self.store.close()
+        spoil_index(self.directory, index)
         self.store = self.open()
-        found = {item.path for item in self.store.scan()}
-        assert self.durable <= found
-        self.model = {path: version for path, version in self.model.items() if path in found}
+        found = {item.path: item.etag for item in self.store.scan()}
+        if index != "torn":
+            assert self.durable <= found.keys()
+        for path, etag in found.items():
+            assert etag == self.model.get(path, ("",))[0] or (path, etag) == at_work
+        self.model = {path: (etag, self.versions_of[etag]) for path, etag in found.items()}
+        self.durable &= found.keys()
 
     @invariant()
     def holds_what_the_model_holds(self) -> None:
@@ -145,7 +235,7 @@ class DiskStoreMachine(RuleBasedStateMachine):
         sizes = {number: found.size for number, found in self.store._volumes[0]._files.found().items()}
         assert sizes.keys() == catalog.packs.keys()
         assert sum(sizes.values()) <= catalog.stored == sum(pack.size for pack in catalog.packs.values())
-        assert all(pack.objects or pack.streaming for pack in catalog.packs.values())
+        assert all(pack.objects or pack.streaming or pack is catalog.filling for pack in catalog.packs.values())
         assert catalog.objects == sum(pack.objects for pack in catalog.packs.values())
 
     def teardown(self) -> None:

@@ -57,6 +57,12 @@ def parse_capacity(text: str) -> int:
         return parse_size(text, field="capacity")
 
 
+def parse_size_option(text: str) -> int:
+    """Read a number of bytes in an option."""
+    with usage_errors():
+        return parse_size(text, field="size")
+
+
 def parse_bandwidth(text: str) -> int | None:
     """Read a rate in an option; an empty text is no limit, as Alluxio's default has it."""
     with usage_errors():

@@ -24,7 +24,16 @@ from preheat.cli._access_options import (
     serving_tls,
 )
 from preheat.cli._errors import usage_errors
-from preheat.cli._options import DEFAULT_CAPACITY, Capacity, DataDir, Host, NatsReplicas, NatsUrl, PublicUrl
+from preheat.cli._options import DEFAULT_CAPACITY, Capacity, Host, NatsReplicas, NatsUrl, PublicUrl
+from preheat.cli._store_options import (
+    DEFAULT_SEGMENT_SIZE,
+    DataDirs,
+    Eviction,
+    HighWatermark,
+    LowWatermark,
+    SegmentSize,
+    data_dirs,
+)
 from preheat.cluster import ClusterFiles, default_data_dir
 from preheat.errors import PreheatError
 from preheat.settings import (
@@ -33,6 +42,7 @@ from preheat.settings import (
     AccessSettings,
     CoordinatorSettings,
     EngineSettings,
+    StoreSettings,
     TlsSettings,
     WorkerSettings,
 )
@@ -104,8 +114,12 @@ def worker(
     host: Host = WorkerSettings.host,
     port: Annotated[int, typer.Option(envvar="PREHEAT_PORT", help="The data port.")] = DATA_PORT,
     public_url: PublicUrl = "",
-    data_dir: DataDir = None,
+    data_dir: DataDirs = None,
     capacity: Capacity = DEFAULT_CAPACITY,  # type: ignore[assignment] # Typer parses the default as well
+    eviction: Eviction = StoreSettings.eviction,
+    high_watermark: HighWatermark = StoreSettings.high_watermark,
+    low_watermark: LowWatermark = StoreSettings.low_watermark,
+    segment_size: SegmentSize = DEFAULT_SEGMENT_SIZE,  # type: ignore[assignment] # as for the capacity
     zone: Annotated[
         str, typer.Option(envvar="PREHEAT_ZONE", help="What fails together, such as a rack: copies avoid sharing one.")
     ] = "",
@@ -127,10 +141,18 @@ def worker(
     with usage_errors():
         access = AccessSettings(auth=auth, allow_anonymous=allow_anonymous)
         access.check_host(host)
+        directory, *more = data_dirs(data_dir) or [ClusterFiles(default_data_dir()).worker(name)]
         settings = WorkerSettings(
             id=name,
-            data_dir=data_dir or ClusterFiles(default_data_dir()).worker(name),
+            data_dir=directory,
+            more_data_dirs=tuple(more),
             capacity=capacity,
+            store=StoreSettings(
+                eviction=eviction,
+                high_watermark=high_watermark,
+                low_watermark=low_watermark,
+                segment_size=segment_size,
+            ),
             zone=zone,
             host=host,
             port=port,

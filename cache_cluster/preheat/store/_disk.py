@@ -59,8 +59,14 @@ class DiskStore:
         with ExitStack() as on_failure:
             self._pins = Pins(directories)
             self._volumes = tuple(self._open(directories, capacity // len(directories), on_failure))
+            self._peeks = tuple(volume.peek for volume in self._volumes)
             self._members.join(self._volumes)
             on_failure.pop_all()
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """The directories that can be used."""
+        return tuple(volume.directory for volume in self._members.volumes)
 
     def writer(self, path: str, *, etag: str, size: int, last_modified: float, job_id: str = "") -> Writer:
         """Start to write one object of exactly ``size`` bytes; several writers may be open at once.
@@ -81,6 +87,9 @@ class DiskStore:
 
     def lookup(self, path: str) -> CachedObject | None:
         """Return the object at exactly this path."""
+        for peek in self._peeks:
+            if entry := peek(path):
+                return entry.item
         found = self._locate(path)
         return found[1].item if found else None
 

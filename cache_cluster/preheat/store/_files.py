@@ -121,8 +121,10 @@ class Files:
         Raises:
             StoreFull, StoreError: the disk refused; some of the bytes may stand there.
         """
-        with disk_faults(self._directory):
+        try:
             self._file(key).write(memoryview(data), offset, head)
+        except OSError as error:
+            raise disk_fault(self._directory, error) from error
 
     def mark(self, key: FileKey, state: bytes, offset: int) -> None:
         """Write over the state of a record; nothing if its file is gone, and so the record."""

@@ -46,6 +46,7 @@ _MAGIC = b"PREHEAT" + bytes([FORMAT])
 _SALT_SIZE = 8
 FILE_HEADER_SIZE = len(_MAGIC) + _SALT_SIZE
 _HEAD = struct.Struct("<4sI8sQI")
+_COVERED_HEAD = struct.Struct("<8sQI")
 HEAD_SIZE = _HEAD.size
 SALT_IN_RECORD = 8
 """Where in a record its salt is."""
@@ -85,14 +86,18 @@ def salt_of(file_header: bytes) -> bytes | None:
     return file_header[len(_MAGIC) :] if whole else None
 
 
-def encode_record(item: CachedObject, *, sequence: int, salt: bytes, segment_size: int = 0) -> bytes:
-    """Return the record of an object that is live."""
-    description = _encoder.encode((
+def describe(item: CachedObject, segment_size: int = 0) -> bytes:
+    """Return the description of an object."""
+    return _encoder.encode((
         item.path, item.etag, item.size, item.last_modified, item.job_id, item.cached_at, item.checksums, segment_size,
     ))  # fmt: skip
-    record = _HEAD.pack(LIVE, 0, salt, sequence, len(description)) + description
-    crc: int = crc32c(memoryview(record)[_COVERED:])
-    return b"".join((LIVE, crc.to_bytes(4, "little"), record[_COVERED:]))
+
+
+def encode_record(description: bytes, *, sequence: int, salt: bytes) -> bytes:
+    """Return the record of an object that is live."""
+    covered = _COVERED_HEAD.pack(salt, sequence, len(description)) + description
+    crc: int = crc32c(covered)
+    return b"%b%b%b" % (LIVE, crc.to_bytes(4, "little"), covered)
 
 
 def record_size(head: bytes) -> int:

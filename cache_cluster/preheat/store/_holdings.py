@@ -3,10 +3,11 @@
 Nothing here is thread-safe, except ``entries.get``. The order of the steps is the crash argument:
 
 1. An object's bytes and record are written before it is visible, and before its row.
-2. When a packed object goes (deleted, replaced, moved), its record is marked dead before its row goes. So a live record
-   without a row was written after the last flush and stands at the end of its pack, where opening cuts it off.
-3. The row of an object that takes another version's place is written before it is visible.
-4. A row is believed only if the record it names is there, live, and the same, byte for byte.
+2. When a packed object goes (deleted, replaced), its record is marked dead before anything else happens to it. A large
+   one goes with the last of its files, which has its record.
+3. A row is believed only if the record it names is there, live, and the same, byte for byte.
+4. So a live record without a row was written after the last flush, and stands at the end of its pack. Opening cuts it
+   off, and a rebuilt index has nothing that went before.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from preheat.store._format import (
     DEAD,
     FILE_HEADER_SIZE,
     HEAD_SIZE,
-    LIVE,
     TRAILER_SIZE,
     decode_record,
+    describe,
     encode_footer,
     encode_record,
     new_file_header,
@@ -116,14 +117,16 @@ class Holdings:
 
     # Adding
 
-    def add(self, item: CachedObject, data: Buffer, pack: Pack) -> None:
-        """Write a small object at the end of a pack and make it visible."""
-        self._publish(*self._append(item, data, pack))
+    def add(self, item: CachedObject, description: bytes, data: Buffer, pack: Pack) -> None:
+        """Write a small object with its description at the end of a pack and make it visible."""
+        self._save_many()
+        self._publish(*self._append(item, description, data, pack))
 
     def finish_stream(self, item: CachedObject, pack: Pack, segment_size: int, end: int) -> None:
         """Write the record of a large object behind its last segment, which ends at ``end``, and make it visible."""
+        self._save_many()
         sequence = self._take_sequence()
-        record = encode_record(item, sequence=sequence, salt=pack.salt, segment_size=segment_size)
+        record = encode_record(describe(item, segment_size), sequence=sequence, salt=pack.salt)
         footer = encode_footer(record)
         self.files.write(pack.key, footer, end)
         self.catalog.grow(pack, len(footer))
@@ -174,7 +177,7 @@ class Holdings:
     def bury(self, entry: Entry) -> None:
         """Mark the record of a packed object dead, so that no rebuilt index has it."""
         if not entry.pack.segments:
-            self._mark(entry, DEAD)
+            self.files.mark(entry.pack.key, DEAD, entry.record)
 
     def drop_pack(self, pack: Pack) -> None:
         """Remove a pack with the objects in it."""
@@ -198,7 +201,7 @@ class Holdings:
             for entry in entries:
                 data = self.files.read(entry.pack.key, entry.data, entry.item.size)
                 if len(data) == entry.item.size:
-                    moved.append((entry, *self._append(entry.item, data, target(len(data)))))
+                    moved.append((entry, *self._append(entry.item, describe(entry.item), data, target(len(data)))))
             self.index.put(_row(copy, record) for _, copy, record in moved)
         except StoreError:
             with suppress(StoreError):
@@ -215,6 +218,10 @@ class Holdings:
         if self._unsaved:
             self.index.put(_row(entry, record) for entry, record in self._unsaved.values())
             self._unsaved = {}
+
+    def _save_many(self) -> None:
+        if len(self._unsaved) >= _MAX_UNSAVED:
+            self.save()
 
     def close(self) -> None:
         """Save what can be saved, and remove what is being written."""
@@ -234,29 +241,14 @@ class Holdings:
 
     def _publish(self, entry: Entry, record: bytes) -> None:
         path = entry.item.path
-        replaced, waiting = self.find(path), self._unsaved.get(path)
+        replaced = self.find(path)
+        if replaced:
+            self.bury(replaced)
         self._unsaved[path] = (entry, record)
-        try:
-            if replaced:
-                self.bury(replaced)
-            if len(self._unsaved) >= _MAX_UNSAVED or (replaced and not _same_version(replaced, entry)):
-                self.save()
-        except StoreError:
-            self._unsaved.pop(path, None)
-            self._unsaved |= {path: waiting} if waiting else {}
-            self._bury_instead(entry, replaced)
-            raise
         self.catalog.add(entry.pack, entry.item.size)
         self.entries.add(entry, next(self.ticks))
         if replaced:
             self._release(replaced)
-
-    def _bury_instead(self, entry: Entry, replaced: Entry | None) -> None:
-        """Take back what was marked for an object that could not be published."""
-        with suppress(StoreError):
-            self.bury(entry)
-            if replaced and not replaced.pack.segments:
-                self._mark(replaced, LIVE)
 
     def _waiting(self, path: str) -> Entry | None:
         waiting = self._unsaved.get(path)
@@ -304,10 +296,10 @@ class Holdings:
             if not (pack.objects or pack.streaming or pack is self.catalog.filling):
                 self.drop_pack(pack)
 
-    def _append(self, item: CachedObject, data: Buffer, pack: Pack) -> tuple[Entry, bytes]:
+    def _append(self, item: CachedObject, description: bytes, data: Buffer, pack: Pack) -> tuple[Entry, bytes]:
         """Write an object and its record at the end of a pack."""
         sequence = self._take_sequence()
-        record = encode_record(item, sequence=sequence, salt=pack.salt)
+        record = encode_record(description, sequence=sequence, salt=pack.salt)
         start = pack.size
         try:
             self.files.write(pack.key, data, start, record)
@@ -336,9 +328,6 @@ class Holdings:
         use = entry.pack.use(entry.ordinal)
         copy.pack.set_use(copy.ordinal, use.last_read, use.reads // 2)
         self.entries.add(copy, next(self.ticks))
-
-    def _mark(self, entry: Entry, state: bytes) -> None:
-        self.files.mark(entry.pack.key, state, entry.record)
 
     def _release(self, entry: Entry) -> None:
         self.removals += 1
@@ -369,7 +358,3 @@ def _row(entry: Entry, record: bytes) -> Row:
         size=entry.item.size,
         record=record,
     )
-
-
-def _same_version(one: Entry, other: Entry) -> bool:
-    return (one.item.etag, one.item.size) == (other.item.etag, other.item.size)

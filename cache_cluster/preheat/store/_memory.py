@@ -15,12 +15,14 @@ from preheat.store._pins import Pins
 from preheat.store._writer import BufferSink, Writer, announce
 from preheat.units import human_size
 
+_UNUSED = Use(0, 0, 0)
+
 
 @dataclass(kw_only=True, slots=True)
 class _Held:
     item: CachedObject
     data: bytes
-    use: Use = Use(0, 0, 0)
+    use: Use = _UNUSED
 
 
 class MemoryStore:

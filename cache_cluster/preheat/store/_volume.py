@@ -19,7 +19,7 @@ from preheat.store._catalog import Entry, Pack
 from preheat.store._eviction import POLICIES, Watermarks
 from preheat.store._faults import DirectoryFailed, disk_faults
 from preheat.store._files import Files
-from preheat.store._format import FILE_HEADER_SIZE, pieces, record_bound, segment_count
+from preheat.store._format import FILE_HEADER_SIZE, HEAD_SIZE, describe, pieces, record_bound, segment_count
 from preheat.store._holdings import Page
 from preheat.store._pages import intact, whole_blocks
 from preheat.store._recovery import open_holdings
@@ -86,6 +86,7 @@ class Volume:
                 self._room.make(0)
             self._resources = resources.pop_all()
         self._working = _Working(self._lock, self._check_open, self._give_up)
+        self._tick = self._holdings.ticks.__next__
         self.peek = self._holdings.entries.get
         """Returns the object at a path if it is in memory."""
 
@@ -150,7 +151,7 @@ class Volume:
         else:
             data = self._files.read(pack.key, entry.data + first, last - first)
         _check(entry, data, checksums, first)
-        pack.note_read(entry.ordinal, next(self._holdings.ticks))
+        pack.note_read(entry.ordinal, self._tick())
         return data[start - first : end - first]
 
     def read_into(self, entry: Entry, start: int, end: int, buffer: memoryview) -> memoryview:
@@ -163,7 +164,7 @@ class Volume:
         else:
             size = self._files.read_into(pack.key, entry.data + first, buffer[: last - first])
         _check(entry, buffer[:size], checksums, first)
-        pack.note_read(entry.ordinal, next(self._holdings.ticks))
+        pack.note_read(entry.ordinal, self._tick())
         return buffer[start - first : end - first]
 
     def read_block(self, entry: Entry) -> bytes | None:
@@ -173,15 +174,16 @@ class Volume:
             data = self._read_segments(pack, 0, entry.item.size, entry.segment_size)
         else:
             data = self._files.read(pack.key, entry.record + entry.record_length, entry.item.size)
-        pack.note_read(entry.ordinal, next(self._holdings.ticks))
+        pack.note_read(entry.ordinal, self._tick())
         return data if intact(data, entry.item.checksums) else None
 
     def store(self, item: CachedObject, data: bytearray) -> None:
         """Append a small object to a pack and publish it."""
         with self._working:
-            size = len(data) + record_bound(item, BLOCK_SIZE)
-            self._room.make(size)
-            self._holdings.add(item, data, self._room.pack_to_fill(size))
+            description = describe(item)
+            size = HEAD_SIZE + len(description) + len(data)
+            self._room.make(size + FILE_HEADER_SIZE)
+            self._holdings.add(item, description, data, self._room.pack_to_fill(size))
 
     def open_stream(self, announced: CachedObject) -> Pack:
         """Make room for a large object and create its segments."""

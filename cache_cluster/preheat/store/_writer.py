@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -128,7 +127,16 @@ class Writer:
         """
         self._check_open()
         checksums = self._parts.checksums()
-        item = replace(self._announced, cached_at=time.time(), checksums=checksums)
+        announced = self._announced
+        item = CachedObject(
+            path=announced.path,
+            etag=announced.etag,
+            size=announced.size,
+            last_modified=announced.last_modified,
+            job_id=announced.job_id,
+            cached_at=time.time(),
+            checksums=checksums,
+        )
         self._sink.publish(item)
         self._open = False
         return item

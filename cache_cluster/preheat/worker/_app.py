@@ -50,9 +50,9 @@ async def _serve(settings: WorkerSettings) -> None:
     stopping = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
-    store = DiskStore(settings.data_dir, capacity=settings.capacity)
+    store = DiskStore(settings.data_dir, *settings.more_data_dirs, capacity=settings.capacity, settings=settings.store)
     ufs = UnderStores()
-    notes = Notes(settings.data_dir / "notes.sqlite")
+    notes = Notes(store.directories[0] / "notes.sqlite")
     control = ControlPlane(settings.tls)
     peers = Peers(settings.id, owners=control.owners, token=settings.access.token, tls=settings.tls)
     reads = ReadService(store, ufs, notes=notes, peers=peers)

@@ -10,7 +10,6 @@ from preheat.logs import get_logger
 from preheat.paths import UfsPath
 from preheat.store import CachedObject, ObjectWriter
 from preheat.ufs import Checksum, PieceChecksums
-from preheat.versions import ObjectInfo
 from preheat.worker._fill import Fill
 from preheat.worker._origin import Origin
 
@@ -66,11 +65,11 @@ class CheckedWriter:
 
 
 def ask_checksum(origin: Origin, path: UfsPath, fill: Fill) -> asyncio.Task[Checksum | None] | None:
-    """Ask for the checksum of an object that a job loads; readers do not wait for it, and peers check theirs."""
-    if not fill.job_id or fill.source is not None or fill.etag is None or fill.size is None:
+    """Ask for the checksum of a large object that a job loads; readers do not wait for it, and peers check theirs."""
+    wanted = fill.wanted(path.key)
+    if wanted is None or fill.source is not None or wanted.size <= fill.pieces.first_bytes:
         return None
-    info = ObjectInfo(key=path.key, size=fill.size, etag=fill.etag, last_modified=0.0)
-    return asyncio.create_task(origin.checksum(path, info))
+    return asyncio.create_task(origin.checksum(path, wanted))
 
 
 async def checked(

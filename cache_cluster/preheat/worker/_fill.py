@@ -92,6 +92,12 @@ class Fill:
             self._pauses -= 1
             self.hear()
 
+    def wanted(self, key: str) -> ObjectInfo | None:
+        """Return the version that a job wants; none if a reader began it."""
+        if not self.job_id or self.etag is None or self.size is None:
+            return None
+        return ObjectInfo(key=key, size=self.size, etag=self.etag, last_modified=0.0)
+
     def hurry(self) -> None:
         """Note that a reader waits: from now on it comes first, and its bandwidth is free."""
         self.urgent = True

@@ -1,8 +1,9 @@
 """How the bytes of a fill come from its source into the page store.
 
-Memory is bounded by what is under way, not by the objects: 8 pieces of 8 MiB of jobs and 8 of 4 MiB of readers (96 MiB;
-where threads read them, only the 512 KiB buffer of each of at most 16 connections), and up to 32 small objects of a job
-of at most 8 MiB each. The worst case, objects of just 8 MiB, is 256 MiB beside the 90 MiB of the process.
+Memory is bounded by what is under way, not by the objects. Jobs have 8 pieces of at most 8 MiB in it at once and
+readers 8 of 4 MiB, of all objects larger than a page of 1 MiB; of the small ones jobs have 32. That is 128 MiB, and as
+many as 64 MiB of buffers that are kept for the next pieces, beside the 90 MiB of the process. Where threads read the
+pieces, the 16 MiB of their connections' buffers take the place of most of it.
 """
 
 from __future__ import annotations
@@ -45,9 +46,11 @@ class Transfers:
 
     async def bring(self, path: UfsPath, fill: Fill) -> CachedObject:
         """Fetch an object and publish it; raises as ``Fills.fetch``."""
-        small = fill.etag is not None and fill.size is not None and fill.size <= fill.pieces.first_bytes
+        wanted = fill.wanted(path.key)
         try:
-            return await (self._keep if fill.job_id and small else self._keep_in_pieces)(path, fill)
+            if wanted is not None and wanted.size <= PAGE_SIZE:
+                return await self._keep(path, fill, wanted)
+            return await self._keep_in_pieces(path, fill)
         except OriginCorrupt:
             self._counters.origin_corrupt += 1
             raise
@@ -61,10 +64,10 @@ class Transfers:
         self._pieces.look_again()
         self._origin.look_again()
 
-    async def _keep(self, path: UfsPath, fill: Fill) -> CachedObject:
+    async def _keep(self, path: UfsPath, fill: Fill, wanted: ObjectInfo) -> CachedObject:
         """Fetch an object as one piece."""
         with self._origin.turn(fill) as turn:
-            download = await self._whole(path, fill, turn)
+            download = await self._whole(path, fill, turn, wanted)
             with self._writer(path, fill, download) as writer:
                 async for chunk in download.chunks:
                     fill.hear()
@@ -114,6 +117,9 @@ class Transfers:
 
     async def _first(self, path: UfsPath, fill: Fill, turn: Turn) -> Download:
         """Get the first piece, from the beginning if the object ends before it."""
+        wanted = fill.wanted(path.key)
+        if wanted is not None and wanted.size <= fill.pieces.first_bytes:
+            return await self._whole(path, fill, turn, wanted)
         try:
             return await self._get(path, fill, turn, *fill.pieces.first)
         except InvalidRequest:
@@ -150,16 +156,13 @@ class Transfers:
             fill.arrivals.add(piece.start, len(chunk))
             chunk.release()  # its memory may be used for the next piece
 
-    async def _whole(self, path: UfsPath, fill: Fill, turn: Turn) -> Download:
+    async def _whole(self, path: UfsPath, fill: Fill, turn: Turn, wanted: ObjectInfo) -> Download:
         """Get all of an object of known version."""
-        assert fill.etag is not None
-        assert fill.size is not None
-        wanted = ObjectInfo(key=path.key, size=fill.size, etag=fill.etag, last_modified=0.0)
-        download = await self._ask_source(path, fill, 0, fill.size, etag=fill.etag, size=fill.size)
+        download = await self._ask_source(path, fill, 0, wanted.size, etag=wanted.etag, size=wanted.size)
         if download is None:
             download = await self._origin.get_whole(path, fill, turn, wanted)
         fill.hear()
-        check_version(path, download.info, fill.etag, fill.size)
+        check_version(path, download.info, wanted.etag, wanted.size)
         return download
 
     async def _get(self, path: UfsPath, fill: Fill, turn: Turn, start: int, end: int | None) -> Download:

@@ -1,0 +1,58 @@
+"""The options of a worker's page store. Each is also an environment variable PREHEAT_X."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from preheat.cli._errors import parse_size_option
+from preheat.settings import EVICTION_POLICIES
+
+
+DataDirs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--data-dir",
+        file_okay=False,
+        resolve_path=True,
+        help="Where cached data is kept; again for each further disk, which have equal shares of the capacity.  "
+        "[env var: PREHEAT_DATA_DIR, with commas; default: $XDG_DATA_HOME/preheat/workers/ID]",
+        show_default=False,
+    ),
+]
+Eviction = Annotated[
+    str,
+    typer.Option(
+        envvar="PREHEAT_EVICTION",
+        metavar="POLICY",
+        help=f"Which objects make room for others: {', '.join(EVICTION_POLICIES)}.",
+    ),
+]
+HighWatermark = Annotated[
+    float,
+    typer.Option(envvar="PREHEAT_HIGH_WATERMARK", help="The share of the capacity above which room is made."),
+]
+LowWatermark = Annotated[
+    float,
+    typer.Option(envvar="PREHEAT_LOW_WATERMARK", help="The share of the capacity at which enough room is made."),
+]
+SegmentSize = Annotated[
+    int,
+    typer.Option(
+        parser=parse_size_option,
+        metavar="SIZE",
+        envvar="PREHEAT_SEGMENT_SIZE",
+        help="The files that a large object is cut into: whole MiB.",
+    ),
+]
+DEFAULT_SEGMENT_SIZE = "256MiB"
+
+
+def data_dirs(given: list[Path] | None, environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
+    """Return the directories of the option, else those of the environment."""
+    named = environment.get("PREHEAT_DATA_DIR", "").split(",")  # Typer would split a list of paths at colons
+    return tuple(given or (Path(name).resolve() for name in map(str.strip, named) if name))
