@@ -30,6 +30,9 @@ def request(**headers: str) -> http.Request:
         ("bytes=990-5000", 990, 1000),
         ("bytes=-10", 990, 1000),
         ("bytes=-5000", 0, 1000),
+        ("bytes=990-" + "9" * 5000, 990, 1000),
+        ("bytes=-" + "9" * 5000, 0, 1000),
+        ("bytes=" + "0" * 5000 + "-9", 0, 10),
         ("BYTES = 1-2 ", 1, 3),
     ],
 )
@@ -48,14 +51,13 @@ def test_one_range_is_served(header: str, start: int, end: int) -> None:
         "0-1",
         "",
         "bytes=--1",
-        "bytes=" + "9" * 30 + "-",
     ],
 )
 def test_a_malformed_or_multiple_range_is_ignored(header: str) -> None:
     assert http.slice_of(request(range=header), INFO) == http.Slice(status=200, end=1000)
 
 
-@pytest.mark.parametrize("header", ["bytes=1000-", "bytes=5000-6000", "bytes=-0"])
+@pytest.mark.parametrize("header", ["bytes=1000-", "bytes=5000-6000", "bytes=-0", "bytes=" + "9" * 5000 + "-"])
 def test_a_range_without_a_byte_is_refused_with_the_size(header: str) -> None:
     with pytest.raises(http.UnsatisfiableRange) as raised:
         http.slice_of(request(range=header), INFO)

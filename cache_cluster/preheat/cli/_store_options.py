@@ -12,15 +12,14 @@ import typer
 from preheat.cli._errors import parse_size_option
 from preheat.settings import EVICTION_POLICIES
 
-
 DataDirs = Annotated[
     list[Path] | None,
     typer.Option(
         "--data-dir",
         file_okay=False,
         resolve_path=True,
-        help="Where cached data is kept; again for each further disk, which have equal shares of the capacity.  "
-        "[env var: PREHEAT_DATA_DIR, with commas; default: $XDG_DATA_HOME/preheat/workers/ID]",
+        help="Where cached data is kept; again for each further disk, which have equal shares of the capacity. In "
+        "PREHEAT_DATA_DIR they are separated by commas. By default $XDG_DATA_HOME/preheat/workers/ID.",
         show_default=False,
     ),
 ]

@@ -24,6 +24,9 @@ from preheat.jobs import Job, JobSpec
 from preheat.paths import UfsPath
 from preheat.ufs import UnderStore
 
+_PROBES_AT_ONCE = 16
+"""Paths of one submit that are looked at together."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
@@ -86,8 +89,9 @@ class Submission:
             return
         if spec.index:
             await self._within_probe(spec.index, self._ufs.stat(UfsPath.parse(spec.index)))
-        for path in spec.paths:
-            await self._within_probe(path, self._find_object(UfsPath.parse(path)))
+        for first in range(0, len(spec.paths), _PROBES_AT_ONCE):
+            paths = spec.paths[first : first + _PROBES_AT_ONCE]
+            await asyncio.gather(*(self._within_probe(path, self._find_object(UfsPath.parse(path))) for path in paths))
         if spec.destination:
             await self._within_probe(spec.destination, self._has_objects(UfsPath.parse(spec.destination)))
 

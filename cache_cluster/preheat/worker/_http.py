@@ -216,11 +216,11 @@ def asked_range(header: str | None) -> tuple[int, int | None] | None:
 
     The end is none if it is the object's, and the start is negative if it counts from there.
     """
-    match = _RANGE.fullmatch(header) if header else None
-    first, last = match.groups() if match else ("", "")
-    if not (first or last) or max(len(first), len(last)) > _MAX_DIGITS:
+    bounds = _bounds(header) if header else None
+    if bounds is None:
         return None
-    return (int(first), int(last) + 1 if last else None) if first else (-int(last), None)
+    first, last = bounds
+    return (-(last or 0), None) if first is None else (first, None if last is None else last + 1)
 
 
 def is_only_if_cached(request: Request) -> bool:
@@ -276,15 +276,29 @@ def _names(if_none_match: str, etag: str) -> bool:
     return if_none_match.strip() == "*" or any(etag == (quoted or bare) for _, quoted, bare in tags)
 
 
-def _range(header: str, size: int) -> Slice:
+def _bounds(header: str) -> tuple[int | None, int | None] | None:
+    """Return the first and the last byte of a Range, of which one may be left out; None if the Range is malformed."""
     match = _RANGE.fullmatch(header)
-    first, last = match.groups() if match else ("", "")
-    if not (first or last) or max(len(first), len(last)) > _MAX_DIGITS or (first and last and int(last) < int(first)):
+    first, last = map(_position, match.groups()) if match else (None, None)
+    if first is None:
+        return None if last is None else (None, last)
+    return None if last is not None and last < first else (first, last)
+
+
+def _position(digits: str) -> int | None:
+    digits = digits.lstrip("0") or digits[:1]
+    return int(digits[: _MAX_DIGITS + 1]) if digits else None  # with one digit more it is behind every object
+
+
+def _range(header: str, size: int) -> Slice:
+    bounds = _bounds(header)
+    if bounds is None:
         return Slice(status=200, end=size)
-    if first:
-        start, end = int(first), min(size, int(last) + 1 if last else size)
+    first, last = bounds
+    if first is None:
+        start, end = max(0, size - (last or 0)), size
     else:
-        start, end = max(0, size - int(last)), size
+        start, end = first, size if last is None else min(size, last + 1)
     if start >= end:
         raise UnsatisfiableRange(f"The range {header.strip()!r} has no byte of {size}.", size=size)
     return Slice(status=206, start=start, end=end)
