@@ -18,7 +18,6 @@ class Part(StrEnum):
     LOADS = "loads"
     DISTANT = "distant"
     SERVING = "serving"
-    STORE = "store"
     GOALS = "goals"
 
 

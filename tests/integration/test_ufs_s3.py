@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import traceback
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -12,7 +13,7 @@ from obstore.store import S3Store as ObstoreS3
 
 from preheat.errors import AccessDenied, BucketNotFound, Conflict, OriginUnavailable, PreheatError, VersionChanged
 from preheat.paths import UfsPath
-from preheat.ufs import S3UnderStore, UfsSettings, UnderStores
+from preheat.ufs import Checksum, S3UnderStore, Span, UfsSettings, UnderStores
 from testbed import JuiceFSGateway, S3Server, SeaweedFS, free_port
 from tests.conftest import Bucket
 from tests.unit.ufs_conformance import SETTINGS, UnderStoreConformance, chunks_of, content
@@ -78,6 +79,30 @@ class S3Conformance(UnderStoreConformance):
         if not found["KeyCount"]:
             self.bucket.put_many({self.path(key).key: key.encode() for key in keys})
 
+    async def test_whole_objects_and_ranges_in_threads(self) -> None:
+        body = bytes(range(256)) * 8192
+        self.put("large", body)
+        self.put("empty", b"")
+        path, info = self.path("large"), await self.ufs.stat(self.path("large"))
+        assert isinstance(self.ufs, S3UnderStore)
+        poured: list[bytes] = []
+
+        def sink(data: memoryview) -> None:
+            poured.append(bytes(data))
+
+        assert await self.ufs.pour(path, Span(info=info, start=1000, end=info.size - 1), sink)
+        assert b"".join(poured) == body[1000:-1]
+        assert await content(await self.ufs.get_whole(path, info)) == body
+        empty = await self.ufs.get_whole(self.path("empty"), await self.ufs.stat(self.path("empty")))
+        assert await content(empty) == b""
+        assert await content(await self.ufs.get(self.path("empty"), start=0, end=100)) == b""
+
+        self.put("large", body[::-1])
+        with pytest.raises(VersionChanged, match="/large"):
+            await self.ufs.pour(path, Span(info=info, start=0, end=info.size), sink)
+        with pytest.raises(VersionChanged, match="/large"):
+            await self.ufs.get_whole(path, info)
+
 
 class TestJuiceFS(S3Conformance):
     odd_keys = ("tab\tx", "new\nline", "control\x01", "delete\x7f", "back\\slash")
@@ -95,6 +120,16 @@ class TestSeaweedFS(S3Conformance):
     @pytest.fixture
     def origin(self, seaweedfs: Origin) -> Origin:
         return seaweedfs
+
+    async def test_tells_the_checksum_that_it_keeps_of_an_object(self) -> None:
+        body, path = b"bytes" * 1000, self.path("checked")
+        self.bucket.client.put_object(Bucket=self.bucket.name, Key=path.key, Body=body, ChecksumAlgorithm="CRC32")
+        info = await self.ufs.stat(path)
+        assert isinstance(self.ufs, S3UnderStore)
+
+        value = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
+        assert await self.ufs.checksum(path, info) == Checksum(name="crc32", value=value)
+        assert await content(await self.ufs.get_whole(path, info)) == body
 
 
 async def keys(ufs: S3UnderStore, uri: str, after: str = "") -> list[str]:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from preheat.engine import MemoryEngine
 from preheat.errors import PreheatError
 from preheat.paths import UfsPath
 from preheat.placement import Member, PlacementMap
+from preheat.settings import TlsSettings
 from preheat.store import MemoryStore
 from preheat.tokens import TokenStore
 from preheat.ufs import MemoryUnderStore
@@ -22,6 +24,7 @@ from preheat.worker._access import Authorizer, following_tokens
 from preheat.worker._peers import Peers
 from preheat.worker._reads import OpenedRead, ReadService
 from preheat.worker._server import DataServer
+from testbed.certificates import Authority
 
 DATA = random.Random("peers").randbytes(20 << 20)
 PATH = UfsPath.parse("s3://b/k")
@@ -31,10 +34,18 @@ URI = str(PATH)
 class Worker:
     """A worker's read side and its data port."""
 
-    def __init__(self, name: str, origin: MemoryUnderStore, members: list[Member], *, token: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        origin: MemoryUnderStore,
+        members: list[Member],
+        *,
+        token: str = "",
+        tls: TlsSettings | None = None,
+    ) -> None:
         self.id = name
         self.store = MemoryStore(capacity=1 << 30)
-        self.peers = Peers(name, owners=lambda path, count: members[:count], token=token)
+        self.peers = Peers(name, owners=lambda path, count: members[:count], token=token, tls=tls)
         self.reads = ReadService(self.store, origin, peers=self.peers)
 
     async def read(self, path: UfsPath = PATH, *if_match: str) -> bytes:
@@ -53,11 +64,13 @@ class Group:
         self.members: list[Member] = []
         self.running = AsyncExitStack()
 
-    async def add(self, name: str, *, token: str = "", authorizer: Authorizer | None = None) -> Worker:
-        worker = Worker(name, self.origin, self.members, token=token)
+    async def add(
+        self, name: str, *, token: str = "", authorizer: Authorizer | None = None, tls: TlsSettings | None = None
+    ) -> Worker:
+        worker = Worker(name, self.origin, self.members, token=token, tls=tls)
         self.running.callback(worker.peers.close)
         self.running.push_async_callback(worker.reads.close)
-        server = await self.running.enter_async_context(DataServer(worker.reads, authorizer=authorizer))
+        server = await self.running.enter_async_context(DataServer(worker.reads, authorizer=authorizer, tls=tls))
         self.members.append(Member(id=name, url=server.url))
         return worker
 
@@ -183,9 +196,14 @@ async def test_a_peer_that_is_silent_costs_no_more_than_its_deadline(
     assert other.count("originReads") == 1
 
 
+DATED = b"Last-Modified: Sat, 21 Nov 2026 00:00:00 GMT\r\n"
+
+
 @pytest.mark.parametrize("answer", [
-    b'HTTP/1.1 200 OK\r\nContent-Length: 3\r\nETag: "e"\r\n\r\nbad',  # of another version than is wanted
-    b'HTTP/1.1 206 Partial Content\r\nContent-Length: 2\r\nContent-Range: bytes 1-2/4\r\nETag: "e"\r\n\r\nad',
+    b'HTTP/1.1 200 OK\r\nContent-Length: 4\r\nETag: "other"\r\n' + DATED + b"\r\nDATA",
+    b'HTTP/1.1 200 OK\r\nContent-Length: 3\r\nETag: "ETAG"\r\n' + DATED + b"\r\ndat",
+    b'HTTP/1.1 206 Partial Content\r\nContent-Length: 3\r\nContent-Range: bytes 1-3/4\r\nETag: "ETAG"\r\n' + DATED
+    + b"\r\nata",
     b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
     b"no HTTP at all\r\n\r\n",
 ])  # fmt: skip
@@ -195,15 +213,16 @@ async def test_nonsense_is_not_taken(group: Group, answer: bytes) -> None:
 
     async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
+        writer.write(answer.replace(b"ETAG", info.etag.encode()))
         await writer.drain()
         writer.close()
 
     async with await asyncio.start_server(send, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         group.members.insert(0, Member(id="owner", url=f"http://127.0.0.1:{port}"))
-        assert await other.read(PATH, info.etag) == b"data"
-    assert (other.count("peerReads"), other.count("originReads")) == (0, 1)
+        item = await other.reads.fetch(PATH, info=info, job_id="job", from_peers=True)
+    assert other.store.read(item) == b"data"
+    assert other.count("originReads") == 1
 
 
 async def test_the_workers_token_lets_it_in(group: Group) -> None:
@@ -218,6 +237,16 @@ async def test_the_workers_token_lets_it_in(group: Group) -> None:
     await owner.reads.fetch(PATH, info=group.origin.write(URI, b"data"))
     assert await stranger.read() == await friend.read() == b"data"
     assert (friend.count("peerReads"), friend.count("originReads")) == (1, 0)
+    assert (stranger.count("peerReads"), stranger.count("originReads")) == (0, 1)
+
+
+async def test_peers_that_speak_https(group: Group, tmp_path: Path) -> None:
+    tls = Authority.make(tmp_path).issue("worker", "127.0.0.1")
+    owner, other = await group.add("owner", tls=tls), await group.add("other", tls=tls)
+    stranger = await group.add("stranger")  # who does not trust the authority
+    await owner.reads.fetch(PATH, info=group.origin.write(URI, DATA))
+    assert await stranger.read() == await other.read() == DATA
+    assert (other.count("peerReads"), other.count("originReads")) == (1, 0)
     assert (stranger.count("peerReads"), stranger.count("originReads")) == (0, 1)
 
 

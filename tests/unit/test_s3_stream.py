@@ -31,7 +31,7 @@ from preheat.versions import ObjectInfo
 PATH = UfsPath.parse("s3://bucket/dir/a b.bin")
 BODY = bytes(range(256)) * (3 * _BUFFER_BYTES // 256) + b"the last bytes"
 INFO = ObjectInfo(key=PATH.key, size=len(BODY), etag="e1", last_modified=0.0)
-CLOSE = b"Connection: close\r\n"
+OTHER_HEADERS = {"last": b"Connection: close\r\n", "chunked": b"Transfer-Encoding: chunked\r\n"}
 
 
 class RangeServer:
@@ -77,7 +77,7 @@ class RangeServer:
         writer.write(
             b'HTTP/1.1 206 Partial Content\r\nETag: "%s"\r\nLast-Modified: Sat, 21 Nov 2026 08:00:00 GMT\r\n%s'
             b"Content-Range: bytes %s/%d\r\nContent-Length: %d\r\n\r\n"
-            % (etag, CLOSE if fault == "last" else b"", span, len(BODY), len(body))
+            % (etag, OTHER_HEADERS.get(fault, b""), span, len(BODY), len(body))
         )
         writer.write(body[: len(body) // 2] if fault in {"short", "silent"} else body)
         writer.write(b"surplus" if fault == "long" else b"")
@@ -214,6 +214,13 @@ async def test_what_is_unusual_is_left_to_the_other_client(fault: str) -> None:
         assert not sink.body
 
 
+async def test_an_endpoint_that_is_not_understood_is_asked_once() -> None:
+    server = RangeServer("chunked")
+    async with streams_to(server) as streams:
+        assert [await pour(streams, Sink()) for _ in range(3)] == [False] * 3
+    assert len(server.ranges) == 1
+
+
 async def test_nobody_listens() -> None:
     async with streams_to(RangeServer()) as streams:
         streams._requests.port = 1
@@ -234,6 +241,8 @@ async def test_a_cancelled_range_ends_its_thread_first() -> None:
         await server.silent.wait()
         await asyncio.to_thread(sink.began.wait, 5)
         pouring.cancel()
+        done, _ = await asyncio.wait({pouring}, timeout=2)  # less than a read may take
+        assert done
         with pytest.raises(asyncio.CancelledError):
             await pouring
         came = len(sink.body)

@@ -104,12 +104,12 @@ class DiskStore:
         """
         if end is None or not 0 <= start <= end <= item.size:
             start, end = clip(item, start, end)
-        return self._read(item, lambda volume, entry: volume.read(entry, start, end))
+        return self._read(item, lambda volume, entry: volume.reader.read(entry, start, end))
 
     def read_into(self, item: CachedObject, start: int, end: int, buffer: memoryview) -> memoryview:
         """Return bytes [start, end) as a part of ``buffer``; raises as :meth:`read` does."""
         start, end = clip(item, start, end)
-        return self._read(item, lambda volume, entry: volume.read_into(entry, start, end, buffer))
+        return self._read(item, lambda volume, entry: volume.reader.read_into(entry, start, end, buffer))
 
     def read_small(self, paths: Sequence[str]) -> list[tuple[CachedObject, bytes]]:
         """Return the objects at some paths, up to the first that is not cached, larger than a block, or not intact."""
@@ -120,7 +120,7 @@ class DiskStore:
                 if place is None or place[1].item.size > BLOCK_SIZE:
                     break
                 volume, entry = place
-                data = volume.read_block(entry)
+                data = volume.reader.read_block(entry)
                 if data is None:
                     break
                 found.append((entry.item, data))

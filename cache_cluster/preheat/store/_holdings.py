@@ -15,9 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from itertools import count
-from typing import NamedTuple
 
-from preheat.errors import CorruptPage, StoreError
+from preheat.errors import StoreError
 from preheat.store._base import CachedObject
 from preheat.store._catalog import PACKED, Catalog, Entry, Pack
 from preheat.store._entries import Entries
@@ -25,9 +24,6 @@ from preheat.store._files import Buffer, Files
 from preheat.store._format import (
     DEAD,
     FILE_HEADER_SIZE,
-    HEAD_SIZE,
-    TRAILER_SIZE,
-    decode_record,
     describe,
     encode_footer,
     encode_record,
@@ -35,19 +31,10 @@ from preheat.store._format import (
     salt_of,
 )
 from preheat.store._index import Index, Row
+from preheat.store._rows import Page, entry_of, is_there, row_of
 
 _MAX_UNSAVED = 1000
 """Rows that may wait for a flush."""
-
-
-class Page(NamedTuple):
-    """Some objects, in the order of their paths."""
-
-    entries: list[Entry]
-    last: str | None
-    """The last path that was looked at; none if there was none."""
-    removals: int
-    """Of the directory at that time: while it has the same, all of the entries are there."""
 
 
 class Holdings:
@@ -106,11 +93,11 @@ class Holdings:
 
     def believe(self, row: Row, path: str) -> Entry | None:
         """Return the object of a row, if the record that it names is there; else drop the row."""
-        entry = self._named_by(row, path)
+        entry = entry_of(row, path, self.catalog.packs)
         if entry is None:
             self.corrupt += 1
             self.index.doubt()
-        elif self._has_record(entry, row):
+        elif is_there(entry, row, self.catalog.packs, self.files):
             return entry
         self._drop_row(row)
         return None
@@ -202,7 +189,7 @@ class Holdings:
                 data = self.files.read(entry.pack.key, entry.data, entry.item.size)
                 if len(data) == entry.item.size:
                     moved.append((entry, *self._append(entry.item, describe(entry.item), data, target(len(data)))))
-            self.index.put(_row(copy, record) for _, copy, record in moved)
+            self.index.put(row_of(copy, record) for _, copy, record in moved)
         except StoreError:
             with suppress(StoreError):
                 for _, copy, _ in moved:
@@ -216,7 +203,7 @@ class Holdings:
     def save(self) -> None:
         """Write the rows that wait; all of them, or none."""
         if self._unsaved:
-            self.index.put(_row(entry, record) for entry, record in self._unsaved.values())
+            self.index.put(row_of(entry, record) for entry, record in self._unsaved.values())
             self._unsaved = {}
 
     def _save_many(self) -> None:
@@ -257,37 +244,6 @@ class Holdings:
     def _at(self, path: str, row: Row | None) -> Entry | None:
         entry = self.entries.get(path) or self._waiting(path)
         return entry or (self.believe(row, path) if row else None)
-
-    def _named_by(self, row: Row, path: str) -> Entry | None:
-        """Return the object as a row has it; none if the row was damaged."""
-        record = decode_record(row.record) if isinstance(row.record, bytes) else None
-        if record is None or (record.item.path, record.sequence, path) != (row.path, row.sequence, row.path):
-            return None
-        packed = not record.segment_size
-        if not isinstance(row.file_end, int) or record.length != len(row.record):
-            return None
-        start = row.file_end - record.length - (record.item.size if packed else TRAILER_SIZE)
-        pack = self.catalog.packs.get(row.number) or Pack(number=row.number, size=0)
-        return Entry(
-            item=record.item,
-            sequence=row.sequence,
-            pack=pack,
-            ordinal=row.ordinal,
-            record=start,
-            record_length=record.length,
-            segment_size=record.segment_size,
-        )
-
-    def _has_record(self, entry: Entry, row: Row) -> bool:
-        """Return whether the record that a row names is where it should be, and live."""
-        pack = entry.pack
-        known = self.catalog.packs.get(pack.number) is pack and bool(pack.segments) == bool(entry.segment_size)
-        if not known or entry.record < 0:
-            return False
-        try:
-            return self.files.read(pack.key, entry.record, HEAD_SIZE) == row.record[:HEAD_SIZE]
-        except CorruptPage:
-            return False
 
     def _drop_row(self, row: Row) -> None:
         self.index.delete_rows([row])
@@ -345,16 +301,3 @@ class Holdings:
     def _take_sequence(self) -> int:
         self.next_sequence += 1
         return self.next_sequence - 1
-
-
-def _row(entry: Entry, record: bytes) -> Row:
-    behind = TRAILER_SIZE if entry.segment_size else entry.item.size
-    return Row(
-        sequence=entry.sequence,
-        path=entry.item.path,
-        number=entry.pack.number,
-        ordinal=entry.ordinal,
-        file_end=entry.record + entry.record_length + behind,
-        size=entry.item.size,
-        record=record,
-    )

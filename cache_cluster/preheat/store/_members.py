@@ -56,7 +56,7 @@ class Members:
         if len(volumes) > 1:
             for volume in away:
                 volume.retain(lambda _path: False)
-        if any(note is None or note.members != self._all for note in notes.values()):
+        if away or any(note.members != self._all for note in notes.values() if note):
             self._move_on()
 
     @property
@@ -83,10 +83,10 @@ class Members:
 
     def _know(self, volume: Volume, note: Membership | None) -> bool:
         """Take a directory in; false if it was not with the others all the time."""
-        known = note is not None and note.epoch == self._epoch and note.id not in self._ids.values()
-        self._ids[volume] = note.id if known and note else secrets.token_hex(8)
+        unique = note is not None and note.id not in self._ids.values()
+        self._ids[volume] = note.id if note and unique else secrets.token_hex(8)
         self._seeds[volume] = xxh3_64_intdigest(self._ids[volume].encode())
-        return known
+        return unique and note is not None and note.epoch == self._epoch
 
     def _move_on(self) -> None:
         """Drop what belongs elsewhere now, and begin a new epoch."""

@@ -151,7 +151,7 @@ class MemoryStore:
             self._held.clear()
             self._used = 0
 
-    def _store(self, item: CachedObject, data: bytearray) -> None:
+    def _store(self, item: CachedObject, data: bytes) -> None:
         with self._lock:
             if self._closed:
                 raise StoreError("The page store in memory is closed.", remedy="Open a new one.")
@@ -159,7 +159,7 @@ class MemoryStore:
             if replaced := self._held.get(item.path):
                 self._remove(replaced)
             self._tick += 1
-            self._held[item.path] = _Held(item=item, data=bytes(data), use=Use(self._tick, 0, 0))
+            self._held[item.path] = _Held(item=item, data=data, use=Use(self._tick, 0, 0))
             self._used += item.size
 
     def _note_read(self, held: _Held) -> None:

@@ -16,15 +16,14 @@ log = get_logger("store")
 
 
 def read_json(file: Path, kind: type[T]) -> T | None:
-    """Return what a file says; none if there is no such file, or it was damaged."""
-    with disk_faults(file):
-        try:
-            return msgspec.json.decode(file.read_bytes(), type=kind)
-        except FileNotFoundError:
-            return None
-        except msgspec.DecodeError as error:
-            log.warning("A file is damaged and ignored.", action="file_damaged", file=str(file), error=str(error))
-            return None
+    """Return what a file says; none if there is no such file, or it cannot be understood."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        log.warning("A file cannot be read and is ignored.", action="file_ignored", file=str(file), error=str(error))
+        return None
 
 
 def write_json(file: Path, value: object) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 
-from preheat.errors import CorruptPage, StoreError, StoreFull, StoreInUse
+from preheat.errors import CorruptPage, StoreError, StoreFull
 from preheat.logs import get_logger
 from preheat.settings import StoreSettings
 from preheat.store._base import BLOCK_SIZE, CachedObject, StoreUsage
@@ -20,10 +18,11 @@ from preheat.store._eviction import POLICIES, Watermarks
 from preheat.store._faults import DirectoryFailed, disk_faults
 from preheat.store._files import Files
 from preheat.store._format import FILE_HEADER_SIZE, HEAD_SIZE, describe, pieces, record_bound, segment_count
-from preheat.store._holdings import Page
-from preheat.store._pages import intact, whole_blocks
+from preheat.store._locks import Working, lock_directory
+from preheat.store._reader import Reader
 from preheat.store._recovery import open_holdings
 from preheat.store._room import Room
+from preheat.store._rows import Page
 
 log = get_logger("store")
 _PACKS_IN_CAPACITY = 16
@@ -70,7 +69,7 @@ class Volume:
         self._closed = False
         self._read_faults = 0
         with ExitStack() as resources:
-            resources.callback(os.close, _lock_directory(directory))
+            resources.callback(os.close, lock_directory(directory))
             self._files = Files(directory)
             resources.callback(self._files.close)
             self._holdings = open_holdings(directory, self._files, limit=settings.entries_in_memory)
@@ -85,8 +84,8 @@ class Volume:
             with suppress(StoreFull):  # more is pinned than there is room now: no reason not to serve it
                 self._room.make(0)
             self._resources = resources.pop_all()
-        self._working = _Working(self._lock, self._check_open, self._give_up)
-        self._tick = self._holdings.ticks.__next__
+        self._working = Working(self._lock, self._check_open, self._give_up)
+        self.reader = Reader(self._files, self._holdings.ticks.__next__)
         self.peek = self._holdings.entries.get
         """Returns the object at a path if it is in memory."""
 
@@ -138,46 +137,7 @@ class Volume:
                 failed=(str(self.directory),) if self.failed else (),
             )
 
-    def read(self, entry: Entry, start: int, end: int) -> bytes:
-        """Return bytes [start, end) of an object after verifying each block that they touch.
-
-        Raises:
-            CorruptPage: a block is lost or does not match its checksum.
-        """
-        first, last, checksums = whole_blocks(entry.item, start, end)
-        pack = entry.pack
-        if entry.segment_size:
-            data = self._read_segments(pack, first, last, entry.segment_size)
-        else:
-            data = self._files.read(pack.key, entry.data + first, last - first)
-        _check(entry, data, checksums, first)
-        pack.note_read(entry.ordinal, self._tick())
-        return data[start - first : end - first]
-
-    def read_into(self, entry: Entry, start: int, end: int, buffer: memoryview) -> memoryview:
-        """Return what :meth:`read` does as a part of the buffer."""
-        first, last, checksums = whole_blocks(entry.item, start, end)
-        pack, size = entry.pack, 0
-        if entry.segment_size:
-            for segment, offset, length in pieces(first, last, entry.segment_size):
-                size += self._files.read_into((pack.number, segment), offset, buffer[size : size + length])
-        else:
-            size = self._files.read_into(pack.key, entry.data + first, buffer[: last - first])
-        _check(entry, buffer[:size], checksums, first)
-        pack.note_read(entry.ordinal, self._tick())
-        return buffer[start - first : end - first]
-
-    def read_block(self, entry: Entry) -> bytes | None:
-        """Return the bytes of an object that is not larger than a block; none if they are not intact."""
-        pack = entry.pack
-        if entry.segment_size:
-            data = self._read_segments(pack, 0, entry.item.size, entry.segment_size)
-        else:
-            data = self._files.read(pack.key, entry.record + entry.record_length, entry.item.size)
-        pack.note_read(entry.ordinal, self._tick())
-        return data if intact(data, entry.item.checksums) else None
-
-    def store(self, item: CachedObject, data: bytearray) -> None:
+    def store(self, item: CachedObject, data: bytes) -> None:
         """Append a small object to a pack and publish it."""
         with self._working:
             description = describe(item)
@@ -207,7 +167,7 @@ class Volume:
 
     def read_stream(self, pack: Pack, start: int, end: int) -> bytes:
         """Return bytes of a large object that were written, or fewer if they are lost."""
-        return self._read_segments(pack, start, end, self._segment_size)
+        return self.reader.segments(pack, start, end, self._segment_size)
 
     def publish_stream(self, pack: Pack, item: CachedObject) -> None:
         """Publish a large object whose bytes are all written."""
@@ -264,10 +224,6 @@ class Volume:
                         self._holdings.close()
             self._holdings.clear()
 
-    def _read_segments(self, pack: Pack, start: int, end: int, segment_size: int) -> bytes:
-        found = pieces(start, end, segment_size)
-        return b"".join(self._files.read((pack.number, segment), offset, size) for segment, offset, size in found)
-
     def _drop(self, entry: Entry, *, corrupt: bool) -> bool:
         found = None if self._closed else self._holdings.find(entry.item.path)
         if found is None or found.sequence != entry.sequence:
@@ -307,47 +263,3 @@ class Volume:
             raise StoreError(f"The page store in {self.directory} is closed.", remedy="Open it again.")
         if self.failed:
             raise StoreError(self.failed.message, remedy=self.failed.remedy)
-
-
-class _Working:
-    """Holds the lock of a directory that is open, and gives the directory up if the disk fails meanwhile."""
-
-    def __init__(self, lock: threading.Lock, check: Callable[[], None], give_up: Callable[[StoreError], None]) -> None:
-        self._lock = lock
-        self._check = check
-        self._give_up = give_up
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        try:
-            self._check()
-        except StoreError:
-            self._lock.release()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if isinstance(error, DirectoryFailed):
-                self._give_up(error)
-        finally:
-            self._lock.release()
-
-
-def _check(entry: Entry, data: bytes | memoryview, checksums: bytes, first: int) -> None:
-    if not intact(data, checksums):
-        last = first + len(data)
-        raise CorruptPage(f"{entry.item.path} does not match its checksum in bytes {first}-{last}.")
-
-
-def _lock_directory(directory: Path) -> int:
-    with disk_faults(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise StoreInUse(f"The page store in {directory} is open in another process.") from error
-    return descriptor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -35,32 +34,38 @@ class Sink(Protocol):
 
 
 class BufferSink:
-    """Collects a small object in memory and hands it over as one piece."""
+    """Collects a small object in memory and hands it over as one piece.
 
-    def __init__(self, publish: Callable[[CachedObject, bytearray], None]) -> None:
+    The pieces are kept as they came: a buffer that grows cost three times as much, in fresh memory.
+    """
+
+    def __init__(self, publish: Callable[[CachedObject, bytes], None]) -> None:
         self._publish = publish
-        self._lock = threading.Lock()
-        self._buffer = bytearray()
+        self._pieces: dict[int, bytes] = {}
+        """By where they begin in the object."""
 
     def write(self, data: memoryview, offset: int) -> None:
-        """Copy the bytes into the buffer."""
-        with self._lock:
-            if (missing := offset - len(self._buffer)) > 0:  # of parts that are behind
-                self._buffer += bytes(missing)
-            self._buffer[offset : offset + len(data)] = data
+        """Copy the bytes."""
+        self._pieces[offset] = bytes(data)
 
     def read(self, start: int, end: int) -> bytes:
-        """Copy the bytes out of the buffer."""
-        with self._lock:
-            return bytes(self._buffer[start:end])
+        """Copy bytes out of the pieces."""
+        pieces = sorted(self._pieces.copy().items())
+        return b"".join(
+            piece[max(start - offset, 0) : end - offset]
+            for offset, piece in pieces
+            if offset < end and offset + len(piece) > start
+        )
 
     def publish(self, item: CachedObject) -> None:
         """Hand the whole object over."""
-        self._publish(item, self._buffer)
+        if len(self._pieces) != 1:
+            self._pieces = {0: b"".join(piece for _, piece in sorted(self._pieces.items()))}
+        self._publish(item, self._pieces[0])
 
     def discard(self) -> None:
-        """Free the buffer."""
-        self._buffer = bytearray()
+        """Free the pieces."""
+        self._pieces = {}
 
 
 def announce(path: str, *, etag: str, size: int, last_modified: float, job_id: str) -> CachedObject:

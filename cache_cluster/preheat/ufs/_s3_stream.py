@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from preheat.errors import OriginThrottled, OriginUnavailable, PreheatError
 from preheat.paths import UfsPath
 from preheat.ufs._base import Sink, Span
-from preheat.ufs._s3_answer import UnusableError
+from preheat.ufs._s3_answer import UnfitError, UnusableError
 from preheat.ufs._s3_channel import Channel
 from preheat.ufs._s3_errors import host_and_port, unreachable
 from preheat.ufs._s3_gets import GetRequests
@@ -41,6 +41,8 @@ class S3Streams:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3")
         self._idle: deque[Channel] = deque()
         self._closed = False
+        self.fit = True
+        """Until the endpoint answers in a form that is not understood."""
 
     async def pour(self, path: UfsPath, span: Span, sink: Sink) -> bool:
         """Hand the bytes to ``sink`` in the thread that reads them; false if another client should bring them all.
@@ -51,6 +53,8 @@ class S3Streams:
             VersionChanged: the endpoint has another version; nothing came.
             OriginUnavailable: it refused, fell silent, or broke off again and again.
         """
+        if not self.fit:
+            return False
         await self._requests.refresh(path)
         reading = _Reading(self, path, span, sink)
         running = asyncio.get_running_loop().run_in_executor(self._threads, reading.run)
@@ -134,6 +138,7 @@ class _Reading:
             except PreheatError:  # many are OSErrors, too
                 raise
             except UnusableError as error:
+                self._streams.fit &= not isinstance(error, UnfitError)
                 return self._give_up(self._streams.unusable(self._path, error), error)
             except OSError as error:
                 self._streams.forget_idle()

@@ -20,6 +20,7 @@ from preheat.worker import _http as http
 from preheat.worker._access import Authorizer
 from preheat.worker._alluxio import AlluxioWorker
 from preheat.worker._batch_read import BatchAnswer
+from preheat.worker._ranges import asked_by
 from preheat.worker._reads import ETags, ReadService
 
 _LOAD = "/v1/load"
@@ -140,7 +141,7 @@ class Endpoints:
             return await self._open(request, path, accepted)  # it was replaced before its first page was read
 
     async def _open(self, request: http.Request, path: UfsPath, accepted: ETags) -> bytes | Stream:
-        asked, only_cached = http.asked_range(request.headers.get("range")), http.is_only_if_cached(request)
+        asked, only_cached = asked_by(request.headers.get("range")), http.is_only_if_cached(request)
         opened = await self._reads.open(path, accepted, asked=asked, only_cached=only_cached)
         part = http.slice_of(request, opened.info)
         head = http.object_head(request, opened.info, part, hit=opened.hit)

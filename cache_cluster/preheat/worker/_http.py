@@ -211,18 +211,6 @@ def accepted_etags(header: str | None) -> tuple[str, ...] | None:
     return tuple(quoted or bare for weak, quoted, bare in _ETAG.findall(header) if not weak)
 
 
-def asked_range(header: str | None) -> tuple[int, int | None] | None:
-    """Return the bytes [start, end) of a Range as far as the header alone tells; none is all of an object.
-
-    The end is none if it is the object's, and the start is negative if it counts from there.
-    """
-    bounds = _bounds(header) if header else None
-    if bounds is None:
-        return None
-    first, last = bounds
-    return (-(last or 0), None) if first is None else (first, None if last is None else last + 1)
-
-
 def is_only_if_cached(request: Request) -> bool:
     """Whether the request wants no more than what is cached."""
     return "only-if-cached" in request.headers.get("cache-control", "").lower()

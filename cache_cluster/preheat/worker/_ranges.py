@@ -8,14 +8,26 @@ read of them add up to a quarter of their size: at the worst a quarter is read t
 
 from __future__ import annotations
 
+import re
+
 from preheat.versions import ObjectInfo
 
 Asked = tuple[int, int | None]
 """A range of an object whose size may not be known: [start, end), to the end if that is none; the last ``-start``
 bytes if the start is negative."""
+_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE)
 _SMALL = 8 << 20
 _SHARE = 4
 _MAX_OBJECTS = 4096
+
+
+def asked_by(header: str | None) -> Asked | None:
+    """Return what a ``Range`` asks for as far as it alone tells; none if that is all of the object."""
+    match = _RANGE.fullmatch(header) if header else None
+    first, last = match.groups() if match else ("", "")
+    if first:
+        return int(first), int(last) + 1 if last else None
+    return (-int(last), None) if last else None
 
 
 def resolve(asked: Asked, size: int) -> tuple[int, int]:
