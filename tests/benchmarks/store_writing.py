@@ -22,8 +22,6 @@ _CHUNK = 128 << 10
 """Bytes of one append, about what a socket gives at once."""
 _FLUSH_EVERY = 500
 """Objects of a batch, after which a worker flushes."""
-SIZES = {100 << 10: 2000, 64 << 20: 6}
-"""How many objects of a size a round writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +29,12 @@ class Rates:
     """Medians of all rounds."""
 
     size: int
+    one_file: bool
+    """Whether the plain writes went into one file."""
     store_mib: float
     """MiB per second into the page store."""
     plain_mib: float
-    """MiB per second with ``os.write``, a file per object if it is large, else all in one."""
+    """MiB per second with ``os.write`` into a file per object, or into one file for all."""
     store_cpu_us: float
     """CPU time per object."""
     plain_cpu_us: float
@@ -45,7 +45,7 @@ class Rates:
         return self.store_mib / self.plain_mib
 
 
-def compare(directory: Path, *, size: int, count: int, rounds: int = 5) -> Rates:
+def compare(directory: Path, *, size: int, count: int, one_file: bool = False, rounds: int = 5) -> Rates:
     """Write objects of one size both ways, in turns."""
     data = os.urandom(size)
     store, plain = directory / "store", directory / "plain"
@@ -53,13 +53,14 @@ def compare(directory: Path, *, size: int, count: int, rounds: int = 5) -> Rates
     for _ in range(rounds):
         timed["store"].append(_timed(lambda: _write_store(store, data, count)))
         shutil.rmtree(store)
-        timed["plain"].append(_timed(lambda: _write_plain(plain, data, count)))
+        timed["plain"].append(_timed(lambda: _write_plain(plain, data, count, one_file=one_file)))
         shutil.rmtree(plain)
     wall = {kind: statistics.median(seconds for seconds, _ in runs) for kind, runs in timed.items()}
     cpu = {kind: statistics.median(seconds for _, seconds in runs) for kind, runs in timed.items()}
     mib = size * count / (1 << 20)
     return Rates(
         size=size,
+        one_file=one_file,
         store_mib=mib / wall["store"],
         plain_mib=mib / wall["plain"],
         store_cpu_us=cpu["store"] / count * 1e6,
@@ -95,10 +96,9 @@ def _put(store: PageStore, path: str, data: bytes) -> None:
         writer.commit()
 
 
-def _write_plain(directory: Path, data: bytes, count: int) -> None:
+def _write_plain(directory: Path, data: bytes, count: int, *, one_file: bool) -> None:
     directory.mkdir(parents=True)
     view = memoryview(data)
-    one_file = len(data) <= _CHUNK
     for number in range(1 if one_file else count):
         descriptor = os.open(directory / str(number), os.O_WRONLY | os.O_CREAT, 0o644)
         for _ in range(count if one_file else 1):
@@ -108,12 +108,13 @@ def _write_plain(directory: Path, data: bytes, count: int) -> None:
 
 
 def main(directory: Path) -> None:
-    """Print both rates of each size."""
-    for size, count in SIZES.items():
-        rates = compare(directory, size=size, count=count)
-        print(
-            f"{size >> 10:6d} KiB: store {rates.store_mib:6.0f} MiB/s, plain {rates.plain_mib:6.0f} MiB/s, "
-            f"ratio {rates.ratio:.2f}; CPU per object {rates.store_cpu_us:.0f} and {rates.plain_cpu_us:.0f} us"
+    """Print both rates of each size; small objects also against one file for all, which is what a pack is."""
+    for size, count, one_file in ((100 << 10, 2000, False), (100 << 10, 2000, True), (64 << 20, 6, False)):
+        rates = compare(directory, size=size, count=count, one_file=one_file)
+        sys.stdout.write(
+            f"{size >> 10:6d} KiB: store {rates.store_mib:6.0f} MiB/s, {'one file' if one_file else 'files'} "
+            f"{rates.plain_mib:6.0f} MiB/s, ratio {rates.ratio:.2f}; "
+            f"CPU per object {rates.store_cpu_us:.0f} and {rates.plain_cpu_us:.0f} us\n"
         )
 
 

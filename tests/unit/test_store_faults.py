@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -22,6 +22,7 @@ from preheat.store._files import _OpenFile
 from preheat.store._format import describe, encode_record
 from preheat.store._writer import announce
 from tests.unit.store_conformance import ALL_OF_IT, A, B, C, content, paths, put
+from tests.unit.store_crashes import Crash, dying_after, spoil_index
 
 SETTINGS = replace(ALL_OF_IT, pack_size=4000, stream_above=1500, segment_size=1000)
 
@@ -200,6 +201,7 @@ def test_a_full_disk_refuses_and_goes_on(tmp_path: Path) -> None:
 def test_a_disk_that_fails_is_given_up_and_the_others_go_on(tmp_path: Path, code: int) -> None:
     with opened(*three(tmp_path)) as store, capture_logs() as logs:
         items = {path: put(store, path, path.encode()) for path in objects()}
+        store.flush()
         homes = {path: home_of(store, path) for path in items}
         assert set(homes.values()) == set(three(tmp_path))
         lost = homes[objects()[0]]
@@ -349,6 +351,34 @@ def test_packs_that_are_half_dead_go_first(tmp_path: Path) -> None:
             put(store, f"s3://x/{number:03d}", content(1000, number))
         assert all(store.lookup(f"s3://x/{number}") for number in (172, 176, 180, 184))
         assert store.usage().objects > living
+
+
+@pytest.mark.parametrize("index", ["kept", "torn", "deleted"])
+def test_a_crash_while_room_is_made_loses_no_pinned_object_and_serves_nothing_wrong(tmp_path: Path, index: str) -> None:
+    settings = StoreSettings(pack_size=4000, stream_above=1500, segment_size=1000)
+    pinned = [f"s3://pinned/{number}" for number in range(8)]
+    for step in range(0, 100, 9):
+        before, after = tmp_path / str(step), tmp_path / f"{step}-crashed"
+        store = DiskStore(before, capacity=64_000, settings=settings)
+        store.pin("s3://pinned/")
+        for number, path in enumerate(pinned):
+            put(store, path, path.encode())
+            put(store, f"s3://x/{number}", content(1400, number))
+        for number in range(8, 36):
+            put(store, f"s3://x/{number}", content(1400 + number % 2 * 1000, number))
+        store.flush()
+        with suppress(Crash), dying_after(step):
+            for number in range(36, 60):
+                put(store, f"s3://x/{number}", content(1400 + number % 2 * 1000, number))
+        shutil.copytree(before, after)
+        store.close()
+        spoil_index(after, index)
+        with opened(after, capacity=64_000, settings=settings) as crashed:
+            for item in crashed.scan():
+                number = int(item.path.rpartition("/")[2])
+                assert crashed.read(item) in (item.path.encode(), content(item.size, number))
+            if index != "torn":
+                assert paths(crashed, "s3://pinned/") == pinned
 
 
 # Memory

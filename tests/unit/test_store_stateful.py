@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
@@ -18,10 +16,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from preheat.errors import NotFound, StoreError, VersionChanged
 from preheat.settings import StoreSettings
 from preheat.store import CachedObject, DiskStore
-from preheat.store._files import Files, _OpenFile
-from preheat.store._index import Index
 from preheat.store._writer import Writer
 from tests.unit.store_conformance import put
+from tests.unit.store_crashes import Crash, dying_after, spoil_index
 
 PATHS = st.sampled_from([f"s3://x/{name}" for name in ("a", "a/b", "b", "é", "z")])
 SETTINGS = StoreSettings(pack_size=300, stream_above=30, segment_size=20, entries_in_memory=3)
@@ -29,54 +26,6 @@ DATA = st.binary(max_size=60)
 
 
 INDEX = st.sampled_from(["kept", "kept", "torn", "deleted"])
-
-
-class Crash(BaseException):
-    """The process died."""
-
-
-@contextmanager
-def dying_after(steps: int) -> Iterator[None]:
-    """Let so many more steps reach the disk; of the write after them, half, and then nothing any more."""
-    left = steps
-
-    def dies(*, after: Callable[[], object] = lambda: None) -> None:
-        nonlocal left
-        left -= 1
-        if left == -1:
-            after()
-        if left < 0:
-            raise Crash
-
-    def guarded(method: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **options: object) -> object:
-            dies()
-            result = method(*args, **options)
-            dies()
-            return result
-
-        return call
-
-    def torn(self: _OpenFile, data: memoryview, offset: int, head: bytes = b"") -> None:
-        both = head + bytes(data)
-        dies(after=lambda: write(self, memoryview(both)[: len(both) // 2], offset))
-        write(self, data, offset, head)
-
-    write = _OpenFile.write
-    with ExitStack() as patches:
-        for kind, names in ((Files, ("create", "remove", "truncate", "mark")), (Index, ("_in_one", "finish"))):
-            for name in names:
-                patches.enter_context(patch.object(kind, name, guarded(getattr(kind, name))))
-        patches.enter_context(patch.object(_OpenFile, "write", torn))
-        yield
-
-
-def spoil_index(directory: Path, index: str) -> None:
-    if index == "torn":
-        (directory / "index.sqlite-wal").write_bytes(b"")
-    elif index == "deleted":
-        for file in directory.glob("index.sqlite*"):
-            file.unlink()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from itertools import count
 
-from preheat.errors import StoreError
+from preheat.errors import CorruptPage, StoreError
 from preheat.store._base import CachedObject
 from preheat.store._catalog import PACKED, Catalog, Entry, Pack
 from preheat.store._entries import Entries
@@ -181,14 +181,15 @@ class Holdings:
     def move(self, entries: Iterable[Entry], target: Callable[[int], Pack]) -> None:
         """Copy packed objects to the end of other packs, durably; the copies take their place.
 
-        Objects that cannot be read any more are left behind. Each has to be read again as often to stay another time.
+        An object that cannot be read any more is left behind. What counts for the others is half of their reads.
         """
         moved: list[tuple[Entry, Entry, bytes]] = []
         try:
             for entry in entries:
-                data = self.files.read(entry.pack.key, entry.data, entry.item.size)
-                if len(data) == entry.item.size:
-                    moved.append((entry, *self._append(entry.item, describe(entry.item), data, target(len(data)))))
+                with suppress(CorruptPage):
+                    data = self.files.read(entry.pack.key, entry.data, entry.item.size)
+                    if len(data) == entry.item.size:
+                        moved.append((entry, *self._append(entry.item, describe(entry.item), data, target(len(data)))))
             self.index.put(row_of(copy, record) for _, copy, record in moved)
         except StoreError:
             with suppress(StoreError):
@@ -265,15 +266,10 @@ class Holdings:
             raise
         self.catalog.grow(pack, len(record) + len(data))
         pack.ordinals += 1
-        entry = Entry(
-            item=item,
-            sequence=sequence,
-            pack=pack,
-            ordinal=pack.ordinals - 1,
-            record=start,
-            record_length=len(record),
-        )
-        return entry, record
+        length, ordinal = len(record), pack.ordinals - 1
+        return Entry(
+            item=item, sequence=sequence, pack=pack, ordinal=ordinal, record=start, record_length=length
+        ), record
 
     def _replace(self, entry: Entry, copy: Entry) -> None:
         """Let the copy of an object in another pack take its place."""
