@@ -14,9 +14,9 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.benchmarks import job_service, settings
+from tests.benchmarks import job_service, settings, store_writing
 from tests.benchmarks.chart import ratio_chart
-from tests.benchmarks.comparisons import COMPARISONS, Part
+from tests.benchmarks.comparisons import COMPARISONS, Part, Sample
 from tests.benchmarks.data import MIB
 from tests.benchmarks.goals import GOALS
 from tests.benchmarks.machine import describe_machine, load_average, now
@@ -99,6 +99,8 @@ def measure(arguments: argparse.Namespace, directory: Path, console: Console) ->
     journal = Journal(lambda line: console.print(line, style="dim", soft_wrap=True, markup=False))
     run = Run(amounts, parts=parts, directory=directory, peers=peers, journal=journal)
     run.measure()
+    if Part.STORE in parts:
+        run.samples += write_to_store(amounts, directory, journal)
     measurements = job_service.measure(scale, directory, journal) if Part.GOALS in parts else []
     circumstances = Circumstances(
         date=date,
@@ -117,6 +119,17 @@ def measure(arguments: argparse.Namespace, directory: Path, console: Console) ->
         spent=dict(journal.spent),
         worker_peak_mib=run.worker_peak / MIB,
     )
+
+
+def write_to_store(amounts: settings.Settings, directory: Path, journal: Journal) -> list[Sample]:
+    """Write objects to a page store, and beside it."""
+    journal.note("writing to a page store")
+    with journal.spending("store"):
+        return [
+            sample
+            for objects in store_writing.SETS
+            for sample in store_writing.write(directory, objects, rounds=amounts.store_rounds)
+        ]
 
 
 def judge_all(record: Record, *, quick: bool) -> Results:

@@ -18,6 +18,7 @@ class Part(StrEnum):
     LOADS = "loads"
     DISTANT = "distant"
     SERVING = "serving"
+    STORE = "store"
     GOALS = "goals"
 
 
@@ -182,6 +183,22 @@ COMPARISONS = (
         unit="per second",
         peer="origin",
         target=0.9,
+    ),
+    Comparison(
+        part=Part.STORE,
+        work="write-small",
+        title="write 100 KiB objects to the page store",
+        unit="MiB/s",
+        peer="plain",
+        target=0.85,
+    ),
+    Comparison(
+        part=Part.STORE,
+        work="write-large",
+        title="write 64 MiB objects to the page store",
+        unit="MiB/s",
+        peer="plain",
+        target=0.85,
     ),
 )
 """The targets are those of the data plane's plan, for two cores."""

@@ -22,7 +22,6 @@ NOT_MEASURED = (
     "authentication in the rows without a peer: only the rows with one have a cluster that asks for tokens",
     "a cluster on several machines, or with the engine replicated",
     "a real origin and real workers in the row on memory: its listing is synthetic, its workers answer at once",
-    "of the targets: a write to the page store beside a plain write of the same bytes",
 )
 
 

@@ -35,6 +35,8 @@ class Settings:
     """Objects to read with ``cat``."""
     batch_count: int
     """Objects to read by batches."""
+    store_rounds: int
+    """How often objects are written to a page store, and beside it."""
 
     @property
     def sets(self) -> tuple[ObjectSet, ...]:
@@ -83,6 +85,7 @@ FULL = Settings(
     serve_seconds=2.0,
     read_count=2000,
     batch_count=2000,
+    store_rounds=9,
 )
 QUICK = Settings(
     large=ObjectSet(name="large", count=4, size=64 * MIB),
@@ -99,4 +102,5 @@ QUICK = Settings(
     serve_seconds=0.5,
     read_count=500,
     batch_count=1000,
+    store_rounds=3,
 )

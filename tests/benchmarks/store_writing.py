@@ -1,7 +1,7 @@
-"""Writing to the page store, with checksums, records and rows, against ``os.write`` of the same bytes to the same disk.
+"""Writing to the page store, with checksums, records and rows, beside ``os.write`` of the same bytes to the same disk.
 
-Usage: ``python -m tests.benchmarks.store_writing DIRECTORY``. Rounds of both take turns, because the machine's speed
-changes from one second to the next.
+A plain write makes a file for each large object, and one for all the small ones, as a pack is. Both take turns, because
+the machine's speed changes from one second to the next.
 """
 
 from __future__ import annotations
@@ -9,63 +9,37 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import statistics
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from preheat.store import DiskStore, PageStore
+from tests.benchmarks.comparisons import OURS, Sample
+from tests.benchmarks.data import KIB, MIB, ObjectSet
 
-_CHUNK = 128 << 10
+PEER = "plain"
+SETS = (ObjectSet(name="small", count=2000, size=100 * KIB), ObjectSet(name="large", count=4, size=64 * MIB))
+_CHUNK = 128 * KIB
 """Bytes of one append, about what a socket gives at once."""
+_PLAIN_STEP = 64 * KIB
+"""Bytes of one plain write: larger ones were slower, because the page cache takes its memory from elsewhere then."""
 _FLUSH_EVERY = 500
 """Objects of a batch, after which a worker flushes."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rates:
-    """Medians of all rounds."""
-
-    size: int
-    one_file: bool
-    """Whether the plain writes went into one file."""
-    store_mib: float
-    """MiB per second into the page store."""
-    plain_mib: float
-    """MiB per second with ``os.write`` into a file per object, or into one file for all."""
-    store_cpu_us: float
-    """CPU time per object."""
-    plain_cpu_us: float
-
-    @property
-    def ratio(self) -> float:
-        """Of the rates; 1 is as fast as a plain write."""
-        return self.store_mib / self.plain_mib
-
-
-def compare(directory: Path, *, size: int, count: int, one_file: bool = False, rounds: int = 5) -> Rates:
-    """Write objects of one size both ways, in turns."""
-    data = os.urandom(size)
-    store, plain = directory / "store", directory / "plain"
-    timed: dict[str, list[tuple[float, float]]] = {"store": [], "plain": []}
+def write(directory: Path, objects: ObjectSet, *, rounds: int) -> Iterator[Sample]:
+    """Write the objects both ways, in turns, and yield what each took; nothing is left behind."""
+    data = os.urandom(objects.size)
+    one_file = objects.size < MIB
     for _ in range(rounds):
-        timed["store"].append(_timed(lambda: _write_store(store, data, count)))
-        shutil.rmtree(store)
-        timed["plain"].append(_timed(lambda: _write_plain(plain, data, count, one_file=one_file)))
-        shutil.rmtree(plain)
-    wall = {kind: statistics.median(seconds for seconds, _ in runs) for kind, runs in timed.items()}
-    cpu = {kind: statistics.median(seconds for _, seconds in runs) for kind, runs in timed.items()}
-    mib = size * count / (1 << 20)
-    return Rates(
-        size=size,
-        one_file=one_file,
-        store_mib=mib / wall["store"],
-        plain_mib=mib / wall["plain"],
-        store_cpu_us=cpu["store"] / count * 1e6,
-        plain_cpu_us=cpu["plain"] / count * 1e6,
-    )
+        for system, work in (
+            (OURS, lambda place: _write_store(place, data, objects.count)),
+            (PEER, lambda place: _write_plain(place, data, objects.count, one_file=one_file)),
+        ):
+            seconds, cpu = _timed(lambda work=work: work(directory / "written"))  # type: ignore[misc]
+            shutil.rmtree(directory / "written")
+            mib = objects.size * objects.count / MIB
+            yield Sample(work=f"write-{objects.name}", system=system, amount=mib, seconds=seconds, cpu={system: cpu})
 
 
 def _timed(work: Callable[[], None]) -> tuple[float, float]:
@@ -102,21 +76,6 @@ def _write_plain(directory: Path, data: bytes, count: int, *, one_file: bool) ->
     for number in range(1 if one_file else count):
         descriptor = os.open(directory / str(number), os.O_WRONLY | os.O_CREAT, 0o644)
         for _ in range(count if one_file else 1):
-            for start in range(0, len(data), _CHUNK):
-                os.write(descriptor, view[start : start + _CHUNK])
+            for start in range(0, len(data), _PLAIN_STEP):
+                os.write(descriptor, view[start : start + _PLAIN_STEP])
         os.close(descriptor)
-
-
-def main(directory: Path) -> None:
-    """Print both rates of each size; small objects also against one file for all, which is what a pack is."""
-    for size, count, one_file in ((100 << 10, 2000, False), (100 << 10, 2000, True), (64 << 20, 6, False)):
-        rates = compare(directory, size=size, count=count, one_file=one_file)
-        sys.stdout.write(
-            f"{size >> 10:6d} KiB: store {rates.store_mib:6.0f} MiB/s, {'one file' if one_file else 'files'} "
-            f"{rates.plain_mib:6.0f} MiB/s, ratio {rates.ratio:.2f}; "
-            f"CPU per object {rates.store_cpu_us:.0f} and {rates.plain_cpu_us:.0f} us\n"
-        )
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -9,10 +9,12 @@ from statistics import median_low
 
 from preheat.errors import StoreFull
 from preheat.store._catalog import Entry, Pack
-from preheat.store._eviction import Watermarks, Worth, middle
+from preheat.store._eviction import Use, Watermarks, Worth, middle
 from preheat.store._holdings import Holdings
 from preheat.units import human_size
 
+_MAX_OBJECTS = 1 << 14
+"""Objects in a full pack, at most: to drop so many takes some tens of milliseconds, in which nobody else can write."""
 _SAMPLE = 32
 """Objects by which a pack is judged."""
 
@@ -82,7 +84,8 @@ class Room:
         """Return the pack that takes ``size`` more bytes; a new one if the last one is full."""
         catalog = self._holdings.catalog
         pack = catalog.filling
-        if pack is None or (pack.ordinals and pack.size + size > self._pack_size):
+        full = pack and (pack.size + size > self._pack_size or pack.ordinals >= _MAX_OBJECTS)
+        if pack is None or (pack.ordinals and full):
             pack = catalog.filling = self._holdings.new_pack()
         return pack
 
@@ -161,7 +164,9 @@ class Room:
         if pack.segments and not pins:
             return []
         now = next(self._holdings.ticks)
-        worths = {ordinal: self._worth(pack.use(ordinal), now) for ordinal in range(pack.ordinals)}
+        unread = self._worth(Use(pack.admitted, 0, 0), now)
+        worths = dict.fromkeys(range(pack.ordinals), unread)
+        worths |= {ordinal: self._worth(pack.use(ordinal), now) for ordinal, read in enumerate(pack.last_read) if read}
         middle = math.inf if pack.segments else self._middle
         worthy = {ordinal for ordinal, worth in worths.items() if worth > middle}
         entries = self._holdings.of_pack(pack, worths if pins else worthy) if pins or worthy else []
