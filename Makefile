@@ -19,7 +19,7 @@ demo: setup ## warm a real dataset from Airflow, train on it, show the numbers (
 	$(PY) -m demo $(if $(KEEP),--keep)
 
 test: setup lint ## every check that CI runs (SEED=n shuffles the tests in another order)
-	$(PY) -m pytest --randomly-seed=$(or $(SEED),20261121)
+	$(PY) -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder --randomly-seed=$(or $(SEED),20261121)
 
 lint: setup ## format, lint, types and layers
 	.venv/bin/ruff format --check $(SOURCES)
@@ -40,10 +40,10 @@ tour: setup ## write docs/tour.md anew from a real run of its commands
 constraints: setup ## resolve constraints.txt anew (names and versions only, no hosts)
 	bash scripts/constraints.sh
 
-bench: setup ## measure Preheat beside s5cmd, nginx, boto3 and s3fs, and the job service; writes docs/benchmarks
+bench: setup ## measure Preheat beside s5cmd, juicefs, nginx, boto3 and s3fs, and the job service; writes docs/benchmarks
 	PYTHON=$(PYTHON) bash scripts/peers.sh
 	$(PY) -m tests.benchmarks
 
-bench-quick: setup ## the same with smaller sets, in a few minutes; writes .bench/quick
+bench-quick: setup ## the same with smaller sets, in about two minutes; writes .bench/quick
 	PYTHON=$(PYTHON) bash scripts/peers.sh
 	$(PY) -m tests.benchmarks --quick --output .bench/quick

@@ -12,6 +12,13 @@ import pytest
 from testbed import JuiceFSGateway
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that it does not run alone in the end; the shuffled order stays otherwise."""
+    kinds = ["e2e", "integration", "faults"]
+    items.sort(key=lambda item: next((n for n, kind in enumerate(kinds) if kind in item.path.parts), len(kinds)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _scrubbed_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing of the developer's own configuration reaches a test."""

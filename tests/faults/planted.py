@@ -22,7 +22,7 @@ from preheat.paths import UfsPath
 from preheat.versions import ObjectInfo
 from preheat.worker._actions import Actions, Outcome
 from preheat.worker._copies import Copies
-from preheat.worker._fills import Throttle
+from preheat.worker.fills._fills import Throttle
 from tests.faults.workloads import CHORES, LOADS, Workload
 
 

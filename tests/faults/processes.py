@@ -21,8 +21,8 @@ from preheat.versions import ObjectInfo
 from preheat.worker._actions import Actions, Outcome
 from preheat.worker._app import _work
 from preheat.worker._copies import Copies
-from preheat.worker._fills import Throttle
 from preheat.worker._reads import ReadService
+from preheat.worker.fills._fills import Throttle
 from tests.faults.connection import Connection, EngineFaults
 from tests.faults.history import Disks, Drop
 from tests.faults.origin import FaultyOrigin

@@ -24,10 +24,10 @@ from preheat.settings import CoordinatorSettings
 from preheat.store import MemoryStore
 from preheat.tokens import TokenStore
 from preheat.ufs import MemoryUnderStore
-from preheat.worker._alluxio import AlluxioWorker
 from preheat.worker._coordinators import ControlPlane
 from preheat.worker._reads import ReadService
-from preheat.worker._server import DataServer
+from preheat.worker.port._alluxio import AlluxioWorker
+from preheat.worker.port._server import DataServer
 from tests.unit.memory_cluster import SETTINGS, Cluster
 
 PATH = "s3://b/data/"

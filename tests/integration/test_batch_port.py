@@ -15,9 +15,9 @@ from preheat.engine import MemoryEngine
 from preheat.store import MemoryStore
 from preheat.tokens import TokenStore
 from preheat.ufs import MemoryUnderStore
-from preheat.worker._access import Authorizer, following_tokens
 from preheat.worker._reads import ReadService
-from preheat.worker._server import DataServer, ServerSettings
+from preheat.worker.port._access import Authorizer, following_tokens
+from preheat.worker.port._server import DataServer, ServerSettings
 
 SECONDS = 10.0
 EMPTY = b'{"reads": []}'

@@ -21,7 +21,7 @@ from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject, MemoryStore
 from preheat.ufs import Download, FileUnderStore, MemoryUnderStore, UnderStore
 from preheat.worker._reads import ReadService
-from preheat.worker._server import DataServer, ServerSettings
+from preheat.worker.port._server import DataServer, ServerSettings
 
 SECONDS = 10.0
 

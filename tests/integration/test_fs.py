@@ -32,7 +32,7 @@ from preheat.placement import Member, PlacementMap
 from preheat.store import MemoryStore
 from preheat.ufs import Download, FileUnderStore, MemoryUnderStore, UnderStore
 from preheat.worker._reads import ReadService
-from preheat.worker._server import DataServer, ServerSettings
+from preheat.worker.port._server import DataServer, ServerSettings
 
 T = TypeVar("T")
 SECONDS = 10.0

@@ -12,8 +12,8 @@ from preheat.access import Grant, Role, Token, parse_prefix
 from preheat.engine import MemoryEngine
 from preheat.errors import EngineUnavailable, Forbidden, InvalidPath, PreheatError, Unauthenticated
 from preheat.tokens import TokenStore
-from preheat.worker._access import Authorizer
-from preheat.worker._http import Request
+from preheat.worker.port._access import Authorizer
+from preheat.worker.port._http import Request
 
 DATA = "/v1/data/s3/b/p/x"
 

@@ -40,8 +40,8 @@ from preheat.paths import UfsPath
 from preheat.store import MemoryStore
 from preheat.store._memory import _Held
 from preheat.ufs import Download, MemoryUnderStore
-from preheat.worker._batch_read import BatchAnswer, Check
 from preheat.worker._reads import ReadService
+from preheat.worker.port._batch_read import BatchAnswer, Check
 
 SECONDS = 10.0
 

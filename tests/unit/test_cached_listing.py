@@ -28,7 +28,7 @@ from preheat.store import MemoryStore, PageStore
 from preheat.ufs import MemoryUnderStore
 from preheat.versions import ObjectInfo
 from preheat.worker._reads import ReadService
-from preheat.worker._server import DataServer
+from preheat.worker.port._server import DataServer
 from tests.unit.source_pages import every_resume_completes
 
 PATH = UfsPath.parse("s3://b/x/")

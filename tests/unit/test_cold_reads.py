@@ -16,11 +16,11 @@ from preheat.store import PAGE_SIZE, CachedObject, MemoryStore
 from preheat.store._writer import Writer
 from preheat.ufs import Download, MemoryUnderStore
 from preheat.versions import ObjectInfo
-from preheat.worker._following import Arrivals
-from preheat.worker._pieces import FOR_READERS
 from preheat.worker._ranges import Asked, RangeReads, resolve
 from preheat.worker._reads import OpenedRead, ReadService
-from preheat.worker._server import DataServer
+from preheat.worker.fills._following import Arrivals
+from preheat.worker.fills._pieces import FOR_READERS
+from preheat.worker.port._server import DataServer
 
 URI = "s3://b/k"
 PATH = UfsPath.parse(URI)

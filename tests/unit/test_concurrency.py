@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from preheat.worker._concurrency import RequestLimit
+from preheat.worker.fills._concurrency import RequestLimit
 
 
 def answer(limit: RequestLimit, count: int, *, now: float = 100.0, waited: float = 0.01) -> None:

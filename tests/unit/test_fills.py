@@ -24,10 +24,10 @@ from preheat.paths import UfsPath
 from preheat.store import DiskStore, MemoryStore
 from preheat.ufs import Checksum, Download, MemoryUnderStore
 from preheat.versions import ObjectInfo
-from preheat.worker._origin import _MOST_REQUESTS
-from preheat.worker._pieces import FOR_JOBS
 from preheat.worker._reads import ReadService
-from preheat.worker._transfers import _PIECES_IN_FLIGHT
+from preheat.worker.fills._origin import _MOST_REQUESTS
+from preheat.worker.fills._pieces import FOR_JOBS
+from preheat.worker.fills._transfers import _PIECES_IN_FLIGHT
 
 _PART_BYTES = FOR_JOBS.other_bytes
 URI = "s3://b/k"

@@ -19,13 +19,13 @@ from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, MemoryStore
 from preheat.tokens import TokenStore
 from preheat.ufs import MemoryUnderStore
-from preheat.worker import _hits
-from preheat.worker._access import Authorizer, following_tokens
-from preheat.worker._connection import Connection
-from preheat.worker._endpoints import Endpoints
-from preheat.worker._hits import Hits
-from preheat.worker._limits import ServerSettings
 from preheat.worker._reads import ReadService
+from preheat.worker.port import _hits
+from preheat.worker.port._access import Authorizer, following_tokens
+from preheat.worker.port._connection import Connection
+from preheat.worker.port._endpoints import Endpoints
+from preheat.worker.port._hits import Hits
+from preheat.worker.port._limits import ServerSettings
 
 SECONDS = 10.0
 BODY = bytes(range(40))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from preheat.errors import InvalidPath, InvalidRequest, ObjectNotFound
 from preheat.paths import UfsPath
 from preheat.versions import ObjectInfo
-from preheat.worker import _http as http
+from preheat.worker.port import _http as http
 
 INFO = ObjectInfo(key="k", size=1000, etag="abc", last_modified=1_700_000_000.5)
 

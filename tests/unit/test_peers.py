@@ -19,11 +19,11 @@ from preheat.settings import TlsSettings
 from preheat.store import MemoryStore
 from preheat.tokens import TokenStore
 from preheat.ufs import MemoryUnderStore
-from preheat.worker import _peers
-from preheat.worker._access import Authorizer, following_tokens
-from preheat.worker._peers import Peers
 from preheat.worker._reads import OpenedRead, ReadService
-from preheat.worker._server import DataServer
+from preheat.worker.fills import _peers
+from preheat.worker.fills._peers import Peers
+from preheat.worker.port._access import Authorizer, following_tokens
+from preheat.worker.port._server import DataServer
 from testbed.certificates import Authority
 
 DATA = random.Random("peers").randbytes(20 << 20)

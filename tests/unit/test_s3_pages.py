@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preheat.errors import OriginUnavailable
-from preheat.ufs._s3_guess import Guess
-from preheat.ufs._s3_listing import Answer, ListingPage
-from preheat.ufs._s3_pages import LANES, Pages
-from preheat.ufs._s3_tree import Level, first_name, in_pages
+from preheat.ufs.s3._guess import Guess
+from preheat.ufs.s3._listing import Answer, ListingPage
+from preheat.ufs.s3._pages import LANES, Pages
+from preheat.ufs.s3._tree import Level, first_name, in_pages
 from preheat.versions import ObjectInfo
 
 

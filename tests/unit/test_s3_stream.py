@@ -22,10 +22,10 @@ from preheat.errors import (
 )
 from preheat.paths import UfsPath
 from preheat.ufs import Span, UfsSettings
-from preheat.ufs._s3_channel import _BUFFER_BYTES
-from preheat.ufs._s3_client import S3Connection
-from preheat.ufs._s3_gets import GetRequests
-from preheat.ufs._s3_stream import S3Streams
+from preheat.ufs.s3._channel import _BUFFER_BYTES
+from preheat.ufs.s3._client import S3Connection
+from preheat.ufs.s3._gets import GetRequests
+from preheat.ufs.s3._stream import S3Streams
 from preheat.versions import ObjectInfo
 
 PATH = UfsPath.parse("s3://bucket/dir/a b.bin")

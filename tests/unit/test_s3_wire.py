@@ -31,10 +31,10 @@ from preheat.errors import (
 )
 from preheat.paths import UfsPath
 from preheat.ufs import Download, UfsSettings
-from preheat.ufs._s3_client import S3Connection
-from preheat.ufs._s3_gets import GetRequests
-from preheat.ufs._s3_sign import Signer
-from preheat.ufs._s3_wire import S3Wire
+from preheat.ufs.s3._client import S3Connection
+from preheat.ufs.s3._gets import GetRequests
+from preheat.ufs.s3._sign import Signer
+from preheat.ufs.s3._wire import S3Wire
 
 PATH = UfsPath.parse("s3://bucket/dir/a b.bin")
 BODY = b"0123456789"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from preheat.worker._turns import Turns
+from preheat.worker.fills._turns import Turns
 
 
 @dataclass(eq=False)

@@ -21,10 +21,10 @@ from preheat.errors import AccessDenied, InvalidRequest, OriginUnavailable, Vers
 from preheat.paths import UfsPath
 from preheat.ufs import Checksum, S3UnderStore, UfsSettings
 from preheat.ufs._download import checked
-from preheat.ufs._s3_client import S3Connection
-from preheat.ufs._s3_errors import from_answer
-from preheat.ufs._s3_listing import _BODY, _parsed, _scanned, answer_of, parse_page, plain_etag
-from preheat.ufs._s3_write import part_size, put_in_parts
+from preheat.ufs.s3._client import S3Connection
+from preheat.ufs.s3._errors import from_answer
+from preheat.ufs.s3._listing import _BODY, _parsed, _scanned, answer_of, parse_page, plain_etag
+from preheat.ufs.s3._write import part_size, put_in_parts
 from preheat.versions import ObjectInfo
 from tests.unit.ufs_conformance import chunks_of, content
 

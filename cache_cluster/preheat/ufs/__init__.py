@@ -4,12 +4,10 @@ from preheat.ufs._base import Checksum, ChecksummedStore, Download, Sink, Span, 
 from preheat.ufs._checksum import PieceChecksums
 from preheat.ufs._file import FileUnderStore
 from preheat.ufs._memory import MemoryUnderStore
-from preheat.ufs._s3 import S3UnderStore
-from preheat.ufs._s3_answer import HEAD_BYTES, Answer, UnusableError
-from preheat.ufs._s3_connection import Wire
 from preheat.ufs._selection import Selection, is_marker
 from preheat.ufs._settings import UfsSettings
 from preheat.ufs._stores import UnderStores
+from preheat.ufs.s3 import HEAD_BYTES, Answer, S3UnderStore, UnusableError, Wire
 
 __all__ = [
     "HEAD_BYTES",

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from preheat.paths import UfsPath
 from preheat.ufs._base import Checksum, ChecksummedStore, Download, Sink, Span, StreamingStore, UnderStore
 from preheat.ufs._file import FileUnderStore
-from preheat.ufs._s3 import S3UnderStore
 from preheat.ufs._settings import UfsSettings
+from preheat.ufs.s3 import S3UnderStore
 from preheat.versions import ObjectInfo
 
 

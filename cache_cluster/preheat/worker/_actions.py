@@ -12,8 +12,8 @@ from preheat.paths import UfsPath
 from preheat.store import CachedObject, PageStore
 from preheat.versions import ObjectInfo
 from preheat.worker._copies import Copies
-from preheat.worker._fills import Throttle
 from preheat.worker._reads import ReadService
+from preheat.worker.fills import Throttle
 
 
 class Outcome(Enum):

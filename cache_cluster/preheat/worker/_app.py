@@ -20,15 +20,13 @@ from preheat.settings import WorkerSettings
 from preheat.store import DiskStore, Notes, PageStore
 from preheat.ufs import UnderStores
 from preheat.views import BucketView
-from preheat.worker._access import Authorizer, following_tokens
 from preheat.worker._actions import Actions
-from preheat.worker._alluxio import AlluxioWorker
 from preheat.worker._coordinators import ControlPlane
 from preheat.worker._copies import Copies
 from preheat.worker._executor import BatchExecutor
-from preheat.worker._peers import Peers
 from preheat.worker._reads import ReadService
-from preheat.worker._server import DataServer, ServerSettings
+from preheat.worker.fills import Peers
+from preheat.worker.port import AlluxioWorker, Authorizer, DataServer, ServerSettings, following_tokens
 
 log = get_logger("worker")
 

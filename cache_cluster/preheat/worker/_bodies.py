@@ -15,10 +15,7 @@ from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject, PageStore
 from preheat.ufs import Download
 from preheat.versions import ObjectInfo
-from preheat.worker._fill import Fill
-from preheat.worker._fills import Fills
-from preheat.worker._pieces import FOR_READERS
-from preheat.worker._transfers import check_version
+from preheat.worker.fills import FOR_READERS, Fill, Fills, check_version
 
 log = get_logger("worker")
 _SAY_AGAIN_SECONDS = 60.0

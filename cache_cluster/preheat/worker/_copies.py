@@ -11,7 +11,7 @@ from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject, PageStore
 from preheat.ufs import UnderStore
 from preheat.versions import ObjectInfo
-from preheat.worker._fills import Throttle
+from preheat.worker.fills import Throttle
 
 _MAX_REMEMBERED = 50_000
 

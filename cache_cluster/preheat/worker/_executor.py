@@ -21,8 +21,8 @@ from preheat.versions import ObjectInfo
 from preheat.views import BucketView
 from preheat.worker._actions import Actions, Outcome
 from preheat.worker._bandwidth import BandwidthLimit
-from preheat.worker._fills import Throttle
 from preheat.worker._intake import HeldBatch, Intake
+from preheat.worker.fills import Throttle
 
 log = get_logger("worker")
 _RETRY_SECONDS = 0.5

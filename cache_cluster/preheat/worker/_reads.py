@@ -25,11 +25,8 @@ from preheat.store import CachedObject, Notes, PageStore
 from preheat.ufs import Selection, UnderStore, is_marker
 from preheat.versions import ObjectInfo
 from preheat.worker._bodies import Bodies, info_of
-from preheat.worker._fill import Fill, Source
-from preheat.worker._fills import Fills, Throttle
-from preheat.worker._peers import Peers
-from preheat.worker._pieces import FOR_READERS
 from preheat.worker._ranges import Asked, RangeReads, resolve
+from preheat.worker.fills import FOR_READERS, Fill, Fills, Peers, Source, Throttle
 
 ETags = tuple[str, ...] | None
 """The versions that a reader accepts; none is any."""

@@ -1,0 +1,147 @@
+"""What an S3 endpoint answers to a GET: the head, and which bytes of which version follow it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from http import HTTPStatus
+
+from preheat.errors import OriginThrottled, PreheatError
+from preheat.paths import UfsPath
+from preheat.ufs.s3._errors import error_code, from_answer
+from preheat.ufs.s3._listing import plain_etag
+from preheat.versions import ObjectInfo
+
+HEAD_BYTES = 8 << 10
+"""What the head of an answer may take."""
+_SUCCESS = {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
+_CHECKSUM = b"\r\nx-amz-checksum-"
+_MOST_RETRY_SECONDS = 30.0
+"""Of a wish to be left alone; one that is longer is likely a mistake, and the next refusal repeats it."""
+
+
+class UnusableError(Exception):
+    """An answer that is left to another client."""
+
+
+class UnfitError(UnusableError):
+    """An answer in a form that cannot be read here; the next one will be no better."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """The head of an answer whose body has a known length."""
+
+    status: int
+    body_start: int
+    length: int
+    etag: str = ""
+    last_modified: float = 0.0
+    content_range: str = ""
+    reusable: bool = True
+    """Whether the connection stays open."""
+    retry_after: float = 0.0
+    checksums: dict[str, str]
+    """Of the body, as the endpoint keeps it, by algorithm: ``{"crc64nvme": "base64=="}``."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether it is an error."""
+        return self.status >= HTTPStatus.BAD_REQUEST
+
+    def bytes_of(self, key: str, start: int, end: int | None) -> tuple[ObjectInfo, int, int]:
+        """Return the version, and which bytes of it [first, last) the body is.
+
+        Raises:
+            UnusableError: they are not those asked for.
+        """
+        first, size = start, self.length
+        if self.content_range:
+            unit, _, rest = self.content_range.partition(" ")
+            span, _, total = rest.partition("/")
+            if unit != "bytes" or not total.isdecimal() or span != f"{start}-{start + self.length - 1}":
+                raise UnusableError("it has another range")
+            size = int(total)
+        elif start:
+            raise UnusableError("it begins elsewhere")
+        if self.length != (size if end is None else min(end, size)) - first:
+            raise UnusableError("it has another length")
+        info = ObjectInfo(key=key, size=size, etag=self.etag, last_modified=self.last_modified)
+        return info, first, first + self.length
+
+    def error(self, path: UfsPath, endpoint: str, body: bytes | memoryview) -> PreheatError | None:
+        """Return Preheat's error for a refusal; None if another client should ask again."""
+        code = error_code(bytes(body).decode(errors="replace"))
+        error = from_answer(path, endpoint, self.status, code)
+        if isinstance(error, OriginThrottled):
+            error.retry_after = self.retry_after
+            return error
+        return None if self.status >= HTTPStatus.INTERNAL_SERVER_ERROR else error
+
+
+def parse_head(head: bytes) -> Answer:
+    """Read the head of an answer, without the empty line.
+
+    Raises:
+        UnusableError: it is neither a success nor an error, or does not say how long its body is.
+        ValueError, TypeError: it is not HTTP.
+    """
+    lower = head.lower()
+    status = int(head[9:12])
+    plain = (
+        head.startswith(b"HTTP/1.1 ")
+        and b"\r\ntransfer-encoding:" not in lower
+        and lower.count(b"\r\ncontent-length:") == 1
+    )
+    if status not in _SUCCESS:
+        if status < HTTPStatus.BAD_REQUEST or not plain:
+            raise UnusableError("it is no success")
+        return _refusal(status, head, lower)
+    if not plain:
+        raise UnfitError("its length is unknown")
+    return Answer(
+        status=status,
+        body_start=len(head) + 4,
+        length=int(_field(head, lower, b"content-length")),
+        etag=plain_etag(_field(head, lower, b"etag")),
+        last_modified=_seconds(_field(head, lower, b"last-modified")),
+        content_range=_field(head, lower, b"content-range"),
+        reusable=_field(head, lower, b"connection").lower() != "close",
+        checksums=_checksums(head, lower) if _CHECKSUM in lower else {},
+    )
+
+
+def _refusal(status: int, head: bytes, lower: bytes) -> Answer:
+    wish = _field(head, lower, b"retry-after")
+    return Answer(
+        status=status,
+        body_start=len(head) + 4,
+        length=int(_field(head, lower, b"content-length")),
+        reusable=_field(head, lower, b"connection").lower() != "close",
+        retry_after=min(float(wish), _MOST_RETRY_SECONDS) if wish.isdecimal() else 0.0,
+        checksums={},
+    )
+
+
+def _checksums(head: bytes, lower: bytes) -> dict[str, str]:
+    """Return what the endpoint says of the whole object: not the type of its checksum, and not one of checksums."""
+    names = [line.partition(b":")[0] for line in lower.split(b"\r\n") if line.startswith(_CHECKSUM[2:])]
+    found = {name[len(_CHECKSUM) - 2 :].decode("latin-1"): _field(head, lower, name) for name in names}
+    if found.pop("type", "").upper() == "COMPOSITE":
+        return {}
+    return {name: value for name, value in found.items() if "-" not in value}
+
+
+def _field(head: bytes, lower: bytes, name: bytes) -> str:
+    at = lower.find(b"\r\n" + name + b":")
+    if at < 0:
+        return ""
+    at += len(name) + 3
+    end = head.find(b"\r\n", at)
+    return head[at : end if end >= 0 else None].strip().decode("latin-1")
+
+
+@lru_cache(maxsize=1024)
+def _seconds(date: str) -> float:
+    return parsedate_to_datetime(date).timestamp()

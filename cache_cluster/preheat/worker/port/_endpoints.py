@@ -1,0 +1,199 @@
+"""What the data port answers: objects, listings and counters (see "A worker's data port" in the REST reference).
+
+What is cached may be read by whoever reaches the port. The under store is asked on a reader's behalf for any ``s3://``
+path that the worker's credentials reach, and for ``file://`` paths below the roots that the settings name: a worker
+must not serve its machine's files because a URL asks for them. A symbolic link below a root is followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from preheat.batch_read import BATCH, CONTENT_TYPE, decode_batch
+from preheat.errors import AccessDenied, ObjectNotFound, StoreError, VersionChanged
+from preheat.paths import UfsPath
+from preheat.store import PAGE_SIZE, CachedObject
+from preheat.versions import ObjectInfo
+from preheat.worker._ranges import asked_by
+from preheat.worker._reads import ETags, ReadService
+from preheat.worker.port import _http as http
+from preheat.worker.port._access import Authorizer
+from preheat.worker.port._alluxio import AlluxioWorker
+from preheat.worker.port._batch_read import BatchAnswer
+
+_LOAD = "/v1/load"
+Parts = tuple[bytes, ...]
+"""A whole answer: its head and, apart so that it need not be copied, its body."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stream:
+    """An answer whose body is sent page by page; its first page is at hand, so its head may go out."""
+
+    head: bytes
+    length: int | None
+    """Bytes of the whole body; none if it is chunked, and so ends by itself."""
+    first: bytes | memoryview
+    rest: AsyncIterator[bytes | memoryview]
+
+
+class Endpoints:
+    """Answers requests from a read service.
+
+    Args:
+        reads: where objects come from.
+        file_roots: absolute directories below which ``file://`` paths may be read from the disk.
+        alluxio: answers Alluxio's clients; none leaves their endpoints out.
+        authorizer: asked about each path of a batch; whatever else is asked for was checked before it comes here.
+    """
+
+    def __init__(
+        self,
+        reads: ReadService,
+        *,
+        file_roots: tuple[str, ...] = (),
+        alluxio: AlluxioWorker | None = None,
+        authorizer: Authorizer | None = None,
+    ) -> None:
+        self._reads = reads
+        self._authorizer = authorizer
+        self._alluxio = alluxio
+        self._file_roots = tuple(f"file://{root.rstrip('/')}/" for root in file_roots)
+
+    def answer_now(self, request: http.Request) -> Parts | None:
+        """Return the answer if no wait is needed: one page or less of a cached object, or the counters.
+
+        Raises:
+            PreheatError: the request cannot be answered.
+        """
+        if request.method not in (methods := _methods(request.target)):
+            raise http.MethodNotAllowed(
+                f"{request.method} is not possible here.", remedy=f"Use {' or '.join(methods)}.", allow=methods
+            )
+        if request.target.startswith(http.DATA_PREFIX):
+            return self._hit(request)
+        if request.target == "/v1/healthz":
+            return (_encode(http.json_answer({"status": "ok"}), request),)
+        if request.target == "/v1/stats":
+            return (_encode(http.json_answer(self._reads.stats()), request),)
+        return None
+
+    async def answer(self, request: http.Request) -> bytes | Stream:
+        """Return the answer to a request that :meth:`answer_now` left.
+
+        Raises:
+            PreheatError: the request cannot be answered.
+        """
+        if request.target.startswith(http.DATA_PREFIX):
+            return await self._object(request)
+        if request.target == BATCH:
+            return self._batch(request)
+        return _encode(await self._answer(request), request)
+
+    async def _answer(self, request: http.Request) -> http.Answer:
+        route, fields = http.split_target(request.target)
+        if route == "/v1/stat":
+            return await self._stat(http.path_parameter(fields))
+        if route == "/v1/list":
+            return await self._list(http.list_query(fields))
+        if route == "/v1/cached":
+            return self._list_cached(http.list_query(fields))
+        if self._alluxio is not None and route == _LOAD:
+            return await self._alluxio.load(fields, authorization=request.headers.get("authorization"))
+        if self._alluxio is not None and route == "/v1/node":
+            return self._alluxio.node(request.target.partition("?")[2])
+        raise http.unknown_target(request.target)
+
+    def _hit(self, request: http.Request) -> Parts | None:
+        path = http.data_path(request.target)
+        item = self._reads.cached(path, http.accepted_etags(request.headers.get("if-match")))
+        if item is None:
+            return None
+        part = http.slice_of(request, item)
+        head = http.object_head(request, item, part, hit=True)
+        if request.is_head:
+            return (head,)
+        return self._with_body(head, item, part) if part.length <= PAGE_SIZE else None
+
+    def _with_body(self, head: bytes, item: CachedObject, part: http.Slice) -> Parts | None:
+        try:
+            return head, self._reads.read(item, part.start, part.end)
+        except (StoreError, ObjectNotFound, VersionChanged):  # it went, or the disk fails: the long way deals with it
+            return None
+
+    async def _object(self, request: http.Request) -> bytes | Stream:
+        path = http.data_path(request.target)
+        accepted = http.accepted_etags(request.headers.get("if-match"))
+        if self._reads.cached(path, accepted) is None:
+            if http.is_only_if_cached(request):
+                raise http.NotCached(f"path='{path}' is not cached here in a version that would do.")
+            self._check_allowed(path)
+        if request.is_head:
+            info, cached = await self._reads.stat(path, accepted)
+            return http.object_head(request, info, http.slice_of(request, info), hit=cached)
+        try:
+            return await self._open(request, path, accepted)
+        except VersionChanged:
+            if accepted is not None:
+                raise
+            return await self._open(request, path, accepted)  # it was replaced before its first page was read
+
+    async def _open(self, request: http.Request, path: UfsPath, accepted: ETags) -> bytes | Stream:
+        asked, only_cached = asked_by(request.headers.get("range")), http.is_only_if_cached(request)
+        opened = await self._reads.open(path, accepted, asked=asked, only_cached=only_cached)
+        part = http.slice_of(request, opened.info)
+        head = http.object_head(request, opened.info, part, hit=opened.hit)
+        if not part.length:
+            return head
+        pages = opened.pages(part.start, part.end)
+        return Stream(head=head, length=part.length, first=await anext(pages), rest=pages)
+
+    def _batch(self, request: http.Request) -> Stream:
+        authorization, batch = request.headers.get("authorization", ""), decode_batch(request.body)
+        may_read = None
+        if self._authorizer and self._authorizer.grant(authorization).prefixes:
+            may_read = partial(self._authorizer.check_read, authorization)
+        answer = BatchAnswer(self._reads, batch, may_read=may_read, may_fetch=self._check_allowed)
+        head = http.chunked_head(CONTENT_TYPE, keep_alive=request.keep_alive)
+        return Stream(head=head, length=None, first=b"", rest=answer.chunks())
+
+    async def _stat(self, path: UfsPath) -> http.Answer:
+        if self._reads.cached(path) is None:
+            self._check_allowed(path)
+        info, cached = await self._reads.stat(path)
+        return http.json_answer({**_as_json(info), "cached": cached})
+
+    async def _list(self, query: http.ListQuery) -> http.Answer:
+        self._check_allowed(query.path)
+        return _page(await self._reads.list(query.path, after=query.after, limit=query.limit), query)
+
+    def _list_cached(self, query: http.ListQuery) -> http.Answer:
+        return _page(self._reads.list_cached(query.path, after=query.after, limit=query.limit), query)
+
+    def _check_allowed(self, path: UfsPath) -> None:
+        if path.scheme == "file" and not f"{path}/".startswith(self._file_roots):
+            raise AccessDenied(
+                f"path='{path}' is neither cached nor below a directory that this worker may serve.",
+                remedy="Preload it, or add its directory to the worker's file roots.",
+            )
+
+
+def _methods(target: str) -> tuple[str, ...]:
+    if target == BATCH:
+        return ("POST",)
+    return ("GET", "HEAD", "POST") if target.partition("?")[0] == _LOAD else ("GET", "HEAD")
+
+
+def _encode(answer: http.Answer, request: http.Request) -> bytes:
+    return answer.encode(head_only=request.is_head, keep_alive=request.keep_alive)
+
+
+def _page(found: Sequence[ObjectInfo], query: http.ListQuery) -> http.Answer:
+    following = found[-1].key if len(found) == query.limit else None
+    return http.json_answer({"objects": [_as_json(info) for info in found], "next": following})
+
+
+def _as_json(info: ObjectInfo) -> dict[str, str | int | float]:
+    return {"key": info.key, "size": info.size, "etag": info.etag, "lastModified": info.last_modified}

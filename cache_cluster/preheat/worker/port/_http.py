@@ -1,0 +1,297 @@
+"""HTTP as the data port needs it, without sockets: targets, conditions, ranges and the heads of answers.
+
+One range, in bytes, is served; a Range that is malformed, or that names several, is ignored, as RFC 9110 allows. The
+order of the conditions is the RFC's: If-Match (which chooses the version, see the read service), If-None-Match, Range.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any, Protocol
+from urllib.parse import parse_qs
+
+import msgspec
+
+from preheat.errors import InvalidRequest, NotFound, PreheatError, Unauthenticated
+from preheat.paths import UfsPath
+from preheat.worker.port._heads import version_lines, whole_head
+
+DATA_PREFIX = "/v1/data/"
+_ETAG = re.compile(r'(W/)?"([^"]*)"|([^\s,"]+)')
+_RANGE = re.compile(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE)
+_MAX_DIGITS = 18
+_MAX_LIST = 10_000
+_PARTIAL_CONTENT = HTTPStatus.PARTIAL_CONTENT.value
+_NOT_MODIFIED = HTTPStatus.NOT_MODIFIED.value
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The target is there, but not for this method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class HeadTooLarge(InvalidRequest):
+    """The request line and the headers exceed the limit."""
+
+    code = "head_too_large"
+    status = 431
+
+
+class BodyTooLarge(InvalidRequest):
+    """The request's body exceeds the limit."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class UnsatisfiableRange(InvalidRequest):
+    """The range begins behind the object's end."""
+
+    code = "range_not_satisfiable"
+    status = 416
+
+
+class NotCached(PreheatError):
+    """The reader wants only what is cached, and this is not."""
+
+    code = "not_cached"
+    status = 504
+    default_remedy = "Ask without Cache-Control: only-if-cached."
+
+
+class Version(Protocol):
+    """What an answer tells of an object: cached or listed."""
+
+    @property
+    def etag(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def last_modified(self) -> float: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One request."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    """By lower-case name."""
+    keep_alive: bool
+    body: bytes = b""
+
+    @property
+    def is_head(self) -> bool:
+        """Whether only the head of the answer is wanted."""
+        return self.method == "HEAD"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Slice:
+    """Which bytes [start, end) of an object answer a request, and the status."""
+
+    status: int
+    start: int = 0
+    end: int = 0
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListQuery:
+    """The parameters of ``/v1/list`` and ``/v1/cached``."""
+
+    path: UfsPath
+    after: str
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """A short answer with its body."""
+
+    status: int = 200
+    body: bytes
+    content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def encode(self, *, head_only: bool, keep_alive: bool) -> bytes:
+        """Return the bytes that go out."""
+        headers = {
+            "Content-Type": self.content_type,
+            "Content-Length": str(len(self.body)),
+            **self.headers,
+        }
+        head = _head(self.status, headers, keep_alive=keep_alive)
+        return head if head_only else head + self.body
+
+
+def json_answer(value: Any) -> Answer:
+    """Return a value as JSON."""
+    return Answer(body=msgspec.json.encode(value))
+
+
+def problem_answer(error: PreheatError) -> Answer:
+    """Return an error as problem+json."""
+    headers = {"Allow": ", ".join(error.details["allow"])} if isinstance(error, MethodNotAllowed) else {}
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, UnsatisfiableRange):
+        headers["Content-Range"] = f"bytes */{error.details['size']}"
+    return Answer(
+        status=error.status,
+        body=msgspec.json.encode(error.problem()),
+        content_type="application/problem+json",
+        headers=headers,
+    )
+
+
+@lru_cache(maxsize=4096)
+def data_path(target: str) -> UfsPath:
+    """Return the object that a target below ``/v1/data/`` names.
+
+    Raises:
+        InvalidPath: it names none.
+    """
+    return UfsPath.from_url_path(target.removeprefix(DATA_PREFIX).partition("?")[0])
+
+
+def split_target(target: str) -> tuple[str, dict[str, str]]:
+    """Return a target's path and its parameters, of which the last one of a name counts.
+
+    Raises:
+        InvalidRequest: a parameter is not UTF-8.
+    """
+    path, _, query = target.partition("?")
+    try:
+        fields = parse_qs(query, keep_blank_values=True, errors="strict")
+    except ValueError as error:
+        raise InvalidRequest(f"The query {query[:200]!r} is not percent-encoded UTF-8.") from error
+    return path, {name: values[-1] for name, values in fields.items()}
+
+
+def path_parameter(fields: Mapping[str, str]) -> UfsPath:
+    """Return the parameter ``path``.
+
+    Raises:
+        InvalidRequest: it is missing, or no path.
+    """
+    if "path" not in fields:
+        raise InvalidRequest("The parameter path is missing.", remedy="Add ?path=s3://BUCKET/KEY.")
+    return UfsPath.parse(fields["path"])
+
+
+def list_query(fields: Mapping[str, str]) -> ListQuery:
+    """Return the parameters of a listing.
+
+    Raises:
+        InvalidRequest: one of them cannot be used.
+    """
+    text = fields.get("limit", "1000")
+    limit = int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else 0
+    if not 1 <= limit <= _MAX_LIST:
+        raise InvalidRequest(f"limit={text[:40]!r} is not a number from 1 to {_MAX_LIST}.")
+    return ListQuery(path=path_parameter(fields), after=fields.get("after", ""), limit=limit)
+
+
+def accepted_etags(header: str | None) -> tuple[str, ...] | None:
+    """Return the versions that an If-Match accepts; none is any. A weak tag matches nothing."""
+    if header is None or header.strip() == "*":
+        return None
+    return tuple(quoted or bare for weak, quoted, bare in _ETAG.findall(header) if not weak)
+
+
+def is_only_if_cached(request: Request) -> bool:
+    """Whether the request wants no more than what is cached."""
+    return "only-if-cached" in request.headers.get("cache-control", "").lower()
+
+
+def slice_of(request: Request, info: Version) -> Slice:
+    """Decide what to send of an object: all of it (200), a range (206) or nothing (304).
+
+    Raises:
+        UnsatisfiableRange: the range has no byte of the object.
+    """
+    headers = request.headers
+    known = headers.get("if-none-match")
+    if known is not None and _names(known, info.etag):
+        return Slice(status=304)
+    byte_range = headers.get("range")
+    if byte_range is None or headers.get("if-range") not in (None, f'"{info.etag}"'):
+        return Slice(status=200, end=info.size)
+    return _range(byte_range, info.size)
+
+
+def object_head(request: Request, info: Version, part: Slice, *, hit: bool) -> bytes:
+    """Return the head of an answer that serves an object."""
+    return head_of_part(info, part.status, part.start, part.end, hit=hit, keep_alive=request.keep_alive)
+
+
+def head_of_part(info: Version, status: int, start: int, end: int, *, hit: bool, keep_alive: bool) -> bytes:
+    """Return the head of an answer with bytes [start, end) of an object."""
+    length = "" if status == _NOT_MODIFIED else f"Content-Length: {end - start}\r\n"
+    place = f"Content-Range: bytes {start}-{end - 1}/{info.size}\r\n" if status == _PARTIAL_CONTENT else ""
+    lines = version_lines(info.etag, info.last_modified, "hit" if hit else "miss")
+    return whole_head(status, f"{lines}{length}{place}", keep_alive=keep_alive)
+
+
+def chunked_head(content_type: str, *, keep_alive: bool) -> bytes:
+    """Return the head of an answer whose length is not known yet."""
+    lines = f"Content-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n"
+    return whole_head(HTTPStatus.OK.value, lines, keep_alive=keep_alive)
+
+
+def unknown_target(target: str) -> NotFound:
+    """Return the error for a target that is no endpoint."""
+    return NotFound(
+        f"There is nothing at {target[:200]!r}.",
+        remedy="The data port has /v1/data/, /v1/batch, /v1/list, /v1/cached, /v1/stat, /v1/stats and /v1/healthz.",
+    )
+
+
+def _names(if_none_match: str, etag: str) -> bool:
+    tags = _ETAG.findall(if_none_match)
+    return if_none_match.strip() == "*" or any(etag == (quoted or bare) for _, quoted, bare in tags)
+
+
+def _bounds(header: str) -> tuple[int | None, int | None] | None:
+    """Return the first and the last byte of a Range, of which one may be left out; None if the Range is malformed."""
+    match = _RANGE.fullmatch(header)
+    first, last = map(_position, match.groups()) if match else (None, None)
+    if first is None:
+        return None if last is None else (None, last)
+    return None if last is not None and last < first else (first, last)
+
+
+def _position(digits: str) -> int | None:
+    digits = digits.lstrip("0") or digits[:1]
+    return int(digits[: _MAX_DIGITS + 1]) if digits else None  # with one digit more it is behind every object
+
+
+def _range(header: str, size: int) -> Slice:
+    bounds = _bounds(header)
+    if bounds is None:
+        return Slice(status=200, end=size)
+    first, last = bounds
+    if first is None:
+        start, end = max(0, size - (last or 0)), size
+    else:
+        start, end = first, size if last is None else min(size, last + 1)
+    if start >= end:
+        raise UnsatisfiableRange(f"The range {header.strip()!r} has no byte of {size}.", size=size)
+    return Slice(status=206, start=start, end=end)
+
+
+def _head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return whole_head(status, lines, keep_alive=keep_alive)
