@@ -260,7 +260,7 @@ async def test_list_stat_and_stats(worker: Worker, origin: CountingOrigin, http:
     assert set(stats) == {
         "hits", "misses", "hitBytes", "missBytes", "originReads", "loadReads", "originBytes", "originLists",
         "originStats", "originErrors", "originCorrupt", "originThrottled", "peerReads", "peerBytes", "readThrough",
-        "corrupt", "evicted",
+        "corrupt", "evicted", "damaged", "failedDirectories",
     }  # fmt: skip
 
 

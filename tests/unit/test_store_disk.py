@@ -406,12 +406,13 @@ def write(thread):
     for number in range(100_000):
         name, etag = f"{thread}/{number % 50}", str(random.randrange(1 << 30))
         data = random.Random(etag).randbytes(random.Random(etag).randrange(80_000))
+        os.write(1, f"begin {name}\\n".encode())
         with store.writer(f"s3://x/{name}", etag=etag, size=len(data), last_modified=0) as writer:
             writer.append(data[:1000])
             writer.append(data[1000:])
             writer.commit()
         store.flush()
-        os.write(1, f"{name}\\n".encode())
+        os.write(1, f"done {name}\\n".encode())
 
 with ThreadPoolExecutor(3) as threads:
     list(threads.map(write, range(3)))
@@ -431,13 +432,15 @@ def child(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
 def test_after_kill_9_every_visible_object_is_whole_and_every_acknowledged_one_is_there(
     tmp_path: Path,
 ) -> None:
-    acknowledged: set[str] = set()
-    for lines in (1, 100, 400):
+    said: dict[str, str] = {}  # by name: a version that was being replaced may be gone, with the one in its place
+    for count in (2, 200, 800):
         with child(WRITER, tmp_path) as process:
             assert process.stdout is not None
-            acknowledged |= {process.stdout.readline().strip() for _ in range(lines)}
+            lines = [process.stdout.readline() for _ in range(count)]
             process.send_signal(signal.SIGKILL)
-            acknowledged |= {line.strip() for line in process.stdout if line.endswith("\n")}
+            lines += [line for line in process.stdout if line.endswith("\n")]
+        said |= {name: what for what, name in map(str.split, lines)}
+        acknowledged = {name for name, what in said.items() if what == "done"}
         with opened(tmp_path, 1 << 30) as store:
             assert acknowledged <= {item.path.removeprefix("s3://x/") for item in store.scan()}
             for item in store.scan():

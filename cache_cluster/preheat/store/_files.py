@@ -13,7 +13,7 @@ from pathlib import Path
 from preheat.errors import CorruptPage, StoreError
 from preheat.store._catalog import PACKED, FileKey
 from preheat.store._faults import disk_fault, disk_faults
-from preheat.store._format import FILE_HEADER_SIZE
+from preheat.store._format import FILE_HEADER_SIZE, SEGMENT_START
 
 Buffer = bytes | bytearray | memoryview
 _MAX_OPEN_FILES = 256
@@ -28,7 +28,7 @@ class Found:
     """The files of one number, as they stand."""
 
     size: int
-    """Bytes of all of them."""
+    """Bytes of all of them, without the holes before segments' data."""
     segments: int
     """How many; 0 if it is a pack."""
 
@@ -94,7 +94,8 @@ class Files:
             packs = {int(path.stem): path.stat().st_size for path in self._packs.glob("[0-9]*.pack")}
             segments: dict[int, list[int]] = {}
             for path in self._segments.glob("[0-9]*.[0-9]*"):
-                segments.setdefault(int(path.stem), []).append(path.stat().st_size)
+                size = max(path.stat().st_size - SEGMENT_START, 0) + FILE_HEADER_SIZE
+                segments.setdefault(int(path.stem), []).append(size)
         found = {number: Found(size=size, segments=0) for number, size in packs.items()}
         found |= {number: Found(size=sum(sizes), segments=len(sizes)) for number, sizes in segments.items()}
         return dict(sorted(found.items()))

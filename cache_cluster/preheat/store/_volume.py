@@ -17,7 +17,15 @@ from preheat.store._catalog import Entry, Pack
 from preheat.store._eviction import POLICIES, Watermarks
 from preheat.store._faults import DirectoryFailed, disk_faults
 from preheat.store._files import Files
-from preheat.store._format import FILE_HEADER_SIZE, HEAD_SIZE, describe, pieces, record_bound, segment_count
+from preheat.store._format import (
+    FILE_HEADER_SIZE,
+    HEAD_SIZE,
+    SEGMENT_START,
+    describe,
+    pieces,
+    record_bound,
+    segment_count,
+)
 from preheat.store._locks import Working, lock_directory
 from preheat.store._reader import Reader
 from preheat.store._recovery import open_holdings
@@ -172,7 +180,7 @@ class Volume:
     def publish_stream(self, pack: Pack, item: CachedObject) -> None:
         """Publish a large object whose bytes are all written."""
         with self._working:
-            end = FILE_HEADER_SIZE + item.size - (pack.segments - 1) * self._segment_size
+            end = SEGMENT_START + item.size - (pack.segments - 1) * self._segment_size
             self._holdings.finish_stream(item, pack, self._segment_size, end)
 
     def discard_stream(self, pack: Pack) -> None:

@@ -208,6 +208,8 @@ class ReadService:
             "readThrough": counters.read_through,
             "corrupt": usage.corrupt,
             "evicted": usage.evicted,
+            "damaged": usage.damaged,
+            "failedDirectories": len(usage.failed),
         }
 
     async def close(self) -> None:

@@ -23,7 +23,7 @@ from preheat.ufs.s3._gets import GetRequests
 
 MAX_BYTES = 16 << 20
 """Of a body; a longer one would be held in memory whole."""
-_MAX_IDLE = 64
+_MAX_IDLE = 128
 _KEPT_BUFFER_BYTES = 1 << 20
 """A buffer larger than this is used again, because the kernel fills new memory slowly."""
 _MAX_KEPT_BUFFERS = 8

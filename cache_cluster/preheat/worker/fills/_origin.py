@@ -17,8 +17,8 @@ from preheat.worker.fills._fill import Fill
 from preheat.worker.fills._turns import Turns
 
 T = TypeVar("T")
-_MOST_REQUESTS = 64
-"""Under way at once; twice what the fetches of jobs need."""
+_MOST_REQUESTS = 96
+"""Under way at once: what the fetches of jobs need, and half as many again."""
 _RESERVED_REQUESTS = 16
 """Beyond them for readers."""
 _PATIENCE_SECONDS = 30.0

@@ -1,7 +1,7 @@
 """How the bytes of a fill come from its source into the page store.
 
 Memory is bounded by what is under way, not by the objects. Jobs have 8 pieces of at most 8 MiB in it at once and
-readers 8 of 4 MiB, of all objects larger than a page of 1 MiB; of the small ones jobs have 32. That is 128 MiB, and as
+readers 8 of 4 MiB, of all objects larger than a page of 1 MiB; of the small ones jobs have 64. That is 160 MiB, and as
 many as 64 MiB of buffers that are kept for the next pieces, beside the 90 MiB of the process. Where threads read the
 pieces, the 8 MiB of their connections' buffers take the place of most of it.
 """
