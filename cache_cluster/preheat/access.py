@@ -57,6 +57,10 @@ class Grant:
             return True
         return f"{path}/".startswith(self.prefixes) and not _has_relative_part(path.key)
 
+    def plainly_covers(self, uri: str) -> bool:
+        """Whether a quick look at a URI tells that its path is covered; if not, :meth:`covers` says."""
+        return not self.prefixes or (f"{uri}/".startswith(self.prefixes) and "/." not in uri)
+
 
 EVERYTHING = Grant(role=Role.ADMIN)
 """What every request may do where nobody is asked for a token."""

@@ -88,6 +88,16 @@ class TestPrefixes:
             assert key == "a" or key.startswith("a/")
             assert not {".", ".."} & set(key.split("/"))
 
+    @given(st.text(alphabet="ab/.%", max_size=12))
+    def test_what_is_plainly_covered_is_covered(self, key: str):
+        path = UfsPath(scheme="s3", bucket="b", key=key)
+        if grant("s3://b/a").plainly_covers(str(path)):
+            assert grant("s3://b/a").covers(path)
+
+    def test_a_quick_look_is_enough_for_what_is_usual(self):
+        assert grant("s3://b/a").plainly_covers("s3://b/a/b.jpg")
+        assert grant().plainly_covers("s3://any/../thing")
+
 
 class TestAuthorize:
     @pytest.mark.parametrize("needed", list(Role))

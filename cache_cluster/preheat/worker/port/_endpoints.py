@@ -153,8 +153,10 @@ class Endpoints:
     def _batch(self, request: http.Request) -> Stream:
         authorization, batch = request.headers.get("authorization", ""), decode_batch(request.body)
         may_read = None
-        if self._authorizer and self._authorizer.grant(authorization).prefixes:
-            may_read = partial(self._authorizer.check_read, authorization)
+        if self._authorizer:
+            grant = self._authorizer.grant(authorization)
+            if not all(grant.plainly_covers(read.path) for read in batch.reads):
+                may_read = partial(self._authorizer.check_read, authorization)
         answer = BatchAnswer(self._reads, batch, may_read=may_read, may_fetch=self._check_allowed)
         head = http.chunked_head(CONTENT_TYPE, keep_alive=request.keep_alive)
         return Stream(head=head, length=None, first=b"", rest=answer.chunks())
