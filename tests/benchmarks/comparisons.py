@@ -184,21 +184,17 @@ COMPARISONS = (
         peer="origin",
         target=0.9,
     ),
-    Comparison(
-        part=Part.STORE,
-        work="write-small",
-        title="write 100 KiB objects to the page store",
-        unit="MiB/s",
-        peer="plain",
-        target=0.85,
-    ),
-    Comparison(
-        part=Part.STORE,
-        work="write-large",
-        title="write 64 MiB objects to the page store",
-        unit="MiB/s",
-        peer="plain",
-        target=0.85,
+    *(
+        Comparison(
+            part=Part.STORE,
+            work=f"write-{name}",
+            title=f"write {size} objects to the page store",
+            unit="MiB/s",
+            peer=peer,
+            target=0.85,
+        )
+        for name, size in (("small", "100 KiB"), ("large", "64 MiB"))
+        for peer in ("files", "one file")
     ),
 )
 """The targets are those of the data plane's plan, for two cores."""

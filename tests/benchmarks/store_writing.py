@@ -1,7 +1,7 @@
 """Writing to the page store, with checksums, records and rows, beside ``os.write`` of the same bytes to the same disk.
 
-A plain write makes a file for each large object, and one for all the small ones, as a pack is. Both take turns, because
-the machine's speed changes from one second to the next.
+A plain write makes a file for each object, as programs that copy do, or one for all of them, as a pack is. All take turns,
+because the machine's speed changes from one second to the next.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from preheat.store import DiskStore, PageStore
 from tests.benchmarks.comparisons import OURS, Sample
 from tests.benchmarks.data import KIB, MIB, ObjectSet
 
-PEER = "plain"
+FILES, ONE_FILE = "files", "one file"
 SETS = (ObjectSet(name="small", count=2000, size=100 * KIB), ObjectSet(name="large", count=4, size=64 * MIB))
 _CHUNK = 128 * KIB
 """Bytes of one append, about what a socket gives at once."""
@@ -28,16 +28,17 @@ _FLUSH_EVERY = 500
 
 
 def write(directory: Path, objects: ObjectSet, *, rounds: int) -> Iterator[Sample]:
-    """Write the objects both ways, in turns, and yield what each took; nothing is left behind."""
-    data = os.urandom(objects.size)
-    one_file = objects.size < MIB
+    """Write the objects in each way, in turns, and yield what it took; nothing is left behind."""
+    data, place = os.urandom(objects.size), directory / "written"
+    works: dict[str, Callable[[], None]] = {
+        OURS: lambda: _write_store(place, data, objects.count),
+        FILES: lambda: _write_plain(place, data, objects.count, one_file=False),
+        ONE_FILE: lambda: _write_plain(place, data, objects.count, one_file=True),
+    }
     for _ in range(rounds):
-        for system, work in (
-            (OURS, lambda place: _write_store(place, data, objects.count)),
-            (PEER, lambda place: _write_plain(place, data, objects.count, one_file=one_file)),
-        ):
-            seconds, cpu = _timed(lambda work=work: work(directory / "written"))  # type: ignore[misc]
-            shutil.rmtree(directory / "written")
+        for system, work in works.items():
+            seconds, cpu = _timed(work)
+            shutil.rmtree(place)
             mib = objects.size * objects.count / MIB
             yield Sample(work=f"write-{objects.name}", system=system, amount=mib, seconds=seconds, cpu={system: cpu})
 
