@@ -1,6 +1,6 @@
 """Writing to the page store, with checksums, records and rows, beside ``os.write`` of the same bytes to the same disk.
 
-A plain write makes a file for each object, as programs that copy do, or one for all of them, as a pack is. All take turns,
+A plain write makes a file for each object, as programs that copy do, or one for all, as a pack is. All take turns,
 because the machine's speed changes from one second to the next.
 """
 
