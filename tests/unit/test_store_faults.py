@@ -403,5 +403,3 @@ def test_blocks_of_a_large_object_cross_its_segments(tmp_path: Path) -> None:
         item = put(store, A, data)
         assert len(list((tmp_path / "segments").iterdir())) == -(-len(data) // 1000)
         assert store.read(item, 999, BLOCK_SIZE + 1001) == data[999 : BLOCK_SIZE + 1001]
-        buffer = memoryview(bytearray(2 * BLOCK_SIZE))
-        assert store.read_into(item, 999, BLOCK_SIZE + 1001, buffer) == data[999 : BLOCK_SIZE + 1001]

@@ -1,6 +1,6 @@
 """The page store: where one worker keeps its cached objects."""
 
-from preheat.store._base import BLOCK_SIZE, PAGE_SIZE, CachedObject, ObjectWriter, PageStore, StoreUsage, blocks_size
+from preheat.store._base import BLOCK_SIZE, PAGE_SIZE, CachedObject, ObjectWriter, PageStore, StoreUsage
 from preheat.store._disk import DiskStore
 from preheat.store._memory import MemoryStore
 from preheat.store._notes import Notes
@@ -15,5 +15,4 @@ __all__ = [
     "ObjectWriter",
     "PageStore",
     "StoreUsage",
-    "blocks_size",
 ]

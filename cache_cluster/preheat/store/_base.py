@@ -19,11 +19,6 @@ BLOCK_SIZE = 64 << 10
 """Bytes under one checksum: small, because a read of a few bytes has to verify the whole block; divides a page."""
 
 
-def blocks_size(start: int, end: int) -> int:
-    """Return how many bytes the whole blocks have that [start, end) touches."""
-    return (-(-end // BLOCK_SIZE) - start // BLOCK_SIZE) * BLOCK_SIZE
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CachedObject:
     """One object as it stands in the store."""
@@ -121,14 +116,6 @@ class PageStore(Protocol):
             ObjectNotFound: it is not cached any more.
             VersionChanged: another version took its place.
             CorruptPage: a block did not match its checksum; the object was dropped.
-        """
-        ...
-
-    def read_into(self, item: CachedObject, start: int, end: int, buffer: memoryview) -> memoryview:
-        """Return bytes [start, end) as a part of ``buffer``, which holds :func:`blocks_size` of them or more.
-
-        For readers that send the bytes on at once: a buffer that is used again stays in the processor's cache.
-        Raises as :meth:`read` does.
         """
         ...
 

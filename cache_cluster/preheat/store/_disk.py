@@ -106,11 +106,6 @@ class DiskStore:
             start, end = clip(item, start, end)
         return self._read(item, lambda volume, entry: volume.reader.read(entry, start, end))
 
-    def read_into(self, item: CachedObject, start: int, end: int, buffer: memoryview) -> memoryview:
-        """Return bytes [start, end) as a part of ``buffer``; raises as :meth:`read` does."""
-        start, end = clip(item, start, end)
-        return self._read(item, lambda volume, entry: volume.reader.read_into(entry, start, end, buffer))
-
     def read_small(self, paths: Sequence[str]) -> list[tuple[CachedObject, bytes]]:
         """Return the objects at some paths, up to the first that is not cached, larger than a block, or not intact."""
         found: list[tuple[CachedObject, bytes]] = []

@@ -51,15 +51,6 @@ class _OpenFile:
             data += piece
         return data
 
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        done = 0
-        while rest := buffer[done:]:
-            size = os.preadv(self._descriptor, (rest,), offset + done)
-            if not size:
-                break
-            done += size
-        return done
-
     def write(self, data: memoryview, offset: int, head: bytes = b"") -> None:
         step = _ONE_WRITE if len(head) + len(data) <= _ONE_WRITE else _WRITE_STEP
         while head or data:
@@ -148,13 +139,6 @@ class Files:
         """
         try:
             return self._file(key).read(offset, size)
-        except OSError as error:
-            raise self._unreadable(key, error) from error
-
-    def read_into(self, key: FileKey, offset: int, buffer: memoryview) -> int:
-        """Fill the buffer as :meth:`read` would, and return how many bytes came."""
-        try:
-            return self._file(key).read_into(offset, buffer)
         except OSError as error:
             raise self._unreadable(key, error) from error
 

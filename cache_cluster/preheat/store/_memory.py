@@ -77,12 +77,6 @@ class MemoryStore:
             self._note_read(held)
             return held.data[start:end]
 
-    def read_into(self, item: CachedObject, start: int, end: int, buffer: memoryview) -> memoryview:
-        """Return bytes [start, end) as a part of ``buffer``; raises as :meth:`read` does."""
-        data = self.read(item, start, end)
-        buffer[: len(data)] = data
-        return buffer[: len(data)]
-
     def read_small(self, paths: Sequence[str]) -> list[tuple[CachedObject, bytes]]:
         """Return the objects at some paths, up to the first that is not cached, larger than a block, or not intact."""
         found: list[tuple[CachedObject, bytes]] = []

@@ -39,19 +39,6 @@ class Reader:
         pack.note_read(entry.ordinal, self._tick())
         return data[start - first : end - first]
 
-    def read_into(self, entry: Entry, start: int, end: int, buffer: memoryview) -> memoryview:
-        """Return what :meth:`read` does as a part of the buffer."""
-        first, last, checksums = whole_blocks(entry.item, start, end)
-        pack, size = entry.pack, 0
-        if entry.segment_size:
-            for segment, offset, length in pieces(first, last, entry.segment_size):
-                size += self._files.read_into((pack.number, segment), offset, buffer[size : size + length])
-        else:
-            size = self._files.read_into(pack.key, entry.data + first, buffer[: last - first])
-        _check(entry, buffer[:size], checksums, first)
-        pack.note_read(entry.ordinal, self._tick())
-        return buffer[start - first : end - first]
-
     def read_block(self, entry: Entry) -> bytes | None:
         """Return the bytes of an object that is not larger than a block; none if they are not intact."""
         pack = entry.pack
