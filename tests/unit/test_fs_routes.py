@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import fsspec
+import pytest
+
 from preheat.fs._client import RemoteObject
 from preheat.fs._listing import child, directories, next_start
 from preheat.fs._routes import Routes
@@ -105,3 +108,14 @@ def test_the_directories_that_files_imply() -> None:
     root = UfsPath.parse("s3://b/d")
     assert set(directories(root, ["b/d/x", "b/d/e/f/g"])) == {"b/d", "b/d/e", "b/d/e/f"}
     assert directories(root, ["b/d"]) == {}
+
+
+def test_another_cluster_in_the_environment_is_another_filesystem(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PREHEAT_COORDINATOR_URL", "http://127.0.0.1:1")
+    first = fsspec.filesystem("preheat")
+    assert fsspec.filesystem("preheat") is first
+    monkeypatch.setenv("PREHEAT_COORDINATOR_URL", "http://127.0.0.1:2")
+    second = fsspec.filesystem("preheat")
+    assert first.fsid != second.fsid
+    monkeypatch.setenv("PREHEAT_TOKEN", "another")
+    assert fsspec.filesystem("preheat") is not second

@@ -27,7 +27,7 @@ from preheat.fs._client import Client
 from preheat.fs._file import PreheatFile, new_file
 from preheat.fs._listing import Info, below, child, directories, directory_info, file_info, next_start, under_store_path
 from preheat.fs._read_only import ReadOnlyFileSystem, refuse_to_write
-from preheat.fs._session import ClientSettings, ReadStats
+from preheat.fs._session import ClientSettings, Environment, ReadStats
 from preheat.paths import UfsPath
 
 _DEFAULT_COORDINATOR = "http://127.0.0.1:19999"
@@ -50,6 +50,8 @@ class PreheatFileSystem(ReadOnlyFileSystem):
     protocol = "preheat"
     root_marker = ""
     cachable = True
+    _environment = Environment()
+    _extra_tokenize_attributes = ("_environment",)  # another cluster there is another filesystem
 
     def __init__(
         self,
