@@ -42,6 +42,12 @@ class Bucket(StrEnum):
     COORDINATORS = "coordinators"  #: coordinator id → beacon; expires
     TOKENS = "tokens"  #: token id → what it may do, with a hash of its secret
     CLUSTER = "cluster"  #: "placement" → PlacementMap
+    MOUNTS = "mounts"  #: mount name → Mount, written by any coordinator
+    INVENTORIES = "inventories"  #: inventory id → Inventory: that a listing is known, and of which version
+    INVENTORY_BLOCKS = "inventory_blocks"  #: inventory id and number → a block of its objects; read, not watched
+    PINS = "pins"  #: pin id → Pin: a path that is bound to one dataset version
+    WRITES = "writes"  #: hash of a path → what was written there through a worker, and whether it is persisted
+    TTLS = "ttls"  #: hash of a path → Ttl: when what is cached below it is to be freed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ order of the conditions is the RFC's: If-Match (which chooses the version, see t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
@@ -86,6 +86,11 @@ class Request:
     """By lower-case name."""
     keep_alive: bool
     body: bytes = b""
+    """A small body, whole."""
+    stream: AsyncIterator[bytes] | None = None
+    """A large body in its place, as it comes; its reader sets the pace. It has to be read to the end."""
+    length: int | None = None
+    """Bytes of the stream; none if it is chunked."""
 
     @property
     def is_head(self) -> bool:

@@ -1,0 +1,107 @@
+"""What is agreed about parts of the under store: how fresh reads are, who may write, and under which bucket S3 sees them.
+
+A mount covers everything below a prefix of the under store; of several the longest one counts. What no mount covers is
+read as :data:`DEFAULT` says. Pure: the records live in the engine, each process follows them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from preheat.errors import BucketNotFound, InvalidRequest
+from preheat.paths import UfsPath
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+"""A bucket's name, as S3 has it."""
+
+
+class Freshness(StrEnum):
+    """When a reader may be given what is cached."""
+
+    NEVER_CHECK = "never-check"  #: always, as the version that it is
+    MAX_AGE = "max-age"  #: if the under store said within ``max_age`` that this version is current
+    ALWAYS_CHECK = "always-check"  #: if the under store says now that it is
+    PINNED = "pinned"  #: if it belongs to the pinned dataset version; nothing else is ever read
+
+
+class WriteMode(StrEnum):
+    """What a write does before it is acknowledged."""
+
+    READ_ONLY = "read-only"  #: it is refused
+    THROUGH = "through"  #: the under store has it
+    ASYNC = "async"  #: ``write_replicas`` workers have it; it is persisted afterwards (Alluxio's ASYNC_THROUGH)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mount:
+    """One prefix of an under store, and what is agreed about it."""
+
+    name: str
+    """Bucket under which the S3 port shows it, and its id."""
+    path: str
+    """URI of the prefix, ending with a slash."""
+    freshness: Freshness = Freshness.NEVER_CHECK
+    max_age: float = 0.0
+    """Seconds, for ``max-age``."""
+    writes: WriteMode = WriteMode.READ_ONLY
+    write_replicas: int = 1
+    """Workers that hold a write before it is acknowledged, for ``async``."""
+    temporary: tuple[str, ...] = ()
+    """Prefixes below ``path``, as in ``_tmp/``, whose objects live in the cache alone and are never persisted."""
+
+    def __post_init__(self) -> None:
+        if self.name and not _NAME.fullmatch(self.name):
+            raise InvalidRequest(
+                f"name={self.name!r} is no bucket's name.", remedy="Use 3 to 63 of a-z, 0-9, dot and hyphen."
+            )
+        if self.max_age < 0 or (self.freshness is Freshness.MAX_AGE and not self.max_age):
+            raise InvalidRequest(f"max-age={self.max_age:g} must be a positive number of seconds.")
+        if self.write_replicas < 1:
+            raise InvalidRequest(f"write-replicas={self.write_replicas} must be 1 or more.")
+
+    def is_temporary(self, path: UfsPath) -> bool:
+        """Whether an object is one that is never persisted."""
+        return any(str(path).startswith(self.path + prefix) for prefix in self.temporary)
+
+
+DEFAULT = Mount(name="", path="")
+"""What holds where no mount does: cached versions are served, and nothing is written."""
+
+
+class MountTable:
+    """All mounts at one moment.
+
+    Args:
+        mounts: in any order, with names that differ.
+    """
+
+    def __init__(self, mounts: Iterable[Mount] = ()) -> None:
+        self._by_name = {mount.name: mount for mount in mounts}
+        self._longest_first = sorted(self._by_name.values(), key=lambda mount: len(mount.path), reverse=True)
+        self.checks_nothing = all(mount.freshness is Freshness.NEVER_CHECK for mount in self._longest_first)
+        """Whether no read anywhere needs more than what is cached."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The buckets that there are, in order; none means that the under store's own are shown."""
+        return tuple(sorted(self._by_name))
+
+    def of(self, uri: str) -> Mount:
+        """Return the mount that covers a path, or :data:`DEFAULT`."""
+        return next((mount for mount in self._longest_first if uri.startswith(mount.path)), DEFAULT)
+
+    def resolve(self, bucket: str, key: str) -> UfsPath:
+        """Return the path of an object that S3 knows by a bucket and a key.
+
+        Raises:
+            BucketNotFound: there are mounts, and none has this name.
+            InvalidPath: the path is none.
+        """
+        if not self._by_name:
+            return UfsPath.parse(f"s3://{bucket}/{key}")
+        if bucket not in self._by_name:
+            raise BucketNotFound(f"bucket={bucket!r} is not mounted.", remedy="List the mounts with `preheat mount ls`.")
+        return UfsPath.parse(f"{self._by_name[bucket].path}{key}")
