@@ -1,7 +1,7 @@
 """Who may do what: tokens, roles and path prefixes.
 
 A token is ``ph_<id>_<secret>``. What is stored of it is a :class:`TokenRecord`, with a hash of the secret: 256 random
-bits need no slow hash. A prefix covers the object of its name and everything below it, never a name that merely
+bits need no slow hash. A token may have S3 credentials besides, whose secret is stored as it is. A prefix covers the object of its name and everything below it, never a name that merely
 begins alike: ``s3://b/data`` covers ``s3://b/data/x`` and not ``s3://b/database``.
 """
 
@@ -25,6 +25,9 @@ from preheat.paths import UfsPath
 _ID_BYTES = 6
 _SECRET_BYTES = 32
 _TOKEN = re.compile(r"ph_([A-Za-z0-9-]+)_([A-Za-z0-9_-]{43,})")
+_S3_SECRET_BYTES = 30
+"""Forty characters, as AWS's have."""
+_ACCESS_KEY = "PHS3"
 _BEARER = "bearer "
 _LIFETIME = re.compile(r"(\d{1,9})\s*([smhdw])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -68,7 +71,12 @@ EVERYTHING = Grant(role=Role.ADMIN)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenRecord:
-    """A token as it is stored: enough to recognise it, nothing to make it from."""
+    """A token as it is stored: enough to recognise it, nothing to make it from.
+
+    Its S3 credentials, if it has any, are the exception: Signature Version 4 is symmetric, so that who verifies it
+    needs the secret key itself. It is kept in the engine with the record, readable by whoever has the credentials of
+    the engine, which is the coordinators and the workers. It never is in a log or in an answer but the first.
+    """
 
     id: str
     name: str = ""
@@ -78,6 +86,13 @@ class TokenRecord:
     expires_at: float | None = None
     sha256: str
     """Of the secret, in hexadecimal."""
+    secret_key: str = field(default="", repr=False)
+    """Of the S3 credentials, as it is; empty if the token has none."""
+
+    @property
+    def access_key_id(self) -> str:
+        """The name of the S3 credentials; empty if the token has none."""
+        return access_key_id(self.id) if self.secret_key else ""
 
     def expired(self, now: float) -> bool:
         """Whether its time is over."""
@@ -135,7 +150,9 @@ class Token:
         """The token as a client sends it: a secret."""
         return f"ph_{self.id}_{self.secret}"
 
-    def record(self, *, grant: Grant, created_at: float, name: str = "", lifetime: float | None = None) -> TokenRecord:
+    def record(
+        self, *, grant: Grant, created_at: float, name: str = "", lifetime: float | None = None, secret_key: str = ""
+    ) -> TokenRecord:
         """Return what is stored of it; without a lifetime, in seconds, it is valid until revoked.
 
         Raises:
@@ -153,7 +170,23 @@ class Token:
             created_at=created_at,
             expires_at=None if lifetime is None else created_at + lifetime,
             sha256=self.sha256,
+            secret_key=secret_key,
         )
+
+
+def new_secret_key() -> str:
+    """Return a secret key for S3 credentials that nobody can guess."""
+    return secrets.token_urlsafe(_S3_SECRET_BYTES)
+
+
+def access_key_id(token_id: str) -> str:
+    """Return the id of the access key that belongs to a token: in capitals, as AWS's are."""
+    return _ACCESS_KEY + token_id.upper()
+
+
+def token_id_of(access_key_id: str) -> str:
+    """Return the id of the token that an access key belongs to; empty if it is none of Preheat's."""
+    return access_key_id.removeprefix(_ACCESS_KEY).lower() if access_key_id.startswith(_ACCESS_KEY) else ""
 
 
 def parse_prefix(uri: str) -> str:

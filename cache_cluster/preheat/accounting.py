@@ -33,7 +33,9 @@ _VERBS = {
     JobType.COPY: "copied",
     JobType.MOVE: "moved",
     JobType.REPLICATE: "replicated",
+    JobType.REBALANCE: "rebalanced",
 }
+_NOTHING = Tally()
 
 
 def progress_of(job: Job, action: Action) -> Progress:
@@ -59,15 +61,18 @@ def record_window(
     cursor: str,
     version: str,
     missing: int = 0,
+    left_out: Tally = _NOTHING,
 ) -> Progress:
     """Account a window of the listing that is now in batches; the cursor moves past it.
 
-    ``missing`` objects were asked for by name and are not there: they failed already, with no bytes.
+    ``missing`` objects were asked for by name and are not there: they failed already, with no bytes. With those that
+    are ``left_out`` there was nothing to do: they are skipped.
     """
     gone = Tally(objects=missing)
     return replace(
         progress,
-        listed=sum((item.batch.tally for item in planned), progress.listed) + gone,
+        listed=sum((item.batch.tally for item in planned), progress.listed) + gone + left_out,
+        skipped=progress.skipped + left_out,
         failed=progress.failed + gone,
         open=progress.open | {item.batch.id: _opened(item) for item in planned},
         batches=progress.batches + len(planned),
@@ -94,9 +99,16 @@ def record_result(progress: Progress, result: BatchResult) -> tuple[Progress, tu
         skipped=_least(batch.skipped, result.skipped),
         failed=_union(batch.failed, result.failed),
     )
+    if not batch.waiting and len(batch.failed) < batch.tally.objects:
+        batch = replace(batch, waiting=batch.then, then=())
     if batch.waiting:
         return replace(progress, open=progress.open | {result.batch_id: batch}), ()
     return _close(progress, result.batch_id, batch), batch.failed
+
+
+def second_steps(before: Progress, after: Progress) -> list[str]:
+    """Return the open batches that go to their second workers between two states: the first have all reported."""
+    return [key for key, batch in after.open.items() if before.open[key].then and not batch.then]
 
 
 def replace_batch(progress: Progress, batch_id: str, planned: Sequence[PlannedBatch]) -> Progress:
@@ -120,9 +132,9 @@ def without_open_failures(job: Job) -> Job:
 
 
 def lost_batches(progress: Progress, live: Iterable[str]) -> list[str]:
-    """Return the open batches that wait for a worker that is not live."""
+    """Return the open batches that wait for, or rely on, a worker that is not live."""
     alive = set(live)
-    return [key for key, batch in progress.open.items() if not alive.issuperset(batch.waiting)]
+    return [key for key, batch in progress.open.items() if not alive.issuperset(batch.waiting + batch.keepers)]
 
 
 def record_failures(job: Job, failed: Sequence[FailedObject]) -> Job:
@@ -188,7 +200,8 @@ def _failure_reason(job: Job, progress: Progress) -> str:
 
 
 def _opened(planned: PlannedBatch) -> OpenBatch:
-    return OpenBatch(tally=planned.batch.tally, waiting=planned.workers)
+    keepers = planned.workers if planned.then else ()
+    return OpenBatch(tally=planned.batch.tally, waiting=planned.workers, then=planned.then, keepers=keepers)
 
 
 def _close(progress: Progress, batch_id: str, batch: OpenBatch) -> Progress:

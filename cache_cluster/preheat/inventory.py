@@ -2,16 +2,27 @@
 
 What a job listed is known afterwards without listing again: it tells which version of each object a pinned dataset has,
 what drifted at the under store, and what a directory holds.
+
+A block holds columns (keys, sizes, etags, times) rather than rows, in MessagePack compressed by zlib: 27 bytes and
+0.5 µs an object. Zstandard would take a tenth of that time, but is not in the standard library, and planning an
+object takes many times as long.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
+import zlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
+from preheat.versions import ObjectInfo
+
 BLOCK_OBJECTS = 4096
-"""Objects in one block."""
+"""Objects in one block; the last one of an inventory may have fewer."""
+_LEVEL = 1
+"""Of zlib: what higher ones save is a tenth, for three times the time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +41,8 @@ class Inventory:
     job_id: str
     first_keys: tuple[str, ...]
     """The first key of each block, in order."""
+    retired_at: float | None = None
+    """When it was to be deleted: only readers that have begun, and a pin, still know it."""
 
     def block_of(self, key: str) -> int:
         """Return the number of the block that would hold a key, or whatever follows it; 0 before the first."""
@@ -48,7 +61,138 @@ class Pin:
     pinned_at: float
 
 
-def longest_covering(uri: str, inventories: Sequence[Inventory]) -> Inventory | None:
-    """Return the latest inventory whose path covers a URI."""
-    covering = [item for item in inventories if item.path == uri or f"{uri}/".startswith(f"{item.path.rstrip('/')}/")]
-    return max(covering, key=lambda item: item.listed_at, default=None)
+def covering_paths(uri: str) -> Iterator[str]:
+    """Yield the paths at and below which a URI may be, the longest first.
+
+    ``s3://b/x/`` has below it what starts with it; ``s3://b/x`` is the object ``x`` and what starts with ``x/``.
+    """
+    if not uri.endswith("/"):
+        yield uri
+    end, bucket = len(uri), uri.find("://") + 3
+    while (end := uri.rfind("/", bucket, end)) >= 0:
+        yield uri[: end + 1]
+        yield uri[:end]
+
+
+class Coverage:
+    """The inventories and pins at one moment, found by the URIs that they cover.
+
+    Args:
+        inventories: retired ones too, of which only those that are pinned are found.
+        pins: with ids and paths that differ.
+    """
+
+    def __init__(self, inventories: Iterable[Inventory] = (), pins: Iterable[Pin] = ()) -> None:
+        self.inventories = {item.id: item for item in inventories}
+        self.pins = {pin.id: pin for pin in pins}
+        self._pins_by_path = {pin.path: pin for pin in self.pins.values()}
+        self._latest: dict[str, Inventory] = {}
+        for item in sorted(self.inventories.values(), key=_age):
+            if item.retired_at is None:
+                self._latest[item.path] = item
+
+    def latest(self, uri: str) -> Inventory | None:
+        """Return the inventory of the latest listing of which a URI was a part."""
+        found = (self._latest[path] for path in covering_paths(uri) if path in self._latest)
+        return max(found, key=_age, default=None)
+
+    def pin(self, uri: str) -> Pin | None:
+        """Return the pin that covers a URI; of several the one of the longest path."""
+        return next((self._pins_by_path[path] for path in covering_paths(uri) if path in self._pins_by_path), None)
+
+    def is_pinned(self, inventory_id: str) -> bool:
+        """Whether a pin needs an inventory."""
+        return any(pin.inventory == inventory_id for pin in self.pins.values())
+
+
+def _age(inventory: Inventory) -> tuple[float, str]:
+    return inventory.listed_at, inventory.id
+
+
+class BlockHead(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What a stored block says of itself, and of those before it: enough to go on behind it."""
+
+    objects: int
+    """In the blocks before."""
+    bytes: int
+    """Of the objects in the blocks before."""
+    version: str
+    """State of the dataset version's hash chain before the block."""
+    first_key: str
+
+
+class StoredBlock(BlockHead, frozen=True, kw_only=True, array_like=True):
+    """A block as the engine keeps it. Each part came in one piece, so that a block that grows is not packed anew."""
+
+    parts: tuple[bytes, ...]
+
+
+_Columns = tuple[list[str], list[int], list[str], list[float]]
+_columns = msgspec.msgpack.Decoder(_Columns)
+_stored = msgspec.msgpack.Decoder(StoredBlock)
+_heads = msgspec.msgpack.Decoder(BlockHead)
+
+
+def pack(objects: Sequence[ObjectInfo]) -> bytes:
+    """Return objects as one part of a block."""
+    columns = (
+        [item.key for item in objects],
+        [item.size for item in objects],
+        [item.etag for item in objects],
+        [item.last_modified for item in objects],
+    )
+    return zlib.compress(msgspec.msgpack.encode(columns), _LEVEL)
+
+
+class Block:
+    """The objects of a stored block, found by their keys.
+
+    Args:
+        value: as the engine keeps it.
+    """
+
+    def __init__(self, value: bytes) -> None:
+        self.stored = _stored.decode(value)
+        self._keys, self._sizes, self._etags, self._times = list[str](), list[int](), list[str](), list[float]()
+        for part in self.stored.parts:
+            keys, sizes, etags, times = _columns.decode(zlib.decompress(part))
+            self._keys += keys
+            self._sizes += sizes
+            self._etags += etags
+            self._times += times
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def find(self, key: str) -> ObjectInfo | None:
+        """Return one object."""
+        number = bisect_left(self._keys, key)
+        return self._at(number) if number < len(self) and self._keys[number] == key else None
+
+    def below(self, prefix: str, *, after: str, limit: int) -> list[ObjectInfo]:
+        """Return the first objects whose key starts with a prefix and is greater than ``after``."""
+        start = max(bisect_left(self._keys, prefix), bisect_right(self._keys, after))
+        end = bisect_left(self._keys, True, lo=start, key=lambda key: not key.startswith(prefix))  # noqa: FBT003
+        return [self._at(number) for number in range(start, min(end, start + limit))]
+
+    def up_to(self, key: str) -> list[ObjectInfo]:
+        """Return the objects whose key is not greater than ``key``."""
+        return [self._at(number) for number in range(bisect_right(self._keys, key))]
+
+    def _at(self, number: int) -> ObjectInfo:
+        return ObjectInfo(
+            key=self._keys[number],
+            size=self._sizes[number],
+            etag=self._etags[number],
+            last_modified=self._times[number],
+        )
+
+
+def head_of(value: bytes) -> BlockHead:
+    """Return what a stored block says of itself, without unpacking its objects."""
+    return _heads.decode(value)
+
+
+def block_key(inventory_id: str, number: int) -> str:
+    """Return under which key the engine keeps a block."""
+    return f"{inventory_id}.{number}"

@@ -23,11 +23,12 @@ class JobType(StrEnum):
     COPY = "copy"  #: write to another place of an under store
     MOVE = "move"  #: the same, then delete the source
     REPLICATE = "replicate"  #: bring what is cached to a number of copies, each on one of its owners
+    REBALANCE = "rebalance"  #: bring what is cached to its owners, each object in as many copies as it has
 
     @property
     def lists_cache(self) -> bool:
         """Whether the job's objects are those that the workers hold, rather than those of the under store."""
-        return self in (JobType.FREE, JobType.REPLICATE)
+        return self in (JobType.FREE, JobType.REPLICATE, JobType.REBALANCE)
 
     @property
     def has_destination(self) -> bool:
@@ -136,6 +137,7 @@ class Action(StrEnum):
     VERIFY = "verify"  #: read every page back; what is missing or corrupt is fetched first
     NOTE = "note"  #: know their sizes and versions
     TRIM = "trim"  #: drop them, except on the batch's keepers
+    REBALANCE = "rebalance"  #: have them on the batch's keepers; then drop them on the other holders
     COPY = "copy"  #: write them to the destination
     MOVE = "move"  #: the same, then delete them at the source
 
@@ -155,9 +157,12 @@ class Batch:
     from_peers: bool = False
     """Other workers are likely to have what is missing: ask them before the under store."""
     keepers: tuple[str, ...] = ()
-    """Workers that keep the entries of a TRIM."""
+    """Workers that keep the entries of a TRIM or a REBALANCE."""
+    holders: tuple[str, ...] = ()
+    """Workers that had copies of each entry of a REBALANCE."""
     cached_before: float | None = None
-    """A TRIM leaves copies alone that came at this time or later, in seconds since the epoch; none takes all."""
+    """Nothing is dropped that came at this time or later, in seconds since the epoch, by others than the job; none
+    takes all."""
     source: str = ""
     """The job's path that the entries were listed below, for COPY and MOVE."""
     destination: str = ""
@@ -199,6 +204,10 @@ class OpenBatch:
     tally: Tally
     waiting: tuple[str, ...]
     """Workers that have not reported."""
+    then: tuple[str, ...] = ()
+    """Workers that it goes to when all of those have."""
+    keepers: tuple[str, ...] = ()
+    """Workers whose copies let the others drop theirs."""
     skipped: Tally | None = None
     """The least that any worker skipped so far; none before the first result."""
     failed: tuple[FailedObject, ...] = ()

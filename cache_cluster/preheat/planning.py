@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from preheat.jobs import Action, Batch, JobSpec, JobType
+from preheat.copies import HeldObject
+from preheat.jobs import Action, Batch, JobSpec, JobType, Tally
 from preheat.placement import PlacementMap
 from preheat.versions import ObjectInfo
 
 Owners = tuple[str, ...]
+Route = tuple[Owners, Owners]
+"""Who is to have an object, and who has it as far as that matters."""
 
 _MESSAGE_BYTES = 900_000
 """Of a batch, or of a result in which all of it failed: the engine takes 1 MiB in one message."""
@@ -25,6 +28,7 @@ _PASSES = {
     JobType.COPY: (Action.COPY,),
     JobType.MOVE: (Action.COPY, Action.MOVE),
     JobType.REPLICATE: (Action.FETCH, Action.TRIM),
+    JobType.REBALANCE: (Action.REBALANCE,),
 }
 
 
@@ -44,6 +48,8 @@ class PlannedBatch:
 
     batch: Batch
     workers: Owners
+    then: Owners = ()
+    """Workers that do it when those have: what they drop is there by then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +72,7 @@ class Planner:
         placement: PlacementMap,
         first: int,
     ) -> list[PlannedBatch]:
-        """Place every object on its owners and group what has the same ones.
+        """Place every object on its owners and group what has the same ones; what needs nothing is left out.
 
         Args:
             objects: in the order of the listing, which a batch keeps.
@@ -74,34 +80,71 @@ class Planner:
             placement: must have members.
             first: number of the first batch.
         """
-        groups = self._groups(objects, root, placement)
+
+        def moved(path: str, item: ObjectInfo) -> Route | None:
+            return self._moved(path, item, placement) if isinstance(item, HeldObject) else None
+
+        def owned(path: str, _: ObjectInfo) -> Route:
+            return _owners(placement, path, replicas), ()
+
+        replicas = self._replicas
+        route = moved if self.action is Action.REBALANCE else owned
+        return self._planned(self._groups(objects, root, route), root, placement, first)
+
+    def plan_again(self, batch: Batch, *, placement: PlacementMap, first: int) -> list[PlannedBatch]:
+        """Place the entries of an open batch anew, one of whose workers left; otherwise as :meth:`plan`."""
+        if batch.action is not Action.REBALANCE:
+            return self.plan(batch.entries, root=batch.root, placement=placement, first=first)
+        holders = tuple(sorted({*batch.holders, *batch.keepers}))
+
+        def kept(path: str, _: ObjectInfo) -> Route:
+            return _owners(placement, path, len(batch.keepers)), holders
+
+        return self._planned(self._groups(batch.entries, batch.root, kept), batch.root, placement, first)
+
+    def _moved(self, path: str, item: HeldObject, placement: PlacementMap) -> Route | None:
+        """Return the route of an object whose copies move to its first owners; none if they are there.
+
+        Copies that the job itself brought are not counted: an owner before this one may have begun to move it.
+        """
+        copies = item.copies_before(self.job_id)
+        owners = _owners(placement, path, copies) if copies else ()
+        if not owners or (set(owners) == set(item.workers) and not item.outdated):
+            return None
+        return owners, tuple(sorted(item.workers + item.outdated))
+
+    def _planned(
+        self, groups: Iterable[tuple[Route, list[ObjectInfo]]], root: str, placement: PlacementMap, first: int
+    ) -> list[PlannedBatch]:
         everybody = tuple(member.id for member in placement.members)
         return [
             PlannedBatch(
                 workers=everybody if self.action is Action.TRIM else owners,
-                batch=self._batch(number, root, owners, entries),
+                then=tuple(worker for worker in holders if worker in everybody and worker not in owners),
+                batch=self._batch(number, root, (owners, holders), entries),
             )
-            for number, (owners, entries) in enumerate(groups, start=first)
+            for number, ((owners, holders), entries) in enumerate(groups, start=first)
         ]
 
     def _groups(
-        self, objects: Iterable[ObjectInfo], root: str, placement: PlacementMap
-    ) -> Iterator[tuple[Owners, list[ObjectInfo]]]:
+        self, objects: Iterable[ObjectInfo], root: str, route_of: Callable[[str, ObjectInfo], Route | None]
+    ) -> Iterator[tuple[Route, list[ObjectInfo]]]:
         """Yield full groups as they fill up, then the rest."""
         options = self.spec.options
-        replicas = self._replicas
-        entries: dict[Owners, list[ObjectInfo]] = defaultdict(list)
-        sizes: dict[Owners, int] = defaultdict(int)
-        texts: dict[Owners, int] = defaultdict(int)
+        entries: dict[Route, list[ObjectInfo]] = defaultdict(list)
+        sizes: dict[Route, int] = defaultdict(int)
+        texts: dict[Route, int] = defaultdict(int)
         for item in objects:
-            owners = tuple(member.id for member in placement.owners(root + item.key, replicas))
-            entries[owners].append(item)
-            sizes[owners] += item.size
-            texts[owners] += len(root) + len(msgspec.json.encode(item.key)) + len(item.etag) + _REPORT_BYTES
-            full = sizes[owners] >= self.batch_bytes or texts[owners] >= _MESSAGE_BYTES
-            if full or len(entries[owners]) >= options.batch_size:
-                yield owners, entries.pop(owners)
-                del sizes[owners], texts[owners]
+            route = route_of(root + item.key, item)
+            if route is None:
+                continue
+            entries[route].append(item)
+            sizes[route] += item.size
+            texts[route] += len(root) + len(msgspec.json.encode(item.key)) + len(item.etag) + _REPORT_BYTES
+            full = sizes[route] >= self.batch_bytes or texts[route] >= _MESSAGE_BYTES
+            if full or len(entries[route]) >= options.batch_size:
+                yield route, entries.pop(route)
+                del sizes[route], texts[route]
         yield from entries.items()
 
     @property
@@ -110,18 +153,33 @@ class Planner:
             return 0
         return 1 if self.spec.type.has_destination else self.spec.options.replicas
 
-    def _batch(self, number: int, root: str, owners: Owners, entries: list[ObjectInfo]) -> Batch:
+    def _batch(self, number: int, root: str, route: Route, entries: list[ObjectInfo]) -> Batch:
+        owners, holders = route
+        drops = self.action in (Action.TRIM, Action.REBALANCE)
         return Batch(
             id=f"{self.action}-{self.generation}-{number}",
             job_id=self.job_id,
             action=self.action,
             root=root,
-            entries=tuple(entries),
-            skip_if_exists=self.spec.options.skip_if_exists,
+            entries=tuple(item.info if isinstance(item, HeldObject) else item for item in entries),
+            skip_if_exists=self.spec.options.skip_if_exists or self.action is Action.REBALANCE,
             bandwidth=self.spec.options.bandwidth,
-            from_peers=self.spec.type is JobType.REPLICATE,
-            keepers=owners if self.action is Action.TRIM else (),
-            cached_before=self.began_at if self.action is Action.TRIM and owners else None,
+            from_peers=self.spec.type in (JobType.REPLICATE, JobType.REBALANCE),
+            keepers=owners if drops else (),
+            holders=holders,
+            cached_before=self.began_at if drops and owners else None,
             source=self.spec.paths[0] if self.spec.destination else "",
             destination=self.spec.destination,
         )
+
+
+def left_out(objects: Sequence[ObjectInfo], planned: Iterable[PlannedBatch]) -> Tally:
+    """Return what of a window is in no batch: there was nothing to do."""
+    tallies = [item.batch.tally for item in planned]
+    if sum(tally.objects for tally in tallies) == len(objects):
+        return Tally()
+    return Tally(objects=len(objects), bytes=sum(item.size for item in objects)) - sum(tallies, Tally())
+
+
+def _owners(placement: PlacementMap, path: str, replicas: int) -> Owners:
+    return tuple(member.id for member in placement.owners(path, replicas))

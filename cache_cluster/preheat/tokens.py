@@ -9,7 +9,7 @@ from hashlib import sha256
 
 import msgspec
 
-from preheat.access import Grant, Role, Token, TokenRecord
+from preheat.access import Grant, Role, Token, TokenRecord, new_secret_key, token_id_of
 from preheat.engine import Bucket, Engine, Entry, is_token
 from preheat.errors import EngineUnavailable, NotFound, Unauthenticated
 from preheat.logs import get_logger
@@ -80,14 +80,39 @@ class TokenStore:
             raise Unauthenticated("The token is not known: it is wrong, or was revoked.")
         return known[0]
 
-    async def create(self, *, grant: Grant, name: str = "", lifetime: float | None = None) -> tuple[TokenRecord, Token]:
+    def s3_record(self, access_key_id: str) -> TokenRecord:
+        """Return the valid token to which an access key belongs.
+
+        Raises:
+            Unauthenticated: there is none: the key is wrong, or its token was revoked or has expired.
+            EngineUnavailable: the tokens are not known yet.
+        """
+        known = self._view.get(token_id_of(access_key_id))
+        if known is None and not self.loaded.is_set():
+            raise EngineUnavailable("The tokens are not known yet.", remedy="Try again.")
+        if known is None or known[0].access_key_id != access_key_id:
+            raise Unauthenticated("The access key is not known: it is wrong, or its token was revoked.")
+        if known[0].expired(time.time()):
+            raise Unauthenticated(f"The token {known[0].id}, to which the access key belongs, has expired.")
+        return known[0]
+
+    async def create(
+        self, *, grant: Grant, name: str = "", lifetime: float | None = None, s3: bool = False
+    ) -> tuple[TokenRecord, Token]:
         """Make a token and return it, for the only time, with its record.
+
+        Args:
+            grant: what it allows.
+            name: what it is for.
+            lifetime: seconds; without, it is valid until revoked.
+            s3: give it S3 credentials, too.
 
         Raises:
             InvalidRequest: there is no such token.
         """
         token = Token.new()
-        record = token.record(grant=grant, name=name, lifetime=lifetime, created_at=time.time())
+        secret_key = new_secret_key() if s3 else ""
+        record = token.record(grant=grant, name=name, lifetime=lifetime, created_at=time.time(), secret_key=secret_key)
         await self._put(record, revision=0)
         log.info("A token was made.", action="token_created", token=record.id, role=grant.role, paths=grant.prefixes)
         return record, token

@@ -30,6 +30,14 @@ class NewToken(Schema):
     expires_in: Annotated[float | None, BeforeValidator(_seconds)] = Field(
         None, gt=0, le=100 * 365 * 86400, description="Seconds, or a text such as 30d; null is until it is revoked."
     )
+    s3: bool = Field(default=False, description="Whether it has S3 credentials, too.")
+
+
+class S3Key(Schema):
+    """S3 credentials that were made just now."""
+
+    access_key_id: str
+    secret_access_key: str = Field(repr=False)
 
 
 class TokenView(Schema):
@@ -41,6 +49,7 @@ class TokenView(Schema):
     paths: list[str]
     created_at: datetime
     expires_at: datetime | None
+    access_key_id: str | None = Field(description="Of its S3 credentials; null without.")
 
     @classmethod
     def of(cls, record: TokenRecord) -> TokenView:
@@ -51,7 +60,8 @@ class TokenView(Schema):
 class MadeToken(TokenView):
     """A token that was made just now."""
 
-    token: str = Field(description="What clients send. It is shown this once.")
+    token: str = Field(repr=False, description="What clients send. It is shown this once.")
+    s3: S3Key | None = Field(description="Its S3 credentials, shown this once; null without.")
 
 
 class TokenList(Schema):
@@ -68,9 +78,9 @@ def tokens_router(tokens: TokenStore) -> APIRouter:
     async def create(body: NewToken, response: Response) -> MadeToken:
         """Make a token; the answer is the only place where it is shown."""
         grant = Grant(role=body.role, prefixes=tuple(sorted({parse_prefix(path) for path in body.paths})))
-        record, token = await tokens.create(grant=grant, name=body.name, lifetime=body.expires_in)
+        record, token = await tokens.create(grant=grant, name=body.name, lifetime=body.expires_in, s3=body.s3)
         response.headers["Cache-Control"] = "no-store"
-        return MadeToken(**_shown(record), token=token.text)
+        return MadeToken(**_shown(record), token=token.text, s3=_s3_key(record))
 
     @router.get("")
     async def list_tokens() -> TokenList:
@@ -85,6 +95,12 @@ def tokens_router(tokens: TokenStore) -> APIRouter:
     return router
 
 
+def _s3_key(record: TokenRecord) -> S3Key | None:
+    if not record.secret_key:
+        return None
+    return S3Key(access_key_id=record.access_key_id, secret_access_key=record.secret_key)
+
+
 def _shown(record: TokenRecord) -> dict[str, object]:
     expires_at = record.expires_at
     return {
@@ -94,4 +110,5 @@ def _shown(record: TokenRecord) -> dict[str, object]:
         "paths": list(record.grant.prefixes),
         "created_at": datetime.fromtimestamp(record.created_at, tz=UTC),
         "expires_at": None if expires_at is None else datetime.fromtimestamp(expires_at, tz=UTC),
+        "access_key_id": record.access_key_id or None,
     }

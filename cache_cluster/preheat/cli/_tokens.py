@@ -30,12 +30,29 @@ class TokenReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     paths: tuple[str, ...] = ()
     created_at: datetime
     expires_at: datetime | None = None
+    access_key_id: str | None = None
+
+
+class S3Key(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The S3 credentials of a token that was made just now."""
+
+    access_key_id: str
+    secret_access_key: str
+
+    def __repr__(self) -> str:
+        return f"S3Key(access_key_id={self.access_key_id!r})"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What S3 clients read them from."""
+        return {"AWS_ACCESS_KEY_ID": self.access_key_id, "AWS_SECRET_ACCESS_KEY": self.secret_access_key}
 
 
 class MadeToken(TokenReport, frozen=True, kw_only=True, rename="camel"):
     """The answer to a request for a new one."""
 
     token: str
+    s3: S3Key | None = None
 
     def __repr__(self) -> str:
         return f"MadeToken(id={self.id!r})"
@@ -86,20 +103,27 @@ def create(
         str, typer.Option(metavar="TIME", help="How long it is valid, e.g. 30d or 12h.  [default: until revoked]")
     ] = "",
     name: Annotated[str, typer.Option(help="What it is for.")] = "",
+    s3: Annotated[bool, typer.Option("--s3", help="Make S3 credentials that belong to it, too.")] = False,
     coordinator: Coordinator = DEFAULT_COORDINATOR,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make a token and print it. It is shown this once; the cluster keeps a hash."""
-    wanted: dict[str, Any] = {"role": role, "paths": path or [], "name": name}
+    """Make a token and print it. It is shown this once; the cluster keeps a hash, and the secret key of S3 credentials.
+
+    S3 credentials allow what the token does: read is to list and to get, submit is to write as well.
+    """
+    wanted: dict[str, Any] = {"role": role, "paths": path or [], "name": name, "s3": s3}
     if expires:
         with usage_errors():
             wanted["expiresIn"] = parse_lifetime(expires)
     with TokenClient.from_environment(coordinator) as client:
         made = client.create(**wanted)
+    variables = made.s3.variables if made.s3 else {}
     if as_json:
-        print_json(made)
+        print_json({**msgspec.to_builtins(made), "env": variables})
         return
     print_pairs([("token", made.token), *_described(made)], title="Keep the token: it is not shown again")
+    for variable, value in variables.items():
+        typer.echo(f"{variable}={value}")
 
 
 def list_tokens(*, coordinator: Coordinator = DEFAULT_COORDINATOR, as_json: JsonFlag = False) -> None:
@@ -110,7 +134,7 @@ def list_tokens(*, coordinator: Coordinator = DEFAULT_COORDINATOR, as_json: Json
         print_json(page)
         return
     rows = ([value for _, value in _described(token)] for token in page.tokens)
-    print_table(("ID", "ROLE", "PATHS", "CREATED", "EXPIRES", "NAME"), rows)
+    print_table(("ID", "ROLE", "PATHS", "CREATED", "EXPIRES", "NAME", "S3"), rows)
 
 
 def revoke(
@@ -141,6 +165,7 @@ def _described(token: TokenReport) -> list[tuple[str, str]]:
         ("created", shown_time(token.created_at)),
         ("expires", shown_time(token.expires_at)),
         ("name", token.name or "-"),
+        ("s3", token.access_key_id or "-"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What readers of ranges have asked for, to decide when an object that is not cached is worth filling. Pure.
+"""What readers ask for in ranges, and when an object that is not cached is worth filling for them. Pure.
 
 A range is read from the under store at once, for its reader must not wait for what stands in front of it, and an
 object of many gigabytes is not brought here for the sake of its last bytes. But who reads a good part of an object is
@@ -9,25 +9,57 @@ read of them add up to a quarter of their size: at the worst a quarter is read t
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from preheat.versions import ObjectInfo
 
 Asked = tuple[int, int | None]
 """A range of an object whose size may not be known: [start, end), to the end if that is none; the last ``-start``
 bytes if the start is negative."""
-_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE)
+_RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]*)\s*-\s*([0-9]*)\s*", re.IGNORECASE)
+_MAX_DIGITS = 18
 _SMALL = 8 << 20
 _SHARE = 4
 _MAX_OBJECTS = 4096
 
 
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """The one range that a ``Range`` names: its first and last byte, or else, without a first, how many at the end."""
+
+    first: int | None
+    last: int | None
+    """None is the object's end."""
+
+    @property
+    def asked(self) -> Asked:
+        """The range as far as it alone tells; a byte where it has none, of which the answer will say so."""
+        if self.first is None:
+            return (-self.last, None) if self.last else (0, 1)
+        return self.first, None if self.last is None else self.last + 1
+
+    def within(self, size: int) -> tuple[int, int]:
+        """Return the bytes [start, end) of an object of this size; none of them if start is not below end."""
+        if self.first is None:
+            return max(0, size - (self.last or 0)), size
+        return self.first, size if self.last is None else min(size, self.last + 1)
+
+
+def parse_range(header: str | None) -> ByteRange | None:
+    """Read a ``Range``; none if it is malformed or names several, and so is to be ignored, as RFC 9110 allows."""
+    match = _RANGE.fullmatch(header) if header else None
+    first, last = map(_position, match.groups()) if match else (None, None)
+    if first is None and last is None:
+        return None
+    if first is not None and last is not None and last < first:
+        return None
+    return ByteRange(first, last)
+
+
 def asked_by(header: str | None) -> Asked | None:
     """Return what a ``Range`` asks for as far as it alone tells; none if that is all of the object."""
-    match = _RANGE.fullmatch(header) if header else None
-    first, last = match.groups() if match else ("", "")
-    if first:
-        return int(first), int(last) + 1 if last else None
-    return (-int(last), None) if last else None
+    found = parse_range(header)
+    return found.asked if found else None
 
 
 def resolve(asked: Asked, size: int) -> tuple[int, int]:
@@ -62,3 +94,8 @@ class RangeReads:
         info, total = self._known[uri]
         start, end = resolve(asked, info.size)
         return info.size <= _SMALL or (total + max(0, end - start)) * _SHARE >= info.size
+
+
+def _position(digits: str) -> int | None:
+    digits = digits.lstrip("0") or digits[:1]
+    return int(digits[: _MAX_DIGITS + 1]) if digits else None  # with one digit more it is behind every object

@@ -2,6 +2,21 @@
 
 from preheat.worker.port._access import Authorizer, following_tokens
 from preheat.worker.port._alluxio import AlluxioWorker
-from preheat.worker.port._server import DataServer, ServerSettings
+from preheat.worker.port._connection import Service, Shortcut
+from preheat.worker.port._endpoints import Parts, Stream
+from preheat.worker.port._request_body import Intake
+from preheat.worker.port._server import DataServer, Server, ServerSettings
 
-__all__ = ["AlluxioWorker", "Authorizer", "DataServer", "ServerSettings", "following_tokens"]
+__all__ = [
+    "AlluxioWorker",
+    "Authorizer",
+    "DataServer",
+    "Intake",
+    "Parts",
+    "Server",
+    "ServerSettings",
+    "Service",
+    "Shortcut",
+    "Stream",
+    "following_tokens",
+]

@@ -1,45 +1,82 @@
-"""One client's connection to the data port: requests are answered in order, and memory stays bounded.
+"""One client's connection to a port of the worker: requests are answered in order, and memory stays bounded.
 
 - What can be answered at once is answered within ``data_received``. For the rest a task runs, and nothing more is read
-  from the socket meanwhile; what was read already waits in a queue, no longer than one read of the socket holds.
+  from the socket meanwhile, but the body that the task reads; what was read already waits in a queue, no longer than
+  one read of the socket holds.
 - A body goes out a page at a time, and waits while the transport's buffer is full.
 - A body that cannot be finished ends with the connection, never with other bytes in its place.
+- A request's body that is not read to its end ends the connection too, once its client could read the answer.
 - ``deadline`` is when the server aborts the connection: an idle one, a head that does not arrive, a client that does
-  not read. While a task fetches from the under store there is none here: the fetch has its own.
+  not read, or does not send. While a task fetches from the under store there is none here: the fetch has its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
+from functools import partial
 from math import inf
-from typing import cast
+from typing import Protocol, cast
 
-import httptools
-
-from preheat.batch_read import BATCH
-from preheat.errors import InvalidRequest, PreheatError
+from preheat.errors import PreheatError
 from preheat.logs import get_logger
 from preheat.worker.port._access import Authorizer
-from preheat.worker.port._endpoints import Endpoints, Stream
-from preheat.worker.port._hits import Hits
-from preheat.worker.port._http import BodyTooLarge, HeadTooLarge, Request, problem_answer
+from preheat.worker.port._endpoints import Parts, Stream
+from preheat.worker.port._http import Answer, Request
+from preheat.worker.port._incoming import Incoming
 from preheat.worker.port._limits import ServerSettings
+from preheat.worker.port._request_body import Intake
 
 log = get_logger("data_server")
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Service(Protocol):
+    """What a port answers."""
+
+    def intake(self, method: str, target: str) -> Intake:
+        """Return what becomes of the body of such a request."""
+        ...
+
+    def answer_now(self, request: Request) -> Parts | None:
+        """Return the answer if no wait is needed.
+
+        Raises:
+            PreheatError: the request cannot be answered.
+        """
+        ...
+
+    async def answer(self, request: Request) -> bytes | Stream:
+        """Return the answer to a request that :meth:`answer_now` left; the body that it streams was read by then.
+
+        Raises:
+            PreheatError: the request cannot be answered.
+        """
+        ...
+
+    def problem(self, error: PreheatError, request: Request | None) -> Answer:
+        """Return how an error is told to whoever sent a request, or something that is none."""
+        ...
+
+
+class Shortcut(Protocol):
+    """Answers the most frequent requests without parsing them."""
+
+    def answer(self, data: bytes) -> Parts | None:
+        """Return the whole answer to one whole request, or nothing if it takes the long way."""
+        ...
 
 
 class Connection(asyncio.Protocol):
-    """The server's side of one connection; ``httptools`` calls the ``on_`` methods."""
+    """The server's side of one connection."""
 
     def __init__(
         self,
-        endpoints: Endpoints,
+        endpoints: Service,
         settings: ServerSettings,
         *,
         authorizer: Authorizer | None,
-        hits: Hits,
+        hits: Shortcut | None,
         opened: Callable[[Connection], None],
         closed: Callable[[Connection], None],
     ) -> None:
@@ -51,15 +88,17 @@ class Connection(asyncio.Protocol):
         self._closed = closed
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
-        self._parser = httptools.HttpRequestParser(self)
-        self._queue: deque[Request | PreheatError] = deque()
+        self._incoming = Incoming(
+            settings,
+            endpoints.intake,
+            on_begin=self._set_deadline,
+            on_expect=self._continue_held,
+            on_demand=self._body_wanted,
+        )
+        self._queue = self._incoming.queue
         self._task: asyncio.Task[None] | None = None
         self._writable = asyncio.Event()
         self._writable.set()
-        self._input_ended = False
-        self._heads_begun = 0
-        self._in_head = False
-        self._head_bytes = self._field_bytes = 0
         self.deadline = inf
 
     @property
@@ -69,7 +108,7 @@ class Connection(asyncio.Protocol):
 
     def finish(self) -> None:
         """Close after the answers under way."""
-        self._input_ended = True
+        self._incoming.ended = True
         self._serve()
 
     def abort(self) -> None:
@@ -89,23 +128,13 @@ class Connection(asyncio.Protocol):
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        if self._input_ended or self._answered_hit(data):
+        if not self._incoming.is_open or self._answered_hit(data):
             return
-        head = self._heads_begun if self._in_head else None
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # HTTP/1.1 goes on being spoken, for this one answer
-            self._input_ended = True
-        except httptools.HttpParserError as error:
-            self._refuse(InvalidRequest(f"This is not an HTTP request: {error}."))
-        if self._in_head and head == self._heads_begun:
-            self._head_bytes += len(data)
-            if self._head_bytes > self._settings.max_head_bytes:
-                self._refuse(self._too_large())
+        self._incoming.feed(data)
         self._serve()
 
     def eof_received(self) -> bool:
-        self._input_ended = True
+        self._incoming.end()
         return self.busy and self._transport.can_write_eof()  # TLS has no half-closed connections
 
     def pause_writing(self) -> None:
@@ -117,64 +146,26 @@ class Connection(asyncio.Protocol):
         self._set_deadline()
         self._serve()
 
-    # What the parser tells.
+    # What the requests tell.
 
-    def on_message_begin(self) -> None:
-        self._in_head = True
-        self._heads_begun += 1
-        self._head_bytes = self._field_bytes = 0
-        self._url = b""
-        self._headers: dict[str, str] = {}
+    def _continue_held(self) -> None:
+        if not self.busy:  # otherwise it would stand in the midst of another answer; the client will not wait for ever
+            self._transport.write(_CONTINUE)
+
+    def _body_wanted(self) -> None:
+        """Read on for a body whose reader has caught up, and wait for its sender no longer than it may stall."""
+        body = self._incoming.body
+        if body is not None and body.continue_due and body.is_awaited:
+            body.continue_due = False
+            self._transport.write(_CONTINUE)
         self._set_deadline()
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-        self._field_bytes += len(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._field_bytes += len(name) + len(value)
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_headers_complete(self) -> None:
-        self._body = bytearray()
-        length = int(self._headers.get("content-length", "0"))  # the parser has refused what is no number
-        if self._field_bytes > self._settings.max_head_bytes:
-            self._refuse(self._too_large())
-        elif (length or "transfer-encoding" in self._headers) and not self._takes_body():
-            self._refuse(InvalidRequest("A request with a body is not taken here."))
-        elif length > self._settings.max_body_bytes:
-            self._refuse(BodyTooLarge(f"The request's body has more than {self._settings.max_body_bytes} bytes."))
-
-    def _takes_body(self) -> bool:
-        posted = self._parser.get_method() == b"POST" and self._url == BATCH.encode()
-        return posted and "transfer-encoding" not in self._headers
-
-    def on_body(self, data: bytes) -> None:
-        self._head_bytes -= len(data)  # until the request is whole, what arrives is counted as its head
-        if not self._input_ended:
-            self._body += data
-
-    def on_message_complete(self) -> None:
-        self._in_head = False
-        if self._input_ended:
-            return
-        keep_alive = self._parser.should_keep_alive()
-        self._queue.append(
-            Request(
-                method=self._parser.get_method().decode("ascii"),
-                target=self._url.decode("latin-1"),
-                headers=self._headers,
-                keep_alive=keep_alive,
-                body=bytes(self._body),
-            )
-        )
-        self._input_ended = not keep_alive
+        self._set_reading()
 
     # The answers.
 
     def _answered_hit(self, data: bytes) -> bool:
         """Answer a plain request that arrives alone, and whole, at a connection with nothing else to do."""
-        if self._in_head or self._queue or self._task or not self._writable.is_set():
+        if self._hits is None or self._incoming.in_message or self._queue or self._task or not self._writable.is_set():
             return False
         if len(data) > self._settings.max_head_bytes or (answer := self._hits.answer(data)) is None:
             return False
@@ -189,14 +180,23 @@ class Connection(asyncio.Protocol):
         while self._queue and self._task is None and self._writable.is_set():
             request = self._queue.popleft()
             if isinstance(request, PreheatError):
-                self._transport.write(problem_answer(request).encode(head_only=False, keep_alive=False))
+                answer = self._endpoints.problem(request, None)
+                self._transport.write(answer.encode(head_only=False, keep_alive=False))
                 self._linger()
                 return
             self._answer(request)
-        if self.busy:
-            self._transport.pause_reading()
-        elif self._input_ended:
+            if self._task is None and self._is_unread(request):
+                self._linger()
+                return
+        if self._incoming.ended and not self.busy:
             self._transport.close()
+        else:
+            self._set_reading()
+
+    def _set_reading(self) -> None:
+        body = self._incoming.body
+        if self.busy and (body is None or body.is_full):
+            self._transport.pause_reading()
         else:
             self._transport.resume_reading()
 
@@ -206,10 +206,10 @@ class Connection(asyncio.Protocol):
                 self._authorizer.check(request)
             answer = self._endpoints.answer_now(request)
         except PreheatError as error:
-            answer = (_problem(error, request),)
+            answer = (self._problem(error, request),)
         if answer is None:
             self._task = self._loop.create_task(self._answer_later(request))
-            self._task.add_done_callback(self._answered)
+            self._task.add_done_callback(partial(self._answered, request))
         self._set_deadline()
         if answer is not None:
             self._transport.writelines(answer)
@@ -218,7 +218,7 @@ class Connection(asyncio.Protocol):
         try:
             answer = await self._endpoints.answer(request)
         except PreheatError as error:
-            answer = _problem(error, request)
+            answer = self._problem(error, request)
         if isinstance(answer, Stream):
             await self._stream(answer)
         else:
@@ -237,7 +237,7 @@ class Connection(asyncio.Protocol):
         if missing:
             raise ConnectionError(f"{missing} bytes of the body are missing.")
 
-    def _answered(self, task: asyncio.Task[None]) -> None:
+    def _answered(self, request: Request, task: asyncio.Task[None]) -> None:
         self._task = None
         if task.cancelled():
             self._transport.abort()
@@ -250,37 +250,36 @@ class Connection(asyncio.Protocol):
                 exc_info=None if expected else error,
             )
             self._transport.abort()
+        elif self._is_unread(request):
+            self._linger()
         else:
             self._set_deadline()
             self._serve()
 
-    def _refuse(self, error: PreheatError) -> None:
-        """Answer what came before, then say why nothing more is answered."""
-        if not self._input_ended:
-            self._input_ended = True
-            self._queue.append(error)
+    def _is_unread(self, request: Request) -> bool:
+        """Whether a request's body has not arrived as a whole; nobody is going to read the rest."""
+        return request.stream is not None and request.stream is self._incoming.body
 
     def _linger(self) -> None:
         """Let the client read the answer: closing with unread input would reset the connection and lose it."""
+        self._incoming.abandon()
         self.deadline = self._loop.time() + self._settings.linger_seconds
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self._transport.resume_reading()
 
-    def _too_large(self) -> HeadTooLarge:
-        return HeadTooLarge(f"The request's head has more than {self._settings.max_head_bytes} bytes.")
+    def _problem(self, error: PreheatError, request: Request) -> bytes:
+        keep_alive = request.keep_alive and not self._is_unread(request)
+        return self._endpoints.problem(error, request).encode(head_only=request.is_head, keep_alive=keep_alive)
 
     def _set_deadline(self) -> None:
         if not self._writable.is_set():
             seconds = self._settings.stall_seconds
         elif self._task:
-            seconds = inf
-        elif self._in_head:
+            body = self._incoming.body
+            seconds = self._settings.stall_seconds if body is not None and body.is_awaited else inf
+        elif self._incoming.in_message:
             seconds = self._settings.head_seconds
         else:
             seconds = self._settings.idle_seconds
         self.deadline = self._loop.time() + seconds
-
-
-def _problem(error: PreheatError, request: Request) -> bytes:
-    return problem_answer(error).encode(head_only=request.is_head, keep_alive=request.keep_alive)

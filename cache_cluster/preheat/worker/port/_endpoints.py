@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from preheat.batch_read import BATCH, CONTENT_TYPE, decode_batch
-from preheat.errors import AccessDenied, ObjectNotFound, StoreError, VersionChanged
+from preheat.errors import AccessDenied, ObjectNotFound, PreheatError, StoreError, VersionChanged
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject
 from preheat.versions import ObjectInfo
@@ -22,6 +22,7 @@ from preheat.worker.port import _http as http
 from preheat.worker.port._access import Authorizer
 from preheat.worker.port._alluxio import AlluxioWorker
 from preheat.worker.port._batch_read import BatchAnswer
+from preheat.worker.port._request_body import Intake
 
 _LOAD = "/v1/load"
 Parts = tuple[bytes, ...]
@@ -61,6 +62,14 @@ class Endpoints:
         self._authorizer = authorizer
         self._alluxio = alluxio
         self._file_roots = tuple(f"file://{root.rstrip('/')}/" for root in file_roots)
+
+    def intake(self, method: str, target: str) -> Intake:
+        """Return what becomes of the body of such a request."""
+        return Intake.HELD if method == "POST" and target == BATCH else Intake.REFUSED
+
+    def problem(self, error: PreheatError, request: http.Request | None) -> http.Answer:  # noqa: ARG002 - all ports have it
+        """Return how an error is told."""
+        return http.problem_answer(error)
 
     def answer_now(self, request: http.Request) -> Parts | None:
         """Return the answer if no wait is needed: one page or less of a cached object, or the counters.

@@ -133,7 +133,7 @@ class _Judge:
         return self._headers.get("authorization", ""), http.accepted_etags(self._headers.get("if-match"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        http.add_header(self._headers, name, value)
 
     def on_message_complete(self) -> None:
         self._kept_alive.append(self._parser.should_keep_alive())

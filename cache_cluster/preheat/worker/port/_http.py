@@ -141,6 +141,13 @@ class Answer:
         return head if head_only else head + self.body
 
 
+def add_header(headers: dict[str, str], name: bytes, value: bytes) -> None:
+    """Take a header line over; one that comes again continues the first, as RFC 9110 says."""
+    field, text = name.decode("latin-1").lower(), value.decode("latin-1")
+    known = headers.get(field)
+    headers[field] = text if known is None else f"{known}, {text}"
+
+
 def json_answer(value: Any) -> Answer:
     """Return a value as JSON."""
     return Answer(body=msgspec.json.encode(value))

@@ -15,7 +15,9 @@ class ServerSettings:
     max_head_bytes: int = 16 << 10
     """A request's line and headers. A key of 1,024 bytes takes 3 KiB when percent-encoded."""
     max_body_bytes: int = 4 << 20
-    """A request's body, where one is taken: a batch of reads. It is held until it is answered."""
+    """A request's body where it is held until it is answered, such as a batch of reads."""
+    receive_buffer_bytes: int = 512 << 10
+    """Of a body that is streamed, what may wait for its reader before no more is read from the socket."""
     send_buffer_bytes: int = 256 << 10
     """What the kernel shall hold of an answer for one client to take; Linux holds twice as much. Left to itself that
     grows to megabytes, beyond what a processor's cache holds, and large bodies go out at half the speed. A connection
@@ -25,7 +27,7 @@ class ServerSettings:
     idle_seconds: float = 75.0
     """Between two requests of a connection: longer than clients keep theirs, so that they close first."""
     stall_seconds: float = 60.0
-    """For a client that reads nothing of what it asked for."""
+    """For a client that reads nothing of what it asked for, or sends nothing of what it announced."""
     linger_seconds: float = 2.0
     """For a refused client to read why before the connection is reset under it."""
     drain_seconds: float = 5.0

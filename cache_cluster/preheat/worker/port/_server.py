@@ -1,4 +1,4 @@
-"""The server on a worker's data port: HTTP/1.1 in this process's event loop, on ``httptools``.
+"""The servers on a worker's ports: HTTP/1.1 in this process's event loop, on ``httptools``.
 
 A loop of our own because readers of small objects come by the ten thousand a second: a bare loop of this kind was
 measured level with nginx on two cores, where web frameworks reach a tenth to a half of it.
@@ -17,47 +17,46 @@ from preheat.tls import server_context
 from preheat.worker._reads import ReadService
 from preheat.worker.port._access import Authorizer
 from preheat.worker.port._alluxio import AlluxioWorker
-from preheat.worker.port._connection import Connection
+from preheat.worker.port._connection import Connection, Service, Shortcut
 from preheat.worker.port._endpoints import Endpoints
 from preheat.worker.port._hits import Hits
 from preheat.worker.port._limits import ServerSettings
 
-__all__ = ["DataServer", "ServerSettings"]
+__all__ = ["DataServer", "Server", "ServerSettings"]
 _BACKLOG = 1024
 _SWEEPS_PER_DEADLINE = 4
 
 
-class DataServer:
-    """Serves a :class:`ReadService` over HTTP, as "A worker's data port" in the REST reference says.
+class Server:
+    """Listens on one port, and has its requests answered.
 
     Args:
-        reads: what is served. It belongs to the caller, who closes it after :meth:`stop`.
+        endpoints: answer the requests.
         host: the address to listen on.
         port: the port; 0 takes a free one.
-        settings: the limits, and which ``file://`` paths may be read.
-        authorizer: asked before each request; without one everybody may read everything.
+        settings: the limits.
+        authorizer: asked before each request; without one the endpoints are asked at once.
+        hits: answers the most frequent requests without parsing them, if there is such a way.
         tls: with a certificate, HTTPS is spoken.
-        alluxio: answers Alluxio's clients, if they are to be served.
     """
 
     def __init__(
         self,
-        reads: ReadService,
+        endpoints: Service,
         *,
         host: str = "127.0.0.1",
         port: int = 0,
         settings: ServerSettings | None = None,
         authorizer: Authorizer | None = None,
+        hits: Shortcut | None = None,
         tls: TlsSettings | None = None,
-        alluxio: AlluxioWorker | None = None,
     ) -> None:
-        settings = settings or ServerSettings()
-        self._endpoints = Endpoints(reads, file_roots=settings.file_roots, alluxio=alluxio, authorizer=authorizer)
+        self._endpoints = endpoints
         self._host = host
         self._port = port
-        self._settings = settings
+        self._settings = settings or ServerSettings()
         self._authorizer = authorizer
-        self._hits = Hits(reads, authorizer)
+        self._hits = hits
         self._tls = tls or TlsSettings()
         self._connections: set[Connection] = set()
         self._all_closed = asyncio.Event()
@@ -137,3 +136,39 @@ class DataServer:
         settings = self._settings
         shortest = min(settings.head_seconds, settings.idle_seconds, settings.stall_seconds, settings.linger_seconds)
         self._sweeping = loop.call_later(shortest / _SWEEPS_PER_DEADLINE, self._sweep)
+
+
+class DataServer(Server):
+    """Serves a :class:`ReadService` over HTTP, as "A worker's data port" in the REST reference says.
+
+    Args:
+        reads: what is served. It belongs to the caller, who closes it after :meth:`stop`.
+        host: the address to listen on.
+        port: the port; 0 takes a free one.
+        settings: the limits, and which ``file://`` paths may be read.
+        authorizer: asked before each request; without one everybody may read everything.
+        tls: with a certificate, HTTPS is spoken.
+        alluxio: answers Alluxio's clients, if they are to be served.
+    """
+
+    def __init__(
+        self,
+        reads: ReadService,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        settings: ServerSettings | None = None,
+        authorizer: Authorizer | None = None,
+        tls: TlsSettings | None = None,
+        alluxio: AlluxioWorker | None = None,
+    ) -> None:
+        settings = settings or ServerSettings()
+        super().__init__(
+            Endpoints(reads, file_roots=settings.file_roots, alluxio=alluxio, authorizer=authorizer),
+            host=host,
+            port=port,
+            settings=settings,
+            authorizer=authorizer,
+            hits=Hits(reads, authorizer),
+            tls=tls,
+        )

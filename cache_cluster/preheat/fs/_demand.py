@@ -1,0 +1,40 @@
+"""Which bytes a read may get: how fresh, and of which dataset version."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from preheat.errors import InvalidRequest
+
+_FRESHNESS = re.compile(r"(no-cache|only-if-cached|max-age=\d{1,10})?")
+_VERSION = re.compile(r"(sha256:[0-9a-f]{64})?")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Demand:
+    """What a read asks for beyond what the mount's policy gives it; nothing by default."""
+
+    freshness: str = ""
+    """``no-cache``, ``max-age=SECONDS`` or ``only-if-cached``."""
+    version: str = ""
+    """The pinned dataset version to read, ``sha256:…``."""
+
+    def __post_init__(self) -> None:
+        if not _FRESHNESS.fullmatch(self.freshness):
+            raise InvalidRequest(
+                f"freshness={self.freshness!r} is unknown.", remedy="Use no-cache, max-age=SECONDS or only-if-cached."
+            )
+        if not _VERSION.fullmatch(self.version):
+            raise InvalidRequest(f"version={self.version!r} is not a dataset version, 'sha256:' and 64 hex digits.")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that say so to a worker."""
+        headers = {"Cache-Control": self.freshness, "X-Preheat-Version": self.version}
+        return {name: value for name, value in headers.items() if value}
+
+    @property
+    def current_will_do(self) -> bool:
+        """Whether what the under store has now satisfies it."""
+        return not self.version and self.freshness != "only-if-cached"
