@@ -1,8 +1,10 @@
 """Who may do what: tokens, roles and path prefixes.
 
 A token is ``ph_<id>_<secret>``. What is stored of it is a :class:`TokenRecord`, with a hash of the secret: 256 random
-bits need no slow hash. A token may have S3 credentials besides, whose secret is stored as it is. A prefix covers the object of its name and everything below it, never a name that merely
-begins alike: ``s3://b/data`` covers ``s3://b/data/x`` and not ``s3://b/database``.
+bits need no slow hash. A token may have S3 credentials besides, whose secret is stored as it is.
+
+A prefix covers the object of its name and everything below it, never a name that merely begins alike: ``s3://b/data``
+covers ``s3://b/data/x`` and not ``s3://b/database``.
 """
 
 from __future__ import annotations

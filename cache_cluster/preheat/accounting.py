@@ -111,6 +111,11 @@ def second_steps(before: Progress, after: Progress) -> list[str]:
     return [key for key, batch in after.open.items() if before.open[key].then and not batch.then]
 
 
+def ended_steps(before: Progress, after: Progress) -> list[str]:
+    """Return the batches of two steps that were open before and are not any more."""
+    return [key for key, batch in before.open.items() if batch.keepers and key not in after.open]
+
+
 def replace_batch(progress: Progress, batch_id: str, planned: Sequence[PlannedBatch]) -> Progress:
     """Account that the entries of an open batch went to other workers, in new batches."""
     still_open = {key: batch for key, batch in progress.open.items() if key != batch_id}
@@ -186,7 +191,7 @@ def verdict(job: Job) -> tuple[JobState, str]:
 
 
 def _verdict_on_nothing(job: Job) -> tuple[JobState, str]:
-    if job.spec.type is JobType.FREE:  # there is nothing to drop, so it is done
+    if job.spec.type in (JobType.FREE, JobType.REBALANCE):  # there is nothing to drop or to move, so it is done
         return JobState.SUCCEEDED, ""
     where = job.spec.index or ", ".join(job.spec.paths)
     what = "cached" if job.spec.type.lists_cache else "listed"

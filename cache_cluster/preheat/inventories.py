@@ -10,7 +10,7 @@ import asyncio
 from collections import OrderedDict
 
 from preheat.engine import Bucket, Engine
-from preheat.errors import Unavailable
+from preheat.errors import EngineUnavailable
 from preheat.inventory import Block, Coverage, Inventory, Pin, block_key
 from preheat.paths import UfsPath
 from preheat.ufs import Selection
@@ -85,8 +85,7 @@ class Inventories:
         """Return one object as it was listed; none if it was not there.
 
         Raises:
-            EngineUnavailable: its block cannot be read now.
-            Unavailable: the inventory was deleted meanwhile.
+            EngineUnavailable: its block cannot be read now, or the inventory was deleted meanwhile.
         """
         if not inventory.first_keys:
             return None
@@ -99,7 +98,7 @@ class Inventories:
         They are those that :meth:`preheat.ufs.UnderStore.list` listed then, in its order.
 
         Raises:
-            EngineUnavailable, Unavailable: as :meth:`find`.
+            EngineUnavailable: as :meth:`find`.
         """
         left, found = Selection.of(path, after), list[ObjectInfo]()
         if left.exact is not None and (item := await self.find(inventory, path)):
@@ -133,17 +132,22 @@ class _Blocks:
     async def get(self, inventory: Inventory, number: int) -> Block:
         key = block_key(inventory.id, number)
         reading = self._kept.get(key)
-        if reading is None or (reading.done() and (reading.cancelled() or reading.exception())):
+        if reading is None:
             reading = self._kept[key] = asyncio.create_task(self._read(inventory, key))
+            reading.add_done_callback(lambda ended: self._ended(key, ended))
         self._kept.move_to_end(key)
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
-        return await asyncio.shield(reading)
+        return reading.result() if reading.done() else await asyncio.shield(reading)
+
+    def _ended(self, key: str, reading: asyncio.Task[Block]) -> None:
+        if (reading.cancelled() or reading.exception()) and self._kept.get(key) is reading:
+            del self._kept[key]
 
     async def _read(self, inventory: Inventory, key: str) -> Block:
         entry = await self._engine.get(Bucket.INVENTORY_BLOCKS, key)
         if entry is None or entry.value is None:
-            raise Unavailable(
+            raise EngineUnavailable(
                 f"The inventory {inventory.id} of {inventory.path} was deleted meanwhile.", remedy="Try again."
             )
         return Block(entry.value)

@@ -86,6 +86,7 @@ class Coverage:
         self.inventories = {item.id: item for item in inventories}
         self.pins = {pin.id: pin for pin in pins}
         self._pins_by_path = {pin.path: pin for pin in self.pins.values()}
+        self._pinned = {pin.inventory for pin in self.pins.values()}
         self._latest: dict[str, Inventory] = {}
         for item in sorted(self.inventories.values(), key=_age):
             if item.retired_at is None:
@@ -102,7 +103,23 @@ class Coverage:
 
     def is_pinned(self, inventory_id: str) -> bool:
         """Whether a pin needs an inventory."""
-        return any(pin.inventory == inventory_id for pin in self.pins.values())
+        return inventory_id in self._pinned
+
+    def superseded(self) -> list[Inventory]:
+        """Return the inventories that are to be retired: of their path there is a later one, and no pin needs them."""
+        return [
+            item
+            for item in self.inventories.values()
+            if item.retired_at is None and item is not self._latest[item.path] and not self.is_pinned(item.id)
+        ]
+
+    def expired(self, before: float) -> list[Inventory]:
+        """Return the inventories that were retired before some time, in seconds since the epoch, and no pin needs."""
+        return [
+            item
+            for item in self.inventories.values()
+            if item.retired_at is not None and item.retired_at < before and not self.is_pinned(item.id)
+        ]
 
 
 def _age(inventory: Inventory) -> tuple[float, str]:
@@ -121,7 +138,13 @@ class BlockHead(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     first_key: str
 
 
-class StoredBlock(BlockHead, frozen=True, kw_only=True, array_like=True):
+class _HeadOfBlock(msgspec.Struct, frozen=True, array_like=True):
+    """As much of a stored block as tells where it stands."""
+
+    head: BlockHead
+
+
+class _StoredBlock(_HeadOfBlock, frozen=True, array_like=True):
     """A block as the engine keeps it. Each part came in one piece, so that a block that grows is not packed anew."""
 
     parts: tuple[bytes, ...]
@@ -129,8 +152,8 @@ class StoredBlock(BlockHead, frozen=True, kw_only=True, array_like=True):
 
 _Columns = tuple[list[str], list[int], list[str], list[float]]
 _columns = msgspec.msgpack.Decoder(_Columns)
-_stored = msgspec.msgpack.Decoder(StoredBlock)
-_heads = msgspec.msgpack.Decoder(BlockHead)
+_stored = msgspec.msgpack.Decoder(_StoredBlock)
+_heads = msgspec.msgpack.Decoder(_HeadOfBlock)
 
 
 def pack(objects: Sequence[ObjectInfo]) -> bytes:
@@ -152,9 +175,10 @@ class Block:
     """
 
     def __init__(self, value: bytes) -> None:
-        self.stored = _stored.decode(value)
+        stored = _stored.decode(value)
+        self.head = stored.head
         self._keys, self._sizes, self._etags, self._times = list[str](), list[int](), list[str](), list[float]()
-        for part in self.stored.parts:
+        for part in stored.parts:
             keys, sizes, etags, times = _columns.decode(zlib.decompress(part))
             self._keys += keys
             self._sizes += sizes
@@ -175,6 +199,10 @@ class Block:
         end = bisect_left(self._keys, True, lo=start, key=lambda key: not key.startswith(prefix))  # noqa: FBT003
         return [self._at(number) for number in range(start, min(end, start + limit))]
 
+    def objects(self) -> list[ObjectInfo]:
+        """Return all objects."""
+        return [self._at(number) for number in range(len(self))]
+
     def up_to(self, key: str) -> list[ObjectInfo]:
         """Return the objects whose key is not greater than ``key``."""
         return [self._at(number) for number in range(bisect_right(self._keys, key))]
@@ -188,9 +216,14 @@ class Block:
         )
 
 
+def stored_block(head: BlockHead, parts: tuple[bytes, ...]) -> bytes:
+    """Return a block as the engine keeps it."""
+    return msgspec.msgpack.encode(_StoredBlock(head, parts))
+
+
 def head_of(value: bytes) -> BlockHead:
     """Return what a stored block says of itself, without unpacking its objects."""
-    return _heads.decode(value)
+    return _heads.decode(value).head
 
 
 def block_key(inventory_id: str, number: int) -> str:

@@ -173,12 +173,12 @@ class Planner:
         )
 
 
-def left_out(objects: Sequence[ObjectInfo], planned: Iterable[PlannedBatch]) -> Tally:
+def left_out(objects: Sequence[ObjectInfo], planned: Sequence[PlannedBatch]) -> Tally:
     """Return what of a window is in no batch: there was nothing to do."""
-    tallies = [item.batch.tally for item in planned]
-    if sum(tally.objects for tally in tallies) == len(objects):
+    if sum(len(item.batch.entries) for item in planned) == len(objects):
         return Tally()
-    return Tally(objects=len(objects), bytes=sum(item.size for item in objects)) - sum(tallies, Tally())
+    whole = Tally(objects=len(objects), bytes=sum(item.size for item in objects))
+    return whole - sum((item.batch.tally for item in planned), Tally())
 
 
 def _owners(placement: PlacementMap, path: str, replicas: int) -> Owners:

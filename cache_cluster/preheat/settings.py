@@ -124,6 +124,8 @@ class SchedulerSettings:
     successor was made."""
     retention_seconds: float = 7 * 86400.0
     """How long an ended job is kept."""
+    inventory_objects: int = 50_000_000
+    """Objects of one path at most of which a load leaves an inventory, at about 27 bytes each in the engine."""
 
 
 @dataclass(frozen=True, kw_only=True)

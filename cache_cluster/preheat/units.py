@@ -12,6 +12,8 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)(b?)(?:/s)?\s*", re.IGNO
 _SPAN = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)\s*(s|m|h|d)")
 _SPAN_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+_ALLUXIO_UNITS = ("B", "KB", "MB", "GB", "TB", "PB", "EB")
+_ALLUXIO_NEXT_UNIT_FROM = 5 * 1024
 
 
 def parse_size(text: str | int, *, field: str = "size") -> int:
@@ -41,6 +43,20 @@ def human_size(size: float) -> str:
         if size < 1024 or unit == "PiB":
             break
     return f"{size:.2f} {unit}" if size < 100 else f"{size:.0f} {unit}"
+
+
+def alluxio_size(size: float) -> str:
+    """Return a size as Alluxio writes it: ``5120B``, ``5.00KB``, ``1600.00MB``.
+
+    As its ``FormatUtils.getSizeFromBytes`` does, it goes to the next unit only from more than 5 × 1024 on.
+    """
+    if size <= _ALLUXIO_NEXT_UNIT_FROM:
+        return f"{size:.0f}B"
+    unit = 0
+    while size > _ALLUXIO_NEXT_UNIT_FROM and unit + 1 < len(_ALLUXIO_UNITS):
+        size /= 1024
+        unit += 1
+    return f"{size:.2f}{_ALLUXIO_UNITS[unit]}"
 
 
 def human_duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -31,6 +32,8 @@ def _checks(history: History, ending: Ending) -> Iterator[str]:
         yield from _survived(history, ending)
         if succeeded:
             yield from _replicated(history, ending)
+    elif kind is JobType.REBALANCE:
+        yield from _kept(history, ending)
     elif kind is JobType.FREE and succeeded:
         yield from _freed(history, ending)
     elif kind.has_destination and succeeded:
@@ -78,6 +81,37 @@ def _survived(history: History, ending: Ending) -> Iterator[str]:
     held = {uri for worker in stayed for uri in ending.before.get(worker, ())}
     if gone := sorted(held - left):
         yield f"replicate: {ending.job.id} ({ending.job.state}) lost {len(gone)} objects: {gone[:3]}"
+
+
+def _kept(history: History, ending: Ending) -> Iterator[str]:
+    """Whatever the end, no object has fewer copies than workers held throughout; after a success they are in place."""
+    if _lost_disk(history, ending.began_at, ending.at):
+        return
+    job, placement, stayed = ending.job, _map_at(history, ending.at), _stayed(history, ending)
+    moved = job.state is JobState.SUCCEEDED and placement.epoch == job.work.epoch
+    changed = {change.uri for change in history.origin_changes if ending.began_at <= change.at <= ending.at}
+    for uri, holders in _holders(ending).items():
+        left = [worker for worker, held in ending.after.items() if uri in held]
+        if uri not in changed and len(left) < len(holders & stayed):
+            yield f"rebalance: {job.id} ({job.state}) left {left} of {uri}, which was on {holders}"
+        if moved and holders & stayed and (owner := placement.owners(uri)[0].id) not in left:
+            yield f"rebalance: {job.id} ended without {uri} on {owner}"
+
+
+def _holders(ending: Ending) -> dict[str, set[str]]:
+    """Return which workers held the newest copies of each object before the job began."""
+    copies: dict[str, dict[str, CachedObject]] = defaultdict(dict)
+    for worker, uri, item in _cached_before(ending):
+        copies[uri][worker] = item
+    newest = {uri: max(held.values(), key=_age) for uri, held in copies.items()}
+    return {
+        uri: {worker for worker, item in held.items() if _age(item) == _age(newest[uri])}
+        for uri, held in copies.items()
+    }
+
+
+def _age(item: CachedObject) -> tuple[float, str, int]:
+    return item.last_modified, item.etag, item.size
 
 
 def _dropped_last(history: History) -> Iterator[str]:

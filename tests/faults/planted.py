@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +11,16 @@ import pytest
 
 from preheat import accounting
 from preheat.coordinator import _cached
-from preheat.coordinator._cached import CachedPage
+from preheat.coordinator._batches import BatchQueue
+from preheat.coordinator._cached import CachedPage, HeldPage
 from preheat.coordinator._index_file import Block, IndexFile, Position
 from preheat.coordinator._runner import JobRunner
 from preheat.coordinator._scheduler import JobScheduler
 from preheat.coordinator._source import JobSource, Page
 from preheat.engine import Bucket, Entry
-from preheat.jobs import Batch, BatchResult, FailedObject, Job, JobSpec, Priority, Progress
+from preheat.jobs import Batch, BatchResult, FailedObject, Job, JobSpec, OpenBatch, Priority, Progress
 from preheat.paths import UfsPath
+from preheat.planning import PlannedBatch
 from preheat.versions import ObjectInfo
 from preheat.worker._actions import Actions, Outcome
 from preheat.worker._copies import Copies
@@ -102,14 +104,34 @@ def trim_for_other_owners(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(JobRunner, "_check_epoch", lambda *_: None)
 
 
+def drop_before_it_is_there(patch: pytest.MonkeyPatch) -> None:
+    """Rebalance: who is not to keep a copy drops it while its successors are still fetching theirs."""
+
+    def opened(planned: PlannedBatch) -> OpenBatch:
+        return OpenBatch(tally=planned.batch.tally, waiting=planned.workers + planned.then)
+
+    async def publish(self: BatchQueue, planned: Sequence[PlannedBatch], priority: Priority) -> None:
+        for item in planned:
+            await self._publish(item.batch, [f"{worker}.{priority}" for worker in item.workers + item.then])
+
+    patch.setattr(accounting, "_opened", opened)
+    patch.setattr(BatchQueue, "publish", publish)
+
+
+def rely_on_the_dead(patch: pytest.MonkeyPatch) -> None:
+    """Rebalance: copies are dropped though a worker left that had the others."""
+    opened = accounting._opened
+    patch.setattr(accounting, "_opened", lambda planned: replace(opened(planned), keepers=()))
+
+
 def miss_the_horizon(patch: pytest.MonkeyPatch) -> None:
     """Free: a page of all caches ends where the last worker's does, not the first's."""
 
     merge = _cached.merge
 
-    def merge_all(pages: Sequence[CachedPage]) -> CachedPage:
-        merged = merge([replace(page, next=None) for page in pages])
-        return replace(merged, next=max((page.next for page in pages if page.next), default=None))
+    def merge_all(pages: Mapping[str, CachedPage]) -> HeldPage:
+        merged = merge({worker: replace(page, next=None) for worker, page in pages.items()})
+        return replace(merged, next=max((page.next for page in pages.values() if page.next), default=None))
 
     patch.setattr(_cached, "merge", merge_all)
 
@@ -148,6 +170,8 @@ PLANTED: tuple[tuple[Plant, Workload], ...] = (
     (trim_keepers, CHORES),
     (trim_newcomers, CHORES),
     (trim_for_other_owners, CHORES),
+    (drop_before_it_is_there, CHORES),
+    (rely_on_the_dead, CHORES),
     (miss_the_horizon, CHORES),
     (skip_a_block, CHORES),
     (ignore_priorities, CHORES),

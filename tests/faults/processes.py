@@ -147,7 +147,8 @@ class WitnessedActions(Actions):
 
     async def do(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:
         outcome = await super().do(batch, entry, throttle)
-        if batch.action is Action.TRIM and batch.keepers and outcome is Outcome.DONE:
+        drops = batch.action is Action.TRIM or (batch.action is Action.REBALANCE and self._name not in batch.keepers)
+        if drops and batch.keepers and outcome is Outcome.DONE:
             self._note_drop(batch, batch.root + entry.key)
         return outcome
 

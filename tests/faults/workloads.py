@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from preheat.jobs import JobOptions, JobSpec, JobType, Priority
@@ -13,6 +13,8 @@ FREED = "s3://b/freed/"
 """Loaded and freed."""
 KEPT = "s3://b/kept/"
 """Loaded and replicated: nothing else drops a copy of it."""
+SPREAD = "s3://b/spread/"
+"""Loaded and rebalanced."""
 COPIED, COPIES = "s3://b/copied/", "s3://b/copies/"
 MOVED, ARCHIVE = "s3://b/moved/", "s3://b/archive/"
 NAMED, NAMED_BELOW = "s3://b/named/", "s3://b/named/sub/"
@@ -62,7 +64,7 @@ def _options(random: Random, *, verify: bool = False, max_failed_files: int | No
 
 
 def _load_to_drop(random: Random) -> JobSpec:
-    return JobSpec(paths=(random.choice((FREED, KEPT)),), options=_options(random))
+    return JobSpec(paths=(random.choice((FREED, KEPT, SPREAD)),), options=_options(random))
 
 
 def _free(random: Random) -> JobSpec:
@@ -71,6 +73,10 @@ def _free(random: Random) -> JobSpec:
 
 def _replicate(random: Random) -> JobSpec:
     return JobSpec(type=JobType.REPLICATE, paths=(KEPT,), options=_options(random))
+
+
+def _rebalance(random: Random) -> JobSpec:
+    return JobSpec(type=JobType.REBALANCE, paths=(SPREAD,), options=replace(_options(random), replicas=1))
 
 
 def _copy(random: Random) -> JobSpec:
@@ -85,7 +91,7 @@ def _load_named(random: Random) -> JobSpec:
     return JobSpec(index=INDEX, options=_options(random, verify=random.random() < 0.7, max_failed_files=3))
 
 
-_CHORES = {_load_to_drop: 4, _replicate: 4, _free: 2, _move: 3, _copy: 2, _load_named: 4}
+_CHORES = {_load_to_drop: 4, _replicate: 4, _rebalance: 4, _free: 3, _move: 3, _copy: 2, _load_named: 4}
 
 
 def _any_chore(random: Random) -> JobSpec:
@@ -94,10 +100,10 @@ def _any_chore(random: Random) -> JobSpec:
 
 LOADS = Workload(datasets=LOADED, objects=40, new_spec=_any_load, read=LOADED, readers=1, submits=2, max_running=(8,))
 CHORES = Workload(
-    datasets=(FREED, KEPT, COPIED, MOVED, NAMED, NAMED_BELOW),
+    datasets=(FREED, KEPT, SPREAD, COPIED, MOVED, NAMED, NAMED_BELOW),
     objects=25,
     new_spec=_any_chore,
-    read=(KEPT, FREED),
+    read=(KEPT, FREED, SPREAD),
     readers=4,
     submits=6,
     max_running=(1, 1, 2),

@@ -21,6 +21,7 @@ from preheat.worker._app import Heart
 from preheat.worker._copies import Copies
 from preheat.worker._executor import BatchExecutor
 from preheat.worker._reads import ReadService
+from preheat.worker.fills import Peers
 
 SETTINGS = SchedulerSettings(
     job_lease_seconds=1, worker_timeout_seconds=1.5, no_worker_seconds=3, cancel_grace_seconds=0.5
@@ -30,7 +31,15 @@ SETTINGS = SchedulerSettings(
 class Worker:
     """A worker without a process: a store, an executor and a heartbeat that can stop."""
 
-    def __init__(self, number: int, engine: MemoryEngine, origin: MemoryUnderStore) -> None:
+    def __init__(
+        self,
+        number: int,
+        engine: MemoryEngine,
+        origin: MemoryUnderStore,
+        *,
+        peers: Peers | None = None,
+        store: PageStore | None = None,
+    ) -> None:
         self.settings = WorkerSettings(
             id=f"worker-{number}",
             data_dir=Path(),
@@ -40,8 +49,8 @@ class Worker:
             fetch_attempts=1,
         )
         self.engine = engine
-        self.store = MemoryStore(capacity=1 << 30)
-        self.reads = ReadService(self.store, origin)
+        self.store = store or MemoryStore(capacity=1 << 30)
+        self.reads = ReadService(self.store, origin, peers=peers)
         self.controls = BucketView(engine, Bucket.CONTROLS, JobControl)
         self.orders = BucketView(engine, Bucket.WORKER_CONTROLS, WorkerControl)
         copies = Copies(ufs=origin, store=self.store)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from preheat.api._report import alluxio_size, json_report, text_report
+from preheat.api._report import json_report, text_report
 from preheat.jobs import FailedObject, Job, JobSpec, JobState, Progress, Tally
+from preheat.units import alluxio_size
 
 MIB = 1 << 20
 

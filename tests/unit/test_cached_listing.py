@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preheat.coordinator import _cached, _catalog
-from preheat.coordinator._cached import CachedListing, CachedPage, MemoryCachedListing, merge
+from preheat.coordinator._cached import CachedListing, CachedPage, HeldPage, MemoryCachedListing, merge
 from preheat.coordinator._cached_http import HttpCachedListing
 from preheat.coordinator._failures import FailureLog
 from preheat.coordinator._source import JobSource, Page
+from preheat.copies import CachedCopy, HeldObject
 from preheat.engine import Bucket, MemoryEngine
 from preheat.errors import NoLiveWorker, Unavailable
 from preheat.jobs import FailedObject, Job, JobOptions, JobSpec, JobType, Progress
@@ -26,7 +27,6 @@ from preheat.paths import UfsPath
 from preheat.placement import Member
 from preheat.store import MemoryStore, PageStore
 from preheat.ufs import MemoryUnderStore
-from preheat.versions import ObjectInfo
 from preheat.worker._reads import ReadService
 from preheat.worker.port._server import DataServer
 from tests.unit.source_pages import every_resume_completes
@@ -44,7 +44,7 @@ def _no_pauses() -> Iterator[None]:
 
 
 def put(store: PageStore, path: str) -> None:
-    with store.writer(path, etag="e1.0", size=1, last_modified=1.0) as writer:
+    with store.writer(path, etag="e1.0", size=1, last_modified=1.0, job_id="loaded") as writer:
         writer.append(b"x")
         writer.commit()
 
@@ -89,27 +89,35 @@ async def test_the_union_is_listed_once_and_in_order_from_any_point_on(held: lis
         assert await every_resume_completes(source, SPEC) == sorted(union)
 
 
-def info(key: str, modified: float = 1.0, size: int = 1) -> ObjectInfo:
-    return ObjectInfo(key=key, size=size, etag=f"e{modified}", last_modified=modified)
+def copy(key: str, modified: float = 1.0, *, job_id: str = "") -> CachedCopy:
+    return CachedCopy(key=key, size=1, etag=f"e{modified}", last_modified=modified, job_id=job_id)
 
 
 def test_a_page_ends_where_one_worker_may_have_more():
     merged = merge(
-        [
-            CachedPage(objects=[info("a"), info("c")], next="c"),
-            CachedPage(objects=[info("b"), info("d")], next="d"),
-            CachedPage(objects=[info("c"), info("e")]),
-        ]
+        {
+            "w0": CachedPage(objects=[copy("a"), copy("c")], next="c"),
+            "w1": CachedPage(objects=[copy("b"), copy("d")], next="d"),
+            "w2": CachedPage(objects=[copy("c"), copy("e")]),
+        }
     )
     assert [item.key for item in merged.objects] == ["a", "b", "c"]
     assert merged.next == "c"
-    assert merge([]) == merge([CachedPage(), CachedPage()]) == CachedPage(objects=[])
+    assert merge({}) == merge({"w0": CachedPage(), "w1": CachedPage()}) == HeldPage(objects=[])
 
 
-def test_the_newest_of_several_versions_is_listed():
-    pages = [CachedPage(objects=[info("a", modified)]) for modified in (5.0, 9.0, 7.0)]
-    for merged in (merge(pages), merge(pages[::-1])):
-        assert merged == CachedPage(objects=[info("a", 9.0)])
+def test_the_newest_of_several_versions_is_listed_with_those_who_hold_it():
+    copies = {"w0": copy("a", 5.0), "w1": copy("a", 9.0, job_id="j"), "w2": copy("a", 7.0), "w3": copy("a", 9.0)}
+    pages = {worker: CachedPage(objects=[each]) for worker, each in copies.items()}
+    merged = merge(pages)
+    held = HeldObject(
+        key="a", size=1, etag="e9.0", last_modified=9.0,
+        workers=("w1", "w3"), job_ids=("j", ""), outdated=("w0", "w2"),
+    )  # fmt: skip
+    assert merged == HeldPage(objects=[held])
+    (again,) = merge(dict(reversed(pages.items()))).objects
+    assert again.info == held.info
+    assert (held.copies_before("j"), held.copies_before("k")) == (1, 2)
 
 
 async def test_a_worker_that_left_is_left_out_and_one_that_joined_is_asked(monkeypatch: pytest.MonkeyPatch):
@@ -202,7 +210,7 @@ async def test_a_worker_and_the_twin_say_the_same(asked: Asked, path: str, after
     assert ([item.key for item in page.objects], page.next) == (keys, None)
     if keys:
         page = await listing.list(url, UfsPath.parse(path), after=after, limit=1)
-        assert (page.objects, page.next) == ([info(keys[0])], keys[0])
+        assert (page.objects, page.next) == ([copy(keys[0], job_id="loaded")], keys[0])
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Alluxio's load progress report, as text and as JSON. Pure. Layout: docs/reference/alluxio-compatibility.md.
 
-The text is that of ``LoadJob`` 2.9, which the Enterprise 3.3–3.5 documentation still shows; sizes are written as
-Alluxio's ``FormatUtils.getSizeFromBytes`` does: the next unit only from more than 5 × 1024 on.
+The text is that of ``LoadJob`` 2.9, which the Enterprise 3.3–3.5 documentation still shows.
 """
 
 from __future__ import annotations
@@ -10,20 +9,7 @@ import time
 from typing import Any
 
 from preheat.jobs import Job, JobState, Progress
-
-_UNITS = ("B", "KB", "MB", "GB", "TB", "PB", "EB")
-_NEXT_UNIT_FROM = 5 * 1024
-
-
-def alluxio_size(size: float) -> str:
-    """Return a size as Alluxio writes it: ``5120B``, ``5.00KB``, ``1600.00MB``."""
-    if size <= _NEXT_UNIT_FROM:
-        return f"{size:.0f}B"
-    unit = 0
-    while size > _NEXT_UNIT_FROM and unit + 1 < len(_UNITS):
-        size /= 1024
-        unit += 1
-    return f"{size:.2f}{_UNITS[unit]}"
+from preheat.units import alluxio_size
 
 
 def text_report(job: Job, *, bandwidth: int | None = None, verbose: bool = False) -> str:

@@ -21,6 +21,7 @@ VERBS = {
     JobType.COPY: "copied",
     JobType.MOVE: "moved",
     JobType.REPLICATE: "replicated",
+    JobType.REBALANCE: "in their places",
 }
 
 

@@ -16,6 +16,7 @@ _DONE = {
     JobType.COPY: "Copied",
     JobType.MOVE: "Moved",
     JobType.REPLICATE: "Replicated",
+    JobType.REBALANCE: "Moved",
 }
 
 

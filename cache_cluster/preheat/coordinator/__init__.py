@@ -9,13 +9,16 @@ from preheat.coordinator._cached import CachedListing
 from preheat.coordinator._cached_http import HttpCachedListing
 from preheat.coordinator._cluster import ClusterView
 from preheat.coordinator._estimator import LoadEstimator
+from preheat.coordinator._inventory import InventoryWriter
 from preheat.coordinator._records import KnownJob
 from preheat.coordinator._runner import JobRunner
 from preheat.coordinator._scheduler import JobScheduler
 from preheat.coordinator._service import JobService
 from preheat.coordinator._source import JobSource
 from preheat.coordinator._submission import Claim
+from preheat.coordinator._upkeep import InventoryUpkeep
 from preheat.engine import Bucket, Engine
+from preheat.inventories import Inventories
 from preheat.jobs import Job, JobControl
 from preheat.settings import CoordinatorSettings
 from preheat.ufs import UnderStore
@@ -36,12 +39,15 @@ class Coordinator:
         self._jobs = BucketView(engine, Bucket.JOBS, Job)
         self._controls = BucketView(engine, Bucket.CONTROLS, JobControl)
         self.cluster = ClusterView(engine, worker_timeout_seconds=scheduler.worker_timeout_seconds)
+        self._inventories = Inventories(engine)
+        self.inventories = InventoryUpkeep(engine, self._inventories, self._jobs)
         self.source = JobSource(
             engine=engine,
             ufs=ufs,
             cached=cached,
             members=lambda: self.cluster.placement.members,
             listing_attempts=scheduler.listing_attempts,
+            inventories=self._inventories,
         )
 
         def new_runner() -> JobRunner:
@@ -51,6 +57,7 @@ class Coordinator:
                 cluster=self.cluster,
                 jobs=self._jobs,
                 controls=self._controls,
+                inventory=InventoryWriter(engine, self._inventories, most=scheduler.inventory_objects),
                 settings=scheduler,
             )
 
@@ -75,6 +82,7 @@ class Coordinator:
         """Return when the shared state is known; before, a job that exists would be denied."""
         for view in (self._jobs, self._controls, self.cluster):
             await view.loaded.wait()
+        await self._inventories.wait_loaded()
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -82,6 +90,8 @@ class Coordinator:
             tasks.create_task(self._jobs.follow())
             tasks.create_task(self._controls.follow())
             tasks.create_task(self.cluster.follow())
+            tasks.create_task(self._inventories.follow())
             await self.wait_loaded()
             tasks.create_task(self._scheduler.run())
+            tasks.create_task(self.inventories.run())
             tasks.create_task(send_beacons(self._engine, self._settings))

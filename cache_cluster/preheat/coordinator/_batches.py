@@ -9,13 +9,22 @@ from itertools import product
 
 import msgspec
 
+from preheat import accounting
 from preheat.engine import Engine, Queue
 from preheat.errors import EngineUnavailable
-from preheat.jobs import Batch, FailedObject, Priority
+from preheat.jobs import Batch, OpenBatch, Priority, Progress
+from preheat.placement import PlacementMap
 from preheat.planning import PlannedBatch
 
 _LATER = "_.later"
 """In the place of a worker and a priority: no worker pulls this one."""
+
+
+async def clear_queues(engine: Engine, job_id: str) -> None:
+    """Drop what the queues hold of a job that has ended; it may be done again."""
+    await BatchQueue(engine, job_id).drop_all()
+    await engine.forget_consumer(Queue.RESULTS, f"job-{job_id}")
+    await engine.purge(Queue.RESULTS, f"{job_id}.>")
 
 
 class BatchQueue:
@@ -33,20 +42,30 @@ class BatchQueue:
             publishes.append(self._publish(item.batch, lines))
         await asyncio.gather(*publishes)
 
-    async def publish_later(
-        self, batch_id: str, workers: Iterable[str], *, without: Iterable[FailedObject], priority: Priority
+    async def begin_second_steps(
+        self, before: Progress, after: Progress, placement: PlacementMap, priority: Priority
     ) -> None:
-        """Give a batch to its second workers, without the entries that the first could not do.
+        """Give batches to their second workers where the first have reported since ``before``.
 
-        Raises:
-            EngineUnavailable: the queue does not have it.
+        Where one of the first has left since, the owner plans the batch again instead.
         """
+        live = {member.id for member in placement.members}
+        for batch_id in accounting.second_steps(before, after):
+            if live.issuperset(after.open[batch_id].keepers):
+                await self._begin_second_step(batch_id, after.open[batch_id], priority)
+
+    async def _begin_second_step(self, batch_id: str, step: OpenBatch, priority: Priority) -> None:
         batch = await self._peek(_LATER, batch_id)
         if batch is None:
             raise EngineUnavailable(f"The batch {batch_id} of the job {self._job_id} is not in the queue.")
-        failed = {item.path for item in without}
+        failed = {item.path for item in step.failed}
         entries = tuple(entry for entry in batch.entries if batch.root + entry.key not in failed)
-        await self._publish(replace(batch, entries=entries), [f"{worker}.{priority}" for worker in workers])
+        await self._publish(replace(batch, entries=entries), [f"{worker}.{priority}" for worker in step.waiting])
+
+    async def forget_second_steps(self, before: Progress, after: Progress) -> None:
+        """Drop what was kept for the second workers of batches that have ended since ``before``."""
+        for batch_id in accounting.ended_steps(before, after):
+            await self.drop(batch_id)
 
     async def find(self, batch_id: str, workers: Iterable[str]) -> Batch | None:
         """Return a batch that one of these workers has not acknowledged, or that others are to do later."""

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from preheat.coordinator._catalog import Page, patiently
+from preheat.copies import CachedCopy, HeldObject
 from preheat.errors import NoLiveWorker, Unavailable
 from preheat.paths import UfsPath
 from preheat.placement import Member
 from preheat.store import PageStore
 from preheat.ufs import Selection
-from preheat.versions import ObjectInfo
 
 _PAGE_OBJECTS = 1000
 """Objects asked of one worker at once."""
@@ -27,11 +27,20 @@ _PAGE_OBJECTS = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CachedPage:
-    """Some objects that a worker holds, or all of them together, in order."""
+    """Some objects that a worker holds, in order."""
 
-    objects: Sequence[ObjectInfo] = ()
+    objects: Sequence[CachedCopy] = ()
     next: str | None = None
     """The key after which there is more, the last one here; none if there is not."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldPage:
+    """Some objects that the workers hold together, in order."""
+
+    objects: Sequence[HeldObject] = ()
+    next: str | None = None
+    """The key after which there may be more; none if there is not."""
 
 
 class CachedListing(Protocol):
@@ -64,7 +73,7 @@ class MemoryCachedListing:
         root, selection = str(path.with_key("")), Selection.of(path, after)
         keys = {item.path.removeprefix(root): item for item in store.scan(root)}
         found = [
-            ObjectInfo(key=key, size=item.size, etag=item.etag, last_modified=item.last_modified)
+            CachedCopy(key=key, size=item.size, etag=item.etag, last_modified=item.last_modified, job_id=item.job_id)
             for key, item in keys.items()
             if selection.selects(key)
         ][:limit]
@@ -74,15 +83,15 @@ class MemoryCachedListing:
         """Nothing is open."""
 
 
-def merge(pages: Sequence[CachedPage]) -> CachedPage:
+def merge(pages: Mapping[str, CachedPage]) -> HeldPage:
     """Merge the pages that workers gave after one key, up to their horizon; of several versions take the newest."""
-    horizon = min((page.next for page in pages if page.next is not None), default=None)
-    held: dict[str, list[ObjectInfo]] = defaultdict(list)
-    for page in pages:
+    horizon = min((page.next for page in pages.values() if page.next is not None), default=None)
+    held: dict[str, list[tuple[str, CachedCopy]]] = defaultdict(list)
+    for worker, page in pages.items():
         for item in page.objects:
             if horizon is None or item.key <= horizon:
-                held[item.key].append(item)
-    return CachedPage(objects=[max(held[key], key=_age) for key in sorted(held)], next=horizon)
+                held[item.key].append((worker, item))
+    return HeldPage(objects=[_together(held[key]) for key in sorted(held)], next=horizon)
 
 
 class CachedCatalog:
@@ -110,19 +119,21 @@ class CachedCatalog:
         root = str(path.with_key(""))
         cursor: str | None = after
         while cursor is not None:
-            merged = merge(await self._ask_all(path, cursor, _PAGE_OBJECTS))
+            merged = await self.page(path, after=cursor, limit=_PAGE_OBJECTS)
             if merged.objects:
                 yield Page(root=root, objects=merged.objects, cursor=merged.objects[-1].key)
             cursor = merged.next
 
-    async def find(self, path: UfsPath) -> ObjectInfo | None:
-        """Return one object if a worker holds it; raises as :meth:`pages` does."""
-        first = merge(await self._ask_all(path, "", 1)).objects
-        return first[0] if first and first[0].key == path.key else None
-
-    async def _ask_all(self, path: UfsPath, after: str, limit: int) -> list[CachedPage]:
+    async def page(self, path: UfsPath, *, after: str, limit: int) -> HeldPage:
+        """Return what the workers hold after a key, at most so many of each; raises as :meth:`pages` does."""
         members = await patiently(self._live, attempts=self._attempts)
-        return await asyncio.gather(*(self._ask(member.id, path, after, limit) for member in members))
+        pages = await asyncio.gather(*(self._ask(member.id, path, after, limit) for member in members))
+        return merge({member.id: page for member, page in zip(members, pages, strict=True)})
+
+    async def find(self, path: UfsPath) -> HeldObject | None:
+        """Return one object if a worker holds it; raises as :meth:`pages` does."""
+        first = (await self.page(path, after="", limit=1)).objects
+        return first[0] if first and first[0].key == path.key else None
 
     async def _live(self) -> Sequence[Member]:
         if members := self._members():
@@ -145,6 +156,20 @@ class CachedCatalog:
             ) from error
 
 
-def _age(item: ObjectInfo) -> tuple[float, str, int]:
+def _together(copies: Sequence[tuple[str, CachedCopy]]) -> HeldObject:
+    newest = max((copy for _, copy in copies), key=_age)
+    current = {worker: copy for worker, copy in copies if (copy.etag, copy.size) == (newest.etag, newest.size)}
+    return HeldObject(
+        key=newest.key,
+        size=newest.size,
+        etag=newest.etag,
+        last_modified=newest.last_modified,
+        workers=tuple(current),
+        job_ids=tuple(copy.job_id for copy in current.values()),
+        outdated=tuple(worker for worker, _ in copies if worker not in current),
+    )
+
+
+def _age(item: CachedCopy) -> tuple[float, str, int]:
     """Return by what versions are ordered; the etag and the size only make the choice the same each time."""
     return item.last_modified, item.etag, item.size

@@ -10,11 +10,11 @@ import msgspec
 from yarl import URL
 
 from preheat.coordinator._cached import CachedPage
+from preheat.copies import CachedCopy
 from preheat.errors import Unavailable
 from preheat.paths import UfsPath
 from preheat.settings import TlsSettings
 from preheat.tls import client_context
-from preheat.versions import ObjectInfo
 
 _ANSWER_SECONDS = 30.0
 _CONNECT_SECONDS = 5.0
@@ -25,6 +25,7 @@ class _Item(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     size: int
     etag: str
     last_modified: float
+    job: str = ""
 
 
 class _Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +60,7 @@ class HttpCachedListing:
             raise Unavailable(f"{url} does not answer as a worker does: {error!r}.") from error
         if answer.next is not None and answer.next <= after:
             raise Unavailable(f"{url} goes on after {answer.next!r}, which is no step ahead.")
-        return CachedPage(objects=[_info(item) for item in answer.objects], next=answer.next)
+        return CachedPage(objects=[_copy(item) for item in answer.objects], next=answer.next)
 
     async def close(self) -> None:
         """Close the connections; a later call opens new ones."""
@@ -82,5 +83,5 @@ class HttpCachedListing:
             return body
 
 
-def _info(item: _Item) -> ObjectInfo:
-    return ObjectInfo(key=item.key, size=item.size, etag=item.etag, last_modified=item.last_modified)
+def _copy(item: _Item) -> CachedCopy:
+    return CachedCopy(key=item.key, size=item.size, etag=item.etag, last_modified=item.last_modified, job_id=item.job)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from preheat.coordinator._catalog import Catalog, Page
-from preheat.errors import AccessDenied, Forbidden, InvalidRequest, NotFound, PreheatError
+from preheat.errors import AccessDenied, Forbidden, InvalidRequest, NotFound, PreheatError, VersionChanged
 from preheat.jobs import FailedObject
 from preheat.paths import UfsPath
 from preheat.versions import ObjectInfo
@@ -15,7 +15,7 @@ from preheat.versions import ObjectInfo
 Name = UfsPath | FailedObject
 """An object to look up, or what failed before it could be."""
 
-REFUSED = (NotFound, AccessDenied, Forbidden, InvalidRequest)
+REFUSED = (NotFound, AccessDenied, Forbidden, InvalidRequest, VersionChanged)
 """What may be wrong with one name; the others go on."""
 _LOOK_UPS_AT_ONCE = 32
 

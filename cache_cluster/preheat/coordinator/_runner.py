@@ -15,9 +15,10 @@ from dataclasses import replace
 import msgspec
 
 from preheat import accounting, claims
-from preheat.coordinator._batches import BatchQueue
+from preheat.coordinator._batches import BatchQueue, clear_queues
 from preheat.coordinator._cluster import ClusterView
 from preheat.coordinator._failures import FailureLog
+from preheat.coordinator._inventory import InventoryWriter
 from preheat.coordinator._records import JobRecords
 from preheat.coordinator._source import JobSource, Page
 from preheat.engine import Bucket, Consumer, Engine, Entry, Queue
@@ -25,7 +26,7 @@ from preheat.errors import Conflict, DeadlineExceeded, InvalidRequest, NoLiveWor
 from preheat.jobs import Action, BatchResult, FailedObject, Job, JobControl, JobState, JobType, Priority, Progress
 from preheat.logs import get_logger
 from preheat.placement import PlacementMap
-from preheat.planning import Planner, passes
+from preheat.planning import Planner, left_out, passes
 from preheat.settings import SchedulerSettings
 from preheat.versions import DatasetVersion
 from preheat.views import BucketView
@@ -49,13 +50,6 @@ class StopRequested(Exception):
     """The job is to stop; the message says why."""
 
 
-async def clear_queues(engine: Engine, job_id: str) -> None:
-    """Drop what the queues hold of a job that has ended; it may be done again."""
-    await BatchQueue(engine, job_id).drop_all()
-    await engine.forget_consumer(Queue.RESULTS, f"job-{job_id}")
-    await engine.purge(Queue.RESULTS, f"{job_id}.>")
-
-
 class JobRunner:
     """Runs one job as its owner."""
 
@@ -67,10 +61,12 @@ class JobRunner:
         cluster: ClusterView,
         jobs: BucketView[Job],
         controls: BucketView[JobControl],
+        inventory: InventoryWriter,
         settings: SchedulerSettings,
     ) -> None:
         self._engine = engine
         self._source = source
+        self._inventory = inventory
         self._failures = FailureLog(engine)
         self._cluster = cluster
         self._jobs = jobs
@@ -149,6 +145,8 @@ class JobRunner:
 
     async def _end(self, state: JobState, reason: str) -> None:
         job = self._job
+        if state is JobState.SUCCEEDED:
+            reason = " ".join(filter(None, (reason, await self._inventory.publish(job))))
         await self._save(replace(job, state=state, reason=reason, finished_at=time.time()))
         if state is not JobState.SUCCEEDED:
             await self._records.change_control(job.id, lambda control: replace(control, stop=True))
@@ -210,6 +208,7 @@ class JobRunner:
 
     async def _plan(self, action: Action, page: Page | None, placement: PlacementMap) -> None:
         progress = self._progress(action)
+        await self._inventory.add(self._job, action, page)
         if page is None:
             last = progress.path_index + 1 == self._job.spec.parts
             await self._save(self._with_progress(action, accounting.record_listed_path(progress, last=last)))
@@ -222,7 +221,12 @@ class JobRunner:
         planned = self._planner(action).plan(page.objects, root=page.root, placement=placement, first=progress.batches)
         await self._batches.publish(planned, self._priority())
         progress = accounting.record_window(
-            progress, planned, cursor=page.cursor, version=version.state, missing=len(page.missing)
+            progress,
+            planned,
+            cursor=page.cursor,
+            version=version.state,
+            missing=len(page.missing),
+            left_out=left_out(page.objects, planned),
         )
         await self._note_failures(page.missing)
         await self._save(self._with_progress(action, progress))
@@ -261,9 +265,7 @@ class JobRunner:
                 continue
             self._check_epoch(action, placement)
             progress = self._progress(action)
-            planned = self._planner(action).plan(
-                batch.entries, root=batch.root, placement=placement, first=progress.batches
-            )
+            planned = self._planner(action).plan_again(batch, placement=placement, first=progress.batches)
             await self._batches.publish(planned, self._priority())
             progress = accounting.replace_batch(progress, batch_id, planned)
             before = self._progress(action)
@@ -285,10 +287,12 @@ class JobRunner:
             all_failed += failed
         await self._failures.park(self._job, before, progress)
         await self._note_failures(all_failed)
+        await self._batches.begin_second_steps(before, progress, self._cluster.placement, self._priority())
         await self._save(self._with_progress(action, progress))
         await self._failures.unpark(self._job, before, progress)
         for lease in leases:
             await lease.ack()
+        await self._batches.forget_second_steps(before, progress)
 
     async def _save(self, job: Job) -> None:
         """Write the record if it is still ours, and only then act on it."""

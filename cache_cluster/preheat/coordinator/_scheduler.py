@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import msgspec
 
+from preheat.coordinator._batches import clear_queues
 from preheat.coordinator._failures import FailureLog
-from preheat.coordinator._runner import JobRunner, clear_queues
+from preheat.coordinator._runner import JobRunner
 from preheat.coordinator._submission import digest
 from preheat.engine import Bucket, Consumer, Engine, Lease, Queue
 from preheat.errors import Conflict, EngineUnavailable

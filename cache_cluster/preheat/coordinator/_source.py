@@ -20,10 +20,12 @@ from preheat.coordinator._catalog import Catalog, FilteredCatalog, OriginCatalog
 from preheat.coordinator._failures import FailureLog
 from preheat.coordinator._index_file import Block, IndexFile, Position
 from preheat.coordinator._lookup import REFUSED, by_bucket, look_up, refused
+from preheat.coordinator._pinned import PinnedCatalog
 from preheat.engine import Bucket, Engine
 from preheat.errors import InvalidPath, JobNotFound, ObjectNotFound
 from preheat.filters import KeyFilter
-from preheat.jobs import FailedObject, Job, JobSpec, Progress
+from preheat.inventories import Inventories
+from preheat.jobs import FailedObject, Job, JobSpec, JobType, Progress
 from preheat.paths import UfsPath
 from preheat.placement import Member
 from preheat.ufs import UnderStore
@@ -43,6 +45,7 @@ class JobSource:
         listing_attempts: tries of one request that the under store or a live worker does not answer.
         cached: asks a worker what it holds.
         members: the workers in the placement map, now.
+        inventories: say what is pinned.
     """
 
     def __init__(
@@ -53,10 +56,12 @@ class JobSource:
         listing_attempts: int,
         cached: CachedListing,
         members: Callable[[], Sequence[Member]],
+        inventories: Inventories | None = None,
     ) -> None:
         self._engine = engine
         self._ufs = ufs
         self._attempts = listing_attempts
+        self._inventories = inventories
         self._origin = OriginCatalog(ufs, attempts=listing_attempts)
         self._caches = CachedCatalog(cached, members, attempts=listing_attempts)
 
@@ -78,6 +83,8 @@ class JobSource:
 
     def _parts(self, spec: JobSpec) -> list[_Pages]:
         catalog: Catalog = self._caches if spec.type.lists_cache else self._origin
+        if spec.type is JobType.LOAD and self._inventories and not spec.options.load_metadata_only:
+            catalog = PinnedCatalog(catalog, self._inventories)
         if spec.options.file_filter_regex:
             catalog = FilteredCatalog(catalog, KeyFilter(spec.options.file_filter_regex))
         if spec.within:

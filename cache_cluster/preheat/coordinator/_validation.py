@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from preheat import destinations
 from preheat.errors import InvalidRequest, NoLiveWorker
@@ -41,12 +42,27 @@ def _validate_type(spec: JobSpec) -> None:
         only = {"index": spec.index, "verify": options.verify, "loadMetadataOnly": options.load_metadata_only}
         for name in (name for name, given in only.items() if given):
             raise InvalidRequest(f"{name} is only for type=load, not {kind}.", remedy="Leave it out.")
+    if kind is JobType.REBALANCE:
+        _validate_rebalance(spec)
     if options.verify and options.load_metadata_only:
         raise InvalidRequest("verify=true with loadMetadataOnly=true: no bytes are loaded that could be verified.")
     if kind.has_destination:
         _validate_destination(spec)
     elif spec.destination:
         raise InvalidRequest(f"destination is only for type=copy and type=move, not {kind}.", remedy="Leave it out.")
+
+
+def _validate_rebalance(spec: JobSpec) -> None:
+    """Refuse what would look at an object twice: the second look cannot tell how many copies there were."""
+    if spec.options.replicas != 1:
+        raise InvalidRequest(
+            f"replicas={spec.options.replicas} is not for type=rebalance: it keeps the number of copies.",
+            remedy="Leave it out, or submit type=replicate.",
+        )
+    roots = sorted((f"{str(UfsPath.parse(path)).rstrip('/')}/", path) for path in spec.paths)
+    for (root, path), (other_root, other) in pairwise(roots):
+        if other_root.startswith(root):
+            raise InvalidRequest(f"paths has {other!r}, which is below {path!r}.", remedy=f"Leave {other!r} out.")
 
 
 def _validate_destination(spec: JobSpec) -> None:

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from preheat.batch_read import Frame, Read
 from preheat.errors import NoLiveWorker, PreheatError, Unavailable
+from preheat.fs._demand import Demand
+from preheat.fs._reader import Outcome
 from preheat.placement import Member
 
 LEAST_READS = 8
@@ -22,7 +24,9 @@ _GETS = 32
 _PAUSE_SECONDS = 0.1
 _SUCCESS = {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
 
-Outcome = bytes | PreheatError
+
+class NoBatches(Exception):
+    """A worker has no endpoint for batches."""
 
 
 class Workers(Protocol):
@@ -32,11 +36,12 @@ class Workers(Protocol):
         """Return whom to ask for some paths, each with the positions of its own; raises if there is nobody."""
         ...
 
-    def ask_batch(self, member: Member, reads: Sequence[Read]) -> AsyncIterator[Sequence[Frame]]:
+    def ask_batch(self, member: Member, reads: Sequence[Read], demand: Demand) -> AsyncIterator[Sequence[Frame]]:
         """Ask a worker, and yield the frames of its answer as they come.
 
         Raises:
-            PreheatError: it refuses the batch as a whole. Unavailable: it does not answer, or breaks off.
+            NoBatches: it answers none. PreheatError: it refuses the batch as a whole. Unavailable: it does not answer,
+                or breaks off.
         """
         ...
 
@@ -44,7 +49,7 @@ class Workers(Protocol):
         """Ask others than this worker for a while."""
         ...
 
-    async def get(self, read: Read) -> bytes:
+    async def read(self, read: Read, demand: Demand) -> bytes:
         """Read by a request of its own; raises as the data port answers."""
         ...
 
@@ -55,12 +60,14 @@ class BatchRead:
     Args:
         workers: who is asked.
         reads: what is wanted. Of what begins behind an object's end the bytes are none.
+        demand: how fresh it has to be.
         attempts: how often a read is asked for that no worker answered.
     """
 
-    def __init__(self, workers: Workers, reads: Sequence[Read], *, attempts: int) -> None:
+    def __init__(self, workers: Workers, reads: Sequence[Read], demand: Demand, *, attempts: int) -> None:
         self._workers = workers
         self._reads = reads
+        self._demand = demand
         self._attempts = attempts
         self._outcomes: list[Outcome | None] = [None] * len(reads)
         self._large: list[int] = []
@@ -96,14 +103,18 @@ class BatchRead:
 
     async def _ask(self, member: Member, indexes: Sequence[int]) -> None:
         try:
-            async for frames in self._workers.ask_batch(member, [self._reads[index] for index in indexes]):
+            reads = [self._reads[index] for index in indexes]
+            async for frames in self._workers.ask_batch(member, reads, self._demand):
                 for frame in frames:
                     self._take(indexes[frame.index], frame)
+        except NoBatches:
+            self._large += indexes
         except Unavailable as error:
             self._last = error
         except PreheatError as error:
             self._fail(indexes, error)
-        if any(self._outcomes[index] is None for index in indexes if index not in self._large):
+        large = set(self._large)
+        if any(self._outcomes[index] is None for index in indexes if index not in large):
             self._workers.suspect(member)
 
     def _take(self, index: int, frame: Frame) -> None:
@@ -120,7 +131,7 @@ class BatchRead:
 
     async def _get(self, index: int) -> None:
         try:
-            self._outcomes[index] = await self._workers.get(self._reads[index])
+            self._outcomes[index] = await self._workers.read(self._reads[index], self._demand)
         except PreheatError as error:
             self._outcomes[index] = error
 

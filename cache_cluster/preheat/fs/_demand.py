@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from preheat.errors import InvalidRequest
 
-_FRESHNESS = re.compile(r"(no-cache|only-if-cached|max-age=\d{1,10})?")
+_DIRECTIVE = r"(no-cache|only-if-cached|max-age=\d{1,10}|max-stale(=\d{1,10})?)"
+_FRESHNESS = re.compile(rf"({_DIRECTIVE}(, ?{_DIRECTIVE})*)?")
 _VERSION = re.compile(r"(sha256:[0-9a-f]{64})?")
 
 
@@ -16,14 +17,15 @@ class Demand:
     """What a read asks for beyond what the mount's policy gives it; nothing by default."""
 
     freshness: str = ""
-    """``no-cache``, ``max-age=SECONDS`` or ``only-if-cached``."""
+    """What ``Cache-Control`` says: ``no-cache``, ``max-age=60``, ``max-stale=60``, ``only-if-cached``, or several."""
     version: str = ""
     """The pinned dataset version to read, ``sha256:…``."""
 
     def __post_init__(self) -> None:
         if not _FRESHNESS.fullmatch(self.freshness):
             raise InvalidRequest(
-                f"freshness={self.freshness!r} is unknown.", remedy="Use no-cache, max-age=SECONDS or only-if-cached."
+                f"freshness={self.freshness!r} is unknown.",
+                remedy="Use no-cache, max-age=60, max-stale=60 or only-if-cached.",
             )
         if not _VERSION.fullmatch(self.version):
             raise InvalidRequest(f"version={self.version!r} is not a dataset version, 'sha256:' and 64 hex digits.")
@@ -37,4 +39,4 @@ class Demand:
     @property
     def current_will_do(self) -> bool:
         """Whether what the under store has now satisfies it."""
-        return not self.version and self.freshness != "only-if-cached"
+        return not self.version and "only-if-cached" not in self.freshness

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from preheat.fs._client import RemoteObject
+from preheat.fs._reader import RemoteObject
 from preheat.paths import UfsPath
 
 Info = dict[str, Any]

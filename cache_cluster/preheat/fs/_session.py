@@ -30,6 +30,8 @@ class ReadStats:
     """Reads that a worker served from its cache."""
     misses: int = 0
     """Reads for which a worker went to the under store."""
+    fallbacks: int = 0
+    """Reads that went to the under store past the workers; only with ``fallback="origin"``."""
     bytes: int = 0
 
 

@@ -4,6 +4,7 @@ from preheat.store._base import BLOCK_SIZE, PAGE_SIZE, CachedObject, ObjectWrite
 from preheat.store._disk import DiskStore
 from preheat.store._memory import MemoryStore
 from preheat.store._notes import Notes
+from preheat.store._path_ids import PathIds, path_id
 
 __all__ = [
     "BLOCK_SIZE",
@@ -14,5 +15,7 @@ __all__ = [
     "Notes",
     "ObjectWriter",
     "PageStore",
+    "PathIds",
     "StoreUsage",
+    "path_id",
 ]

@@ -25,3 +25,5 @@ class UfsSettings:
     """Bytes per part of an upload to S3, which allows no fewer than 5 MiB; what is not larger goes in one request."""
     parts_in_flight: int = 2
     """Parts of one upload that are sent at once; with the next one to be sent they are its memory."""
+    forkable: bool = False
+    """Whether S3 is read without obstore, whose threads are missing in the child of a process that used it."""

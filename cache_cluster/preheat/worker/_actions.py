@@ -44,6 +44,7 @@ class Actions:
             Action.VERIFY: self._verify,
             Action.NOTE: self._note,
             Action.TRIM: self._trim,
+            Action.REBALANCE: self._rebalance,
             Action.COPY: self._copy,
             Action.MOVE: self._move,
         }
@@ -96,7 +97,14 @@ class Actions:
     def _came_later(self, batch: Batch, entry: ObjectInfo) -> bool:
         """Whether the copy here may be the only one: a reader, or another job, brought it since this job began."""
         cached = self._store.lookup(batch.root + entry.key)
-        return cached is not None and batch.cached_before is not None and cached.cached_at >= batch.cached_before
+        if cached is None or batch.cached_before is None:
+            return False
+        return cached.cached_at >= batch.cached_before and cached.job_id != batch.job_id
+
+    async def _rebalance(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:
+        """Have the entry if this worker is to keep it; otherwise drop it, for by now those who keep it have it."""
+        step = self._fetch if self._worker_id in batch.keepers else self._trim
+        return await step(batch, entry, throttle)
 
     async def _copy(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:
         written = await self._copies.copy(
@@ -115,7 +123,12 @@ class Actions:
 
     async def _load(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> CachedObject:
         return await self._reads.fetch(
-            _source(batch, entry), info=entry, job_id=batch.job_id, throttle=throttle, from_peers=batch.from_peers
+            _source(batch, entry),
+            info=entry,
+            job_id=batch.job_id,
+            throttle=throttle,
+            from_peers=batch.from_peers,
+            holders=batch.holders,
         )
 
 

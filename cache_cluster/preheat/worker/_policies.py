@@ -1,34 +1,220 @@
-"""What a worker has to know about paths besides their objects: the mounts. Reads need it at hand, and never wait for it."""
+"""What a worker has to know about paths besides their objects: mounts, pins, and what jobs have listed.
+
+Reads need it at hand, and never wait for the records; only the objects of an inventory are read when they are needed.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+
+import msgspec
 
 from preheat.engine import Bucket, Engine
-from preheat.mounts import Mount, MountTable
+from preheat.errors import Conflict, ObjectNotFound, StoreError, Unavailable, VersionChanged
+from preheat.inventories import Inventories
+from preheat.inventory import Coverage, Inventory, Pin, covering_paths
+from preheat.logs import get_logger
+from preheat.mounts import Freshness, Mount, MountTable
+from preheat.paths import UfsPath
+from preheat.store import PageStore
+from preheat.versions import ObjectInfo
 from preheat.views import BucketView
+
+log = get_logger("worker")
 
 
 class Policies:
-    """Knows no mounts until :meth:`following` runs; while the engine is away, those known last hold."""
+    """Knows no mounts and no pins until :meth:`following` runs; while the engine is away, those known last hold.
 
-    def __init__(self) -> None:
+    Args:
+        store: keeps the copies of what is pinned from eviction; none if it holds none.
+    """
+
+    def __init__(self, store: PageStore | None = None) -> None:
+        self._store = store
+        self._mounts: Sequence[Mount] = ()
+        self._engine: Engine | None = None
+        self._inventories: Inventories | None = None
+        self._by_version: tuple[Coverage, dict[str, list[Inventory]]] = (Coverage(), {})
         self.mounts = MountTable()
+        self.allows_all = True
+        """Whether readers who wish nothing may have any copy: no mount asks for more, and nothing is pinned."""
 
     @asynccontextmanager
     async def following(self, engine: Engine) -> AsyncIterator[None]:
         """Keep what is known current while the block runs."""
-        view = BucketView(engine, Bucket.MOUNTS, Mount)
-
-        def changed(_: str) -> None:
-            self.mounts = MountTable(mount for mount, _ in view.values())
-
-        view.listeners.add(changed)
+        mounts, inventories = BucketView(engine, Bucket.MOUNTS, Mount), Inventories(engine)
+        self._engine, self._inventories = engine, inventories
+        mounts.listeners.add(lambda _: self._set_mounts([mount for mount, _ in mounts.values()]))
+        inventories.pins.listeners.add(lambda _: self._set_pins(inventories))
         async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(view.follow())
+            following = [
+                tasks.create_task(mounts.follow()),
+                tasks.create_task(inventories.follow()),
+                tasks.create_task(self._unpin_stale(inventories)),
+            ]
             try:
                 yield
             finally:
-                following.cancel()
+                for task in following:
+                    task.cancel()
+
+    def bound(self, uri: str, version: str = "") -> Inventory | None:
+        """Return the inventory that says which version of an object may be read; none if any may.
+
+        Args:
+            uri: the object, or what is listed.
+            version: the dataset version that the reader wants; empty is any.
+
+        Raises:
+            VersionChanged: the path is pinned to another version, or no job that is known listed this one.
+            ObjectNotFound: its mount is pinned, and no job has listed it.
+            Unavailable: what it is pinned to is not known here yet.
+        """
+        pin = self.pin(uri)
+        if pin is not None:
+            if version not in {"", pin.version}:
+                raise _not_that_version(uri, version, f"it is pinned to {pin.version}")
+            return self._pinned(uri, pin)
+        if version:
+            return self._of_version(uri, version)
+        if self.mounts.of(uri).freshness is Freshness.PINNED:
+            return self._latest(uri)
+        return None
+
+    def pin(self, uri: str) -> Pin | None:
+        """Return the pin that covers a URI."""
+        return self._inventories.pin(uri) if self._inventories else None
+
+    def pinned(self, uri: str) -> Inventory | None:
+        """Return the inventory of the pin that covers a URI; raises Unavailable as :meth:`bound`."""
+        pin = self.pin(uri)
+        return None if pin is None else self._pinned(uri, pin)
+
+    def mounts_at(self, uri: str) -> list[Mount]:
+        """Return the mount that covers a URI, and those below it."""
+        return [self.mounts.of(uri), *(mount for mount in self._mounts if mount.path.startswith(uri))]
+
+    def listing(self, uri: str) -> Inventory | None:
+        """Return what is known of the latest listing of which a URI was a part."""
+        return self._inventories.covering(uri) if self._inventories else None
+
+    async def find(self, inventory: Inventory, path: UfsPath) -> ObjectInfo | None:
+        """Return one object as it was listed; none if it was not there. Raises as ``Inventories.find``."""
+        return await self._known().find(inventory, path)
+
+    async def objects(self, inventory: Inventory, path: UfsPath, *, after: str, limit: int) -> list[ObjectInfo]:
+        """Return objects at and below a path as they were listed; raises as ``Inventories.objects``."""
+        return await self._known().objects(inventory, path, after=after, limit=limit)
+
+    async def forget_listings(self, uri: str) -> None:
+        """Let no listing be answered any more from what was listed before something at a path was written.
+
+        Pins go on knowing their versions. To be called when the write is there, before it is acknowledged.
+
+        Raises:
+            EngineUnavailable: nobody else could be told.
+        """
+        if self._inventories is None or self._engine is None:
+            return
+        paths = frozenset(covering_paths(uri))
+        for item, revision in self._inventories.records.values():
+            if item.path in paths and item.retired_at is None:
+                retired = msgspec.json.encode(replace(item, retired_at=time.time()))
+                try:
+                    await self._engine.put(Bucket.INVENTORIES, item.id, retired, revision=revision)
+                except Conflict:  # somebody else has just retired or deleted it
+                    continue
+
+    def _pinned(self, uri: str, pin: Pin) -> Inventory:
+        inventory = self._known().pinned(pin)
+        if inventory is None:
+            raise Unavailable(f"path='{uri}' is pinned to {pin.version}, which is not known here yet.")
+        return inventory
+
+    def _of_version(self, uri: str, version: str) -> Inventory:
+        paths = frozenset(covering_paths(uri))
+        found = [item for item in self._versions().get(version, ()) if item.path in paths]
+        if not found:
+            raise _not_that_version(uri, version, "no job that is known listed it")
+        return found[0]
+
+    def _latest(self, uri: str) -> Inventory:
+        inventory = self.listing(uri)
+        if inventory is None:
+            raise ObjectNotFound(
+                f"path='{uri}' is mounted as pinned, and no job has listed it yet.",
+                remedy="Load it with `preheat job load --submit`.",
+            )
+        return inventory
+
+    def _versions(self) -> dict[str, list[Inventory]]:
+        coverage = self._inventories.coverage if self._inventories else self._by_version[0]
+        if coverage is not self._by_version[0]:
+            by_version: dict[str, list[Inventory]] = defaultdict(list)
+            for item in coverage.inventories.values():
+                by_version[item.version].append(item)
+            self._by_version = coverage, by_version
+        return self._by_version[1]
+
+    def _known(self) -> Inventories:
+        if self._inventories is None:
+            raise Unavailable("What jobs have listed is not known here yet.", remedy="Try again.")
+        return self._inventories
+
+    def _set_mounts(self, mounts: Sequence[Mount]) -> None:
+        self._mounts = mounts
+        self.mounts = MountTable(mounts)
+        self._set_allows_all()
+
+    def _set_pins(self, inventories: Inventories) -> None:
+        wanted = {pin.path for pin in inventories.coverage.pins.values()}
+        self._keep(wanted)
+        if inventories.pins.loaded.is_set():
+            self._keep_no_more(wanted)
+        self._set_allows_all()
+
+    def _set_allows_all(self) -> None:
+        pins = self._inventories.coverage.pins if self._inventories else ()
+        self.allows_all = self.mounts.checks_nothing and not pins
+
+    async def _unpin_stale(self, inventories: Inventories) -> None:
+        """Once all pins are known, let go of what was pinned when this worker ran last, and is not any more."""
+        await inventories.pins.loaded.wait()
+        self._set_pins(inventories)
+
+    def _keep(self, prefixes: set[str]) -> None:
+        """Keep what starts with some prefixes from eviction; of an object's path that is more than the object."""
+        if self._store is None:
+            return
+        for prefix in sorted(prefixes.difference(self._store.pins())):
+            with _logged_faults(prefix):
+                self._store.pin(prefix)
+
+    def _keep_no_more(self, wanted: set[str]) -> None:
+        if self._store is None:
+            return
+        for prefix in set(self._store.pins()) - wanted:
+            with _logged_faults(prefix):
+                self._store.unpin(prefix)
+
+
+@contextmanager
+def _logged_faults(prefix: str) -> Iterator[None]:
+    """Let a disk that cannot note a pin keep nobody from reading."""
+    try:
+        yield
+    except StoreError as error:
+        log.warning("A pin could not be noted.", action="pin_failed", path=prefix, error=str(error))
+
+
+def _not_that_version(uri: str, version: str, why: str) -> VersionChanged:
+    return VersionChanged(
+        f"path='{uri}' cannot be read as the dataset version {version[:80]!r}: {why}.",
+        remedy="Pin that version with `preheat fs pin`, or read without X-Preheat-Version.",
+    )

@@ -9,38 +9,40 @@ reader leaves. What is sent before the fill has ended is what the origin sent, o
 intact since it arrived; that all of it matches a checksum of the whole object, where the origin has one, is only known
 at the end. Ranges of what is not cached need not wait for a fill, nor cause one: see :mod:`preheat.worker._ranges`.
 
+Which version is served is decided by the mounts, the pins and the reader's wish: see :mod:`preheat.worker._freshness`.
+All ports read through here, and so obey alike.
+
 A page store that is full, or fails, is no reader's error: the under store is read in its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Sequence
 from functools import partial
-from itertools import chain, islice
+from itertools import takewhile
 
-from preheat.errors import InvalidRequest, ObjectNotFound, StoreError, VersionChanged
+from preheat.copies import CachedCopy
+from preheat.errors import ObjectNotFound, VersionChanged
 from preheat.paths import UfsPath
 from preheat.store import CachedObject, Notes, PageStore
-from preheat.ufs import Selection, UnderStore, is_marker
+from preheat.ufs import UnderStore
 from preheat.versions import ObjectInfo
 from preheat.worker._bodies import Bodies, info_of
-from preheat.worker._ranges import Asked, RangeReads, resolve
-from preheat.worker.fills import FOR_READERS, Fill, Fills, Peers, Source, Throttle
+from preheat.worker._checks import Checks, Clock
+from preheat.worker._freshness import ANY, NotCached, Wish
+from preheat.worker._gate import ETags, Gate, Terms
+from preheat.worker._metadata import Metadata, accepts
+from preheat.worker._misses import Misses, OpenedRead
+from preheat.worker._policies import Policies
+from preheat.worker._ranges import Asked, RangeReads
+from preheat.worker.fills import Fills, Peers, Throttle
 
-ETags = tuple[str, ...] | None
-"""The versions that a reader accepts; none is any."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OpenedRead:
-    """One version of an object, ready to be read."""
-
-    info: ObjectInfo
-    hit: bool
-    """Whether it was in the page store before it was asked for."""
-    pages: Callable[[int, int], AsyncIterator[bytes | memoryview]]
-    """Yields the bytes [start, end); raises VersionChanged or ObjectNotFound if they cannot be had any more."""
+__all__ = ["ETags", "OpenedRead", "ReadService"]
+_ATTEMPTS = 3
+"""At an object that changes between the look at its version and its read, again and again."""
+_LONG_SECONDS = 1.0
+"""From here on it counts that a copy was asked for earlier than it was complete."""
 
 
 class ReadService:
@@ -51,7 +53,9 @@ class ReadService:
         origin: where they come from.
         notes: what is known of objects that are not in the store; by default nothing.
         peers: other workers, which are asked before the under store; by default nobody.
+        policies: which versions may be served; by default any that is cached.
         stall_seconds: a fill fails when the under store sends nothing for this long.
+        clock: tells how old what is known is.
     """
 
     def __init__(
@@ -61,25 +65,59 @@ class ReadService:
         *,
         notes: Notes | None = None,
         peers: Peers | None = None,
+        policies: Policies | None = None,
         stall_seconds: float = 60.0,
+        clock: Clock = time.time,
     ) -> None:
         self._store = store
         self._origin = origin
-        self._notes = notes or Notes()
-        self._peers = peers
-        self._fills = Fills(store, origin, notes=self._notes, stall_seconds=stall_seconds)
+        notes = notes or Notes()
+        self._notes = notes
+        self.policies = policies or Policies()
+        self._fills = Fills(store, origin, notes=notes, stall_seconds=stall_seconds)
+        self.counters = self._fills.counters
+        self._checks = Checks(store, self._stat_origin, self.counters, clock=clock)
+        self._gate = Gate(self.policies, self._checks)
         self._bodies = Bodies(store, self._fills)
         self._ranges = RangeReads()
-        self.counters = self._fills.counters
+        self._misses = Misses(
+            self._fills,
+            self._bodies,
+            self._ranges,
+            notes=notes,
+            checks=self._checks,
+            peers=peers,
+            stat=self._stat_origin,
+        )
+        self._metadata = Metadata(
+            store,
+            origin,
+            notes=notes,
+            gate=self._gate,
+            policies=self.policies,
+            counters=self.counters,
+            stat=self._stat_origin,
+        )
 
     def lookup(self, uri: str) -> CachedObject | None:
-        """Return the object of a path if it is in the store."""
+        """Return the object of a path if it is in the store, whether or not it may be served."""
         return self._store.lookup(uri)
 
     def cached(self, path: UfsPath, if_match: ETags = None) -> CachedObject | None:
-        """Return the object if it is in the store, as a version that the reader accepts."""
+        """Return the object if it is in the store as a version that the reader accepts, whether or not it may be served."""
         item = self._store.lookup(str(path))
-        return item if item is not None and (if_match is None or item.etag in if_match) else None
+        return item if item is not None and accepts(if_match, item.etag) else None
+
+    def servable(self, uri: str, if_match: ETags = None, wish: Wish = ANY) -> CachedObject | None:
+        """Return the copy of an object if it may be served to a reader at once, without asking anybody.
+
+        Raises:
+            VersionChanged, ObjectNotFound, Unavailable: as ``Policies.bound``.
+        """
+        item = self._store.lookup(uri)
+        if item is None or not accepts(if_match, item.etag):
+            return None
+        return item if self._gate.passes(item, wish) else None
 
     def read(self, item: CachedObject, start: int, end: int) -> bytes:
         """Read bytes [start, end) of a hit at once, and count it; raises as ``PageStore.read`` does."""
@@ -88,15 +126,26 @@ class ReadService:
         self.counters.hit_bytes += len(data)
         return data
 
-    def read_small(self, uris: Sequence[str]) -> list[tuple[CachedObject, bytes]]:
-        """Read whole hits at once, as ``PageStore.read_small`` does, and count them."""
+    def read_small(self, uris: Sequence[str], wish: Wish = ANY) -> list[tuple[CachedObject, bytes]]:
+        """Read whole hits at once, as ``PageStore.read_small``, up to the first that may not be served; count them."""
         found = self._store.read_small(uris)
+        if not (self.policies.allows_all and wish.is_plain):
+            found = list(takewhile(lambda hit: self._gate.passes(hit[0], wish), found))
         self.counters.hits += len(found)
         self.counters.hit_bytes += sum(item.size for item, _ in found)
         return found
 
+    async def has(self, path: UfsPath, if_match: ETags = None, wish: Wish = ANY) -> bool:
+        """Whether a copy may be served without asking the under store; raises as :meth:`servable`."""
+        if self.servable(str(path), if_match, wish) is not None:
+            return True
+        if self.policies.bound(str(path), wish.version) is None:
+            return False
+        terms = await self._gate.terms(path, if_match, wish)
+        return self._copy(path, terms) is not None
+
     async def open(
-        self, path: UfsPath, if_match: ETags = None, *, asked: Asked | None = None, only_cached: bool = False
+        self, path: UfsPath, if_match: ETags = None, *, asked: Asked | None = None, wish: Wish = ANY
     ) -> OpenedRead:
         """Find an object, or begin to fetch it, and count the hit or the miss.
 
@@ -104,24 +153,30 @@ class ReadService:
             path: the object.
             if_match: the versions that the reader accepts.
             asked: the range that is going to be read, so that it comes first; none is all of the object.
-            only_cached: read nothing but the page store.
+            wish: how fresh it has to be.
 
         Raises:
             VersionChanged: no version that the reader accepts exists.
-            ObjectNotFound: there is no such object; or none that is cached, if only those are wanted. Otherwise as
-                ``UnderStore.get``.
+            ObjectNotFound: there is no such object, or it does not belong to the dataset version that is read.
+            NotCached: the under store would have to be asked, and must not. Otherwise as ``UnderStore.get``.
         """
-        item = self.cached(path, if_match)
-        if item is None and only_cached:
-            raise ObjectNotFound(f"path='{path}' is not cached here.")
-        if item is not None:
-            self.counters.hits += 1
-            bodies = self._bodies
-            pages = partial(bodies.cached, item) if only_cached else partial(bodies.stored, path, item)
-            return OpenedRead(info=info_of(path, item), hit=True, pages=partial(pages, hit=True))
-        opened = await self._open_missing(path, if_match, asked)
-        self.counters.misses += 1
-        return opened
+        for attempt in range(1, _ATTEMPTS + 1):
+            terms = Terms(etags=if_match)
+            item = self.servable(str(path), if_match, wish)
+            if item is None:
+                terms = await self._gate.terms(path, if_match, wish)
+                item = self._copy(path, terms)
+            if item is not None:
+                return self._opened_hit(path, item, wish)
+            if wish.only_cached:
+                raise NotCached(f"path='{path}' is not cached here in a version that would do.")
+            try:
+                return await self._opened_miss(path, terms, asked)
+            except VersionChanged:
+                if terms.info is None or terms.pinned or if_match is not None or attempt == _ATTEMPTS:
+                    raise
+                self._checks.forget(path)  # it was replaced after it was looked at
+        raise AssertionError("The last attempt returns or raises.")
 
     async def fetch(
         self,
@@ -131,6 +186,7 @@ class ReadService:
         job_id: str = "",
         throttle: Throttle | None = None,
         from_peers: bool = False,
+        holders: Collection[str] = (),
     ) -> CachedObject:
         """Bring an object into the store, whether or not it is there, and return it.
 
@@ -140,52 +196,50 @@ class ReadService:
             job_id: the job that asks; empty for a reader, who also lifts the throttle of a fill under way.
             throttle: limits the bandwidth of the fill that this call begins.
             from_peers: ask other workers before the under store: they are likely to have it.
+            holders: the ids of those who have it, if that is known.
 
         Raises:
             VersionChanged: the under store has another etag or size.
             StoreFull: it does not fit. Otherwise as ``UnderStore.get``.
         """
-        source = self._source(path) if from_peers else None
+        if not self.policies.allows_all:
+            info = await self._gate.fetchable(path, info)
+        source = self._misses.source(path, holders) if from_peers else None
         etag, size = (info.etag, info.size) if info else (None, None)
-        return await self._fills.fetch(path, etag=etag, size=size, job_id=job_id, throttle=throttle, source=source)
+        joining, begun = self._fills.under_way(path), self._checks.now()
+        item = await self._fills.fetch(path, etag=etag, size=size, job_id=job_id, throttle=throttle, source=source)
+        if not joining and (source is not None or self._checks.now() - begun >= _LONG_SECONDS):
+            self._misses.came(path, info_of(path, item), source, begun)
+        return item
 
     def note(self, path: UfsPath, info: ObjectInfo) -> None:
         """Know an object's size and version from now on, without its bytes."""
         self._notes.put(str(path), info)
 
-    async def stat(self, path: UfsPath, if_match: ETags = None) -> tuple[ObjectInfo, bool]:
+    async def stat(self, path: UfsPath, if_match: ETags = None, *, wish: Wish = ANY) -> tuple[ObjectInfo, bool]:
         """Return what is known of an object, and whether it is cached; nothing is filled.
 
         Raises:
-            VersionChanged: the current version is none that the reader accepts. Otherwise as ``UnderStore.stat``.
+            VersionChanged: the version is none that the reader accepts.
+            ObjectNotFound, NotCached: as :meth:`open`. Otherwise as ``UnderStore.stat``.
         """
-        if item := self.cached(path, if_match):
+        if item := self.servable(str(path), if_match, wish):
             return info_of(path, item), True
-        note = self._notes.get(str(path), key=path.key)
-        if note is not None and (if_match is None or note.etag in if_match):
-            return note, False
-        return await self._stat_origin(path, if_match), False
+        return await self._metadata.stat(path, if_match, wish)
 
-    async def list(self, path: UfsPath, *, after: str, limit: int) -> list[ObjectInfo]:
-        """Return up to ``limit`` objects at and below a path as the under store lists them, after a key."""
-        self.counters.origin_lists += 1
-        found: list[ObjectInfo] = []
-        async for page in self._origin.list(path, after=after):
-            found.extend(page)
-            if len(found) >= limit:
-                break
-        return found[:limit]
+    async def list(self, path: UfsPath, *, after: str, limit: int, wish: Wish = ANY) -> list[ObjectInfo]:
+        """Return up to ``limit`` objects at and below a path as the under store lists them, after a key.
 
-    def list_cached(self, path: UfsPath, *, after: str, limit: int) -> tuple[ObjectInfo, ...]:
+        Where the policy allows it, they are those that a job has listed, and the under store is not asked.
+
+        Raises:
+            NotCached: the under store would have to be asked, and must not. Otherwise as ``UnderStore.list``.
+        """
+        return await self._metadata.list(path, after=after, limit=limit, wish=wish)
+
+    def list_cached(self, path: UfsPath, *, after: str, limit: int) -> tuple[CachedCopy, ...]:
         """Return up to ``limit`` objects of the store at and below a path, after a key, as a listing would."""
-        root, selection = str(path.with_key("")), Selection.of(path, after)
-        exact = None if selection.exact is None else self._store.lookup(root + selection.exact)
-        below: Iterable[CachedObject] = ()
-        if selection.prefix is not None:
-            below = self._store.scan(root + selection.prefix, after=root + selection.start_after)
-        items = chain([exact] if exact else [], below)
-        infos = (info_of(path.with_key(item.path.removeprefix(root)), item) for item in items)
-        return tuple(islice((info for info in infos if not is_marker(info.key, info.size)), limit))
+        return self._metadata.list_cached(path, after=after, limit=limit)
 
     def stats(self) -> dict[str, int]:
         """Return the counters as ``/v1/stats`` shows them."""
@@ -206,6 +260,11 @@ class ReadService:
             "peerReads": counters.peer_reads,
             "peerBytes": counters.peer_bytes,
             "readThrough": counters.read_through,
+            "checks": counters.checks,
+            "checksChanged": counters.checks_changed,
+            "checksGone": counters.checks_gone,
+            "drifted": counters.drifted,
+            "metadataHits": counters.metadata_hits,
             "corrupt": usage.corrupt,
             "evicted": usage.evicted,
             "damaged": usage.damaged,
@@ -216,70 +275,33 @@ class ReadService:
         """Break off every fill; those who wait for one get Unavailable."""
         await self._fills.close()
 
-    async def _open_missing(self, path: UfsPath, if_match: ETags, asked: Asked | None) -> OpenedRead:
-        etag = await self._wanted(path, if_match)
-        if asked == (0, None):
-            asked = None
-        if asked is not None:
-            self._recall(path)
-            asked = await self._from_start(path, etag, asked)
-        joining = self._fills.under_way(path)
-        if asked is None or joining or self._ranges.is_worth_filling(str(path), asked):
-            pieces = FOR_READERS.led_by(*asked) if asked else FOR_READERS
-            try:
-                fill = await self._fills.follow(path, etag=etag, pieces=pieces, source=self._source(path))
-            except StoreError as error:
-                self._bodies.note_read_through(path, error)
-            else:
-                if fill is not None:
-                    return await self._opened_fill(path, fill, patient=asked is None or not joining)
-        return await self._open_directly(path, etag, asked or (0, None))
+    def _copy(self, path: UfsPath, terms: Terms) -> CachedObject | None:
+        item = self._store.lookup(str(path))
+        return item if item is not None and terms.accept(item) else None
 
-    async def _opened_fill(self, path: UfsPath, fill: Fill, *, patient: bool) -> OpenedRead:
-        pages = partial(self._bodies.followed, path, fill, patient=patient)
-        return OpenedRead(info=await fill.version(), hit=False, pages=pages)
+    def _opened_hit(self, path: UfsPath, item: CachedObject, wish: Wish) -> OpenedRead:
+        self.counters.hits += 1
+        bodies = self._bodies
+        pages = partial(bodies.cached, item) if wish.only_cached else partial(bodies.stored, path, item)
+        return OpenedRead(info=info_of(path, item), hit=True, pages=partial(pages, hit=True))
 
-    async def _open_directly(self, path: UfsPath, etag: str | None, asked: Asked) -> OpenedRead:
-        """Read a range without keeping it; begin to fill the object if that has become worth while."""
+    async def _opened_miss(self, path: UfsPath, terms: Terms, asked: Asked | None) -> OpenedRead:
         try:
-            download = await self._fills.download(path, etag, *asked, source=self._source(path))
-        except InvalidRequest:  # the object ends before the range
-            info = await self._stat_origin(path, None if etag is None else (etag,))
-            return OpenedRead(info=info, hit=False, pages=partial(self._bodies.direct, path, info))
-        info = download.info
-        self._ranges.learn(str(path), info, download.end - download.start)
-        if self._ranges.is_worth_filling(str(path), (0, 0)) and not self._fills.under_way(path):
-            pieces = FOR_READERS.led_by(download.end, None)
-            self._fills.begin(path, etag=info.etag, pieces=pieces, source=self._source(path))
+            opened = await self._misses.open(path, await self._wanted(path, terms.etags), asked)
+        except (VersionChanged, ObjectNotFound) as error:
+            if terms.pinned and terms.info is not None:
+                raise self._gate.drifted(path, had=terms.info.etag, now=None) from error
+            raise
+        self.counters.misses += 1
+        return opened
 
-        def pages(start: int, end: int) -> AsyncIterator[bytes | memoryview]:
-            begun = download if (start, end) == (download.start, download.end) else None
-            return self._bodies.direct(path, info, start, end, begun)
-
-        return OpenedRead(info=info, hit=False, pages=pages)
-
-    def _source(self, path: UfsPath) -> Source | None:
-        return self._peers.source(path, self.counters) if self._peers else None
-
-    async def _from_start(self, path: UfsPath, etag: str | None, asked: Asked) -> Asked:
-        """Return a range by where it begins; one that counts from the end needs the size."""
-        if asked[0] >= 0:
-            return asked
-        info = self._ranges.info(str(path), etag) or await self._stat_origin(path, None if etag is None else (etag,))
-        return resolve(asked, info.size)
-
-    def _recall(self, path: UfsPath) -> None:
-        """Take what a job noted of an object for its present version, unless a reader knows better."""
-        if self._ranges.info(str(path), None) is None and (note := self._notes.get(str(path), key=path.key)):
-            self._ranges.learn(str(path), note)
-
-    async def _stat_origin(self, path: UfsPath, if_match: ETags) -> ObjectInfo:
+    async def _stat_origin(self, path: UfsPath, if_match: ETags = None) -> ObjectInfo:
         self.counters.origin_stats += 1
         async with self._fills.deadline(path):
             info = await self._origin.stat(path)
         self._ranges.learn(str(path), info)
-        if if_match is not None and info.etag not in if_match:
-            raise VersionChanged(f"path='{path}' has the etag {info.etag!r} now, not {' or '.join(if_match)!r}.")
+        if not accepts(if_match, info.etag):
+            raise VersionChanged(f"path='{path}' has the etag {info.etag!r} now, not {if_match!r}.")
         return info
 
     async def _wanted(self, path: UfsPath, if_match: ETags) -> str | None:

@@ -68,7 +68,7 @@ class S3UnderStore:
         """Return what S3 says of one object; see :class:`~preheat.ufs.UnderStore`."""
         connection = await self._connect(path)
         try:
-            if not can_spell(path.key):
+            if self._settings.forkable or not can_spell(path.key):
                 return await boto_stat(connection, path)
             with obstore_errors(path, connection.endpoint):
                 return _info(path.key, await self._bucket(connection, path).head_async(path.key))
@@ -116,7 +116,7 @@ class S3UnderStore:
 
     async def _get(self, path: UfsPath, etag: str | None, start: int, end: int | None) -> Download:
         connection = await self._connect(path)
-        if not can_spell(path.key):
+        if self._settings.forkable or not can_spell(path.key):
             size = self._settings.chunk_bytes
             return await boto_get(connection, path, etag=etag, start=start, end=end, chunk_bytes=size)
         if self._wire is not None and end is not None and end - start <= MAX_BYTES:

@@ -31,3 +31,13 @@ class Counters:
     peer_bytes: int = 0
     read_through: int = 0
     """Reads that were served from the under store because the page store could not take the object."""
+    checks: int = 0
+    """Times that the under store was asked whether what is known of an object is current; part of ``origin_stats``."""
+    checks_changed: int = 0
+    """Those of them that found another version than the cached one."""
+    checks_gone: int = 0
+    """Those that found no object where one is cached."""
+    drifted: int = 0
+    """Objects that a read found changed or gone at the under store: by a check, or because their pinned version is."""
+    metadata_hits: int = 0
+    """Listings, and looks at one object, that were answered from what a job had listed."""

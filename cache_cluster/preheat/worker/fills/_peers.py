@@ -2,14 +2,16 @@
 
 Those are asked that rank highest for an object: its owner, who has it when a reader came to the wrong worker or when
 copies are made, and the one that owned it before a worker joined. A request says ``only-if-cached``, so that whoever is
-asked reads no more than its own page store: questions do not go round. What a peer sends is checked like what the
-under store sends. A peer that fails, or is slow, is left out for some seconds, and is never the reason for an error.
+asked reads no more than its own page store: questions do not go round; and ``max-stale``, for who asks knows which
+version it wants, or that any will do. What a peer sends is checked like what the under store sends. A peer that fails,
+or is slow, is left out for some seconds, and is never the reason for an error.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import sys
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -21,12 +23,13 @@ from preheat.settings import TlsSettings
 from preheat.tls import client_context
 from preheat.ufs import HEAD_BYTES, Answer, UnusableError, Wire
 from preheat.worker.fills._counters import Counters
-from preheat.worker.fills._fill import Gift, Source
+from preheat.worker.fills._fill import Gift
 
 log = get_logger("worker")
 MAX_BYTES = 8 << 20
 """Of one answer, which is held in memory whole."""
 _ASKED = 2
+_EVERYBODY = sys.maxsize
 _CONNECT_SECONDS = 1.0
 _ANSWER_SECONDS = 2.0
 _LEAST_BYTES_PER_SECOND = 4 << 20
@@ -61,11 +64,20 @@ class Peers:
         self._tls = tls or TlsSettings()
         self._peers: dict[str, _Peer] = {}
 
-    def source(self, path: UfsPath, counters: Counters) -> Source | None:
-        """Return who may have an object; none if there is nobody to ask."""
-        members = [member for member in self._owners(str(path), _ASKED) if member.id != self._worker_id]
+    def source(self, path: UfsPath, counters: Counters, *, holders: Collection[str] = ()) -> Candidates | None:
+        """Return who may have an object; none if there is nobody to ask.
+
+        Args:
+            path: the object.
+            counters: count what peers sent.
+            holders: the ids of those to ask; by default those that rank highest.
+        """
+        ranked = self._owners(str(path), _EVERYBODY if holders else _ASKED)
+        members = [
+            member for member in ranked if member.id != self._worker_id and (not holders or member.id in holders)
+        ]
         peers = [peer for peer in map(self._peer, members) if peer.well]
-        return _Candidates(peers, counters) if peers else None
+        return Candidates(peers, counters) if peers else None
 
     def close(self) -> None:
         """Close the connections."""
@@ -82,15 +94,17 @@ class Peers:
         return peer
 
 
-class _Candidates:
+class Candidates:
     """Those who may have one object; who does not is not asked again."""
 
     def __init__(self, peers: list[_Peer], counters: Counters) -> None:
         self._peers = peers
         self._counters = counters
-        self._read = False
+        self.gave = False
+        """Whether any of it came from a peer."""
 
     async def get(self, path: UfsPath, *, etag: str | None, start: int, end: int) -> Gift | None:
+        """Return bytes of an object, as :class:`~preheat.worker.fills.Source` does."""
         if end - start > MAX_BYTES:
             return None
         while self._peers:
@@ -104,8 +118,8 @@ class _Candidates:
         return None
 
     def _count(self, size: int) -> None:
-        if not self._read:
-            self._read = True
+        if not self.gave:
+            self.gave = True
             self._counters.peer_reads += 1
         self._counters.peer_bytes += size
 
@@ -118,7 +132,7 @@ class _Peer:
         self.url = url
         self._address = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         self._prefix = parts.path.rstrip("/")
-        self._headers = f"Host: {parts.netloc}\r\n{authorization}Cache-Control: only-if-cached\r\n"
+        self._headers = f"Host: {parts.netloc}\r\n{authorization}Cache-Control: only-if-cached, max-stale\r\n"
         self._context = client_context(tls) if parts.scheme == "https" else None
         self._idle: list[Wire] = []
         self._loop = asyncio.get_running_loop()

@@ -2,8 +2,8 @@
 
 from preheat.worker.port._access import Authorizer, following_tokens
 from preheat.worker.port._alluxio import AlluxioWorker
+from preheat.worker.port._answers import Parts, Stream
 from preheat.worker.port._connection import Service, Shortcut
-from preheat.worker.port._endpoints import Parts, Stream
 from preheat.worker.port._request_body import Intake
 from preheat.worker.port._server import DataServer, Server, ServerSettings
 

@@ -21,7 +21,7 @@ from typing import Protocol, cast
 from preheat.errors import PreheatError
 from preheat.logs import get_logger
 from preheat.worker.port._access import Authorizer
-from preheat.worker.port._endpoints import Parts, Stream
+from preheat.worker.port._answers import Parts, Stream
 from preheat.worker.port._http import Answer, Request
 from preheat.worker.port._incoming import Incoming
 from preheat.worker.port._limits import ServerSettings

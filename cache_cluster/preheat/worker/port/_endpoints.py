@@ -7,8 +7,7 @@ must not serve its machine's files because a URL asks for them. A symbolic link 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from preheat.batch_read import BATCH, CONTENT_TYPE, decode_batch
@@ -21,23 +20,11 @@ from preheat.worker._reads import ETags, ReadService
 from preheat.worker.port import _http as http
 from preheat.worker.port._access import Authorizer
 from preheat.worker.port._alluxio import AlluxioWorker
+from preheat.worker.port._answers import Parts, Stream
 from preheat.worker.port._batch_read import BatchAnswer
 from preheat.worker.port._request_body import Intake
 
 _LOAD = "/v1/load"
-Parts = tuple[bytes, ...]
-"""A whole answer: its head and, apart so that it need not be copied, its body."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stream:
-    """An answer whose body is sent page by page; its first page is at hand, so its head may go out."""
-
-    head: bytes
-    length: int | None
-    """Bytes of the whole body; none if it is chunked, and so ends by itself."""
-    first: bytes | memoryview
-    rest: AsyncIterator[bytes | memoryview]
 
 
 class Endpoints:
@@ -178,10 +165,12 @@ class Endpoints:
 
     async def _list(self, query: http.ListQuery) -> http.Answer:
         self._check_allowed(query.path)
-        return _page(await self._reads.list(query.path, after=query.after, limit=query.limit), query)
+        found = await self._reads.list(query.path, after=query.after, limit=query.limit)
+        return _page([_as_json(info) for info in found], query)
 
     def _list_cached(self, query: http.ListQuery) -> http.Answer:
-        return _page(self._reads.list_cached(query.path, after=query.after, limit=query.limit), query)
+        found = self._reads.list_cached(query.path, after=query.after, limit=query.limit)
+        return _page([_as_json(copy) | {"job": copy.job_id} for copy in found], query)
 
     def _check_allowed(self, path: UfsPath) -> None:
         if path.scheme == "file" and not f"{path}/".startswith(self._file_roots):
@@ -201,9 +190,9 @@ def _encode(answer: http.Answer, request: http.Request) -> bytes:
     return answer.encode(head_only=request.is_head, keep_alive=request.keep_alive)
 
 
-def _page(found: Sequence[ObjectInfo], query: http.ListQuery) -> http.Answer:
-    following = found[-1].key if len(found) == query.limit else None
-    return http.json_answer({"objects": [_as_json(info) for info in found], "next": following})
+def _page(found: Sequence[Mapping[str, str | int | float]], query: http.ListQuery) -> http.Answer:
+    following = found[-1]["key"] if len(found) == query.limit else None
+    return http.json_answer({"objects": found, "next": following})
 
 
 def _as_json(info: ObjectInfo) -> dict[str, str | int | float]:

@@ -18,11 +18,13 @@ import msgspec
 
 from preheat.errors import InvalidRequest, NotFound, PreheatError, Unauthenticated
 from preheat.paths import UfsPath
+from preheat.worker import _freshness as freshness
+from preheat.worker._freshness import NotCached, Wish
+from preheat.worker._ranges import parse_range
 from preheat.worker.port._heads import version_lines, whole_head
 
 DATA_PREFIX = "/v1/data/"
 _ETAG = re.compile(r'(W/)?"([^"]*)"|([^\s,"]+)')
-_RANGE = re.compile(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE)
 _MAX_DIGITS = 18
 _MAX_LIST = 10_000
 _PARTIAL_CONTENT = HTTPStatus.PARTIAL_CONTENT.value
@@ -55,14 +57,6 @@ class UnsatisfiableRange(InvalidRequest):
 
     code = "range_not_satisfiable"
     status = 416
-
-
-class NotCached(PreheatError):
-    """The reader wants only what is cached, and this is not."""
-
-    code = "not_cached"
-    status = 504
-    default_remedy = "Ask without Cache-Control: only-if-cached."
 
 
 class Version(Protocol):
@@ -223,9 +217,10 @@ def accepted_etags(header: str | None) -> tuple[str, ...] | None:
     return tuple(quoted or bare for weak, quoted, bare in _ETAG.findall(header) if not weak)
 
 
-def is_only_if_cached(request: Request) -> bool:
-    """Whether the request wants no more than what is cached."""
-    return "only-if-cached" in request.headers.get("cache-control", "").lower()
+def wish_of(request: Request) -> Wish:
+    """Return how fresh the reader wants it."""
+    headers = request.headers
+    return freshness.wish_of(headers.get("cache-control", ""), headers.get(freshness.VERSION_HEADER, ""))
 
 
 def slice_of(request: Request, info: Version) -> Slice:
@@ -276,29 +271,11 @@ def _names(if_none_match: str, etag: str) -> bool:
     return if_none_match.strip() == "*" or any(etag == (quoted or bare) for _, quoted, bare in tags)
 
 
-def _bounds(header: str) -> tuple[int | None, int | None] | None:
-    """Return the first and the last byte of a Range, of which one may be left out; None if the Range is malformed."""
-    match = _RANGE.fullmatch(header)
-    first, last = map(_position, match.groups()) if match else (None, None)
-    if first is None:
-        return None if last is None else (None, last)
-    return None if last is not None and last < first else (first, last)
-
-
-def _position(digits: str) -> int | None:
-    digits = digits.lstrip("0") or digits[:1]
-    return int(digits[: _MAX_DIGITS + 1]) if digits else None  # with one digit more it is behind every object
-
-
 def _range(header: str, size: int) -> Slice:
-    bounds = _bounds(header)
-    if bounds is None:
+    found = parse_range(header)
+    if found is None:
         return Slice(status=200, end=size)
-    first, last = bounds
-    if first is None:
-        start, end = max(0, size - (last or 0)), size
-    else:
-        start, end = first, size if last is None else min(size, last + 1)
+    start, end = found.within(size)
     if start >= end:
         raise UnsatisfiableRange(f"The range {header.strip()!r} has no byte of {size}.", size=size)
     return Slice(status=206, start=start, end=end)

@@ -16,6 +16,8 @@ from preheat.worker.port._http import BodyTooLarge, HeadTooLarge, Request, add_h
 from preheat.worker.port._limits import ServerSettings
 from preheat.worker.port._request_body import Intake, RequestBody
 
+_CODING = "transfer-encoding"
+
 
 class Incoming:
     """The requests of one connection; ``httptools`` calls the ``on_`` methods.
@@ -67,7 +69,7 @@ class Incoming:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:  # HTTP/1.1 goes on being spoken, for this one answer
-            self._refuse_upgrade()
+            self.ended = True
         except httptools.HttpParserError as error:
             self._refuse(InvalidRequest(f"This is not an HTTP request: {error}."))
         if self.in_message and marks == self._marks:
@@ -112,19 +114,12 @@ class Incoming:
         if self.ended:
             return
         length = int(self._headers.get("content-length", "0"))  # the parser has refused what is no number
-        coding = self._headers.get("transfer-encoding")
         self._method, self._target = self._parser.get_method().decode("ascii"), self._url.decode("latin-1")
         kind = self._intake(self._method, self._target)
-        if self._field_bytes > self._settings.max_head_bytes:
-            self._refuse(self._too_large())
-        elif coding is not None and (kind is not Intake.STREAMED or coding.strip().lower() != "chunked"):
-            self._refuse(InvalidRequest("A request with a body in this coding is not taken here."))
-        elif length and kind is Intake.REFUSED:
-            self._refuse(InvalidRequest("A request with a body is not taken here."))
+        if (refusal := self._refusal(kind, length)) is not None:
+            self._refuse(refusal)
         elif kind is Intake.STREAMED:
-            self._stream(None if coding is not None else length)
-        elif length > self._settings.max_body_bytes:
-            self._refuse(BodyTooLarge(f"The request's body has more than {self._settings.max_body_bytes} bytes."))
+            self._stream(None if _CODING in self._headers else length)
         elif length and self._expects_continue:
             self._on_expect()
 
@@ -153,6 +148,23 @@ class Incoming:
             self.queue.append(request)
             self.ended = not request.keep_alive
 
+    def _refusal(self, kind: Intake, length: int) -> PreheatError | None:
+        """Return why a request is not taken, judged by its head."""
+        coding = self._headers.get(_CODING)
+        if self._field_bytes > self._settings.max_head_bytes:
+            return self._too_large()
+        if coding is None and not length:
+            return None
+        if kind is Intake.REFUSED:
+            return InvalidRequest("A request with a body is not taken here.")
+        if self._parser.should_upgrade():  # the parser would take the body for another protocol
+            return InvalidRequest("A request with a body cannot ask for another protocol.")
+        if kind is Intake.HELD and length > self._settings.max_body_bytes:
+            return BodyTooLarge(f"The request's body has more than {self._settings.max_body_bytes} bytes.")
+        in_chunks = kind is Intake.STREAMED and self._is_1_1
+        decodable = coding is None or (coding.lower() == "chunked" and in_chunks)
+        return None if decodable else InvalidRequest("A request with a body in this coding is not taken here.")
+
     def _stream(self, length: int | None) -> None:
         limit, continue_due = self._settings.receive_buffer_bytes, self._expects_continue
         self.body = RequestBody(limit=limit, continue_due=continue_due, on_demand=self._on_demand)
@@ -162,8 +174,11 @@ class Incoming:
 
     @property
     def _expects_continue(self) -> bool:
-        expected = self._headers.get("expect", "").lower() == "100-continue"
-        return expected and self._parser.get_http_version() != "1.0"
+        return self._is_1_1 and self._headers.get("expect", "").lower() == "100-continue"
+
+    @property
+    def _is_1_1(self) -> bool:
+        return bool(self._parser.get_http_version() == "1.1")
 
     def _request(self, *, body: bytes = b"", stream: RequestBody | None = None, length: int | None = None) -> Request:
         return Request(
@@ -175,11 +190,6 @@ class Incoming:
             stream=stream,
             length=length,
         )
-
-    def _refuse_upgrade(self) -> None:
-        if self.body is not None:
-            self._refuse(InvalidRequest("A request with a body cannot be upgraded."))
-        self.ended = True
 
     def _refuse(self, error: PreheatError) -> None:
         """Have what came before answered, and then said why nothing more is."""

@@ -107,7 +107,8 @@ def verify(
     scope = f"{claim.day}/{claim.region}/s3/aws4_request"
     digest = sha256(request.encode("latin-1")).hexdigest()
     text = f"{_ALGORITHM}\n{claim.stamp}\n{scope}\n{digest}"
-    if not hmac.compare_digest(hmac.digest(key, text.encode(), "sha256").hex(), claim.signature):
+    right = hmac.digest(key, text.encode(), "sha256").hex()
+    if not hmac.compare_digest(right.encode(), claim.signature.encode()):
         raise S3Error(
             "SignatureDoesNotMatch",
             "The signature is not the one of this request by this access key.",

@@ -1,0 +1,44 @@
+"""Continuation tokens: where a listing goes on, in a form that is nobody's business to read or to change.
+
+Any worker has to take any other's, so that there is no secret in them; nor does one allow more than ``start-after``.
+The digest tells a damaged or an invented one.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from hashlib import sha256
+
+from preheat.worker.s3._errors import S3Error
+
+_VERSION = b"\x01"
+_DIGEST_BYTES = 9
+_MAX_CHARACTERS = 1400
+"""Of the token of a key of 1,024 bytes."""
+
+
+def encode_token(after: str) -> str:
+    """Return the token of a listing that goes on after a key."""
+    data = _VERSION + after.encode()
+    return base64.urlsafe_b64encode(_digest(data) + data).decode()
+
+
+def decode_token(token: str) -> str:
+    """Return the key after which a listing goes on.
+
+    Raises:
+        S3Error: InvalidArgument; it is no token of ours.
+    """
+    try:
+        raw = base64.b64decode(token, altchars=b"-_", validate=True) if len(token) <= _MAX_CHARACTERS else b""
+    except (binascii.Error, ValueError):  # ValueError: characters beyond ASCII
+        raw = b""
+    digest, data = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]
+    if not data.startswith(_VERSION) or digest != _digest(data):
+        raise S3Error("InvalidArgument", "The continuation token provided is incorrect.")
+    return data.removeprefix(_VERSION).decode()
+
+
+def _digest(data: bytes) -> bytes:
+    return sha256(b"preheat list " + data).digest()[:_DIGEST_BYTES]

@@ -1,0 +1,151 @@
+"""How workers learn of each other's writes: a record for each path in the engine, which every worker follows."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+
+import msgspec
+
+from preheat.engine import Bucket, Engine
+from preheat.errors import EngineUnavailable
+from preheat.logs import get_logger
+from preheat.paths import UfsPath
+from preheat.writes import Written, key_of
+
+log = get_logger("worker")
+_MAX_RECENT = 1 << 16
+
+Superseded = Callable[[UfsPath, str], None]
+"""Is told a path and the etag of what is there now, empty if no copy of it may be kept. Quick, and raises nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Recent:
+    written: Written
+    revision: int
+    """0 while the engine has not got it."""
+
+
+class WriteLog:
+    """Announces this worker's writes, and follows the others'.
+
+    Args:
+        worker_id: this worker.
+        superseded: told of each write, this worker's own too, before readers may see what came of it.
+    """
+
+    def __init__(self, worker_id: str, *, superseded: Superseded) -> None:
+        self._worker_id = worker_id
+        self._superseded = superseded
+        self._engine: Engine | None = None
+        self._started_at = time.time()
+        self._recent: OrderedDict[str, _Recent] = OrderedDict()
+        self._seen = Reached()
+
+    @asynccontextmanager
+    async def following(self, engine: Engine) -> AsyncIterator[None]:
+        """Follow the others' writes, and announce this worker's, while the block runs."""
+        self._engine = engine
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(self._follow(engine))
+            try:
+                yield
+            finally:
+                following.cancel()
+                self._engine = None
+
+    def recent(self, uri: str) -> Written | None:
+        """Return the last write of a path, if it was one of the last."""
+        known = self._recent.get(uri)
+        return known.written if known else None
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether the others can be told."""
+        return self._engine is not None
+
+    def note(self, path: UfsPath, etag: str) -> None:
+        """Know a write of this worker; the others are told by :meth:`announce`."""
+        self._remember(self._written(path, etag), 0)
+        self._superseded(path, etag)
+
+    async def announce(self, path: UfsPath, etag: str) -> int:
+        """Tell the other workers, and return the revision that :meth:`reached` waits for.
+
+        Raises:
+            EngineUnavailable: they may not come to know.
+        """
+        if self._engine is None:
+            raise EngineUnavailable("The other workers cannot be told of a write now.", remedy="Try again.")
+        written = self._written(path, etag)
+        revision = await self._engine.put(Bucket.WRITES, key_of(written.path), msgspec.json.encode(written))
+        known = self._recent.get(written.path)
+        if known is None or known.revision < revision:
+            self._remember(written, revision)
+        return revision
+
+    async def reached(self, revision: int, seconds: float) -> bool:
+        """Wait until this worker has heard of a revision; false if the time passes before."""
+        return await self._seen.wait(revision, seconds)
+
+    async def _follow(self, engine: Engine) -> None:
+        async for entry in engine.watch(Bucket.WRITES):
+            if entry is None:
+                continue
+            if entry.value is not None:
+                self._apply(msgspec.json.decode(entry.value, type=Written), entry.revision)
+            self._seen.note(entry.revision)
+
+    def _apply(self, written: Written, revision: int) -> None:
+        known = self._recent.get(written.path)
+        own = written.worker == self._worker_id and written.written_at >= self._started_at
+        if own or (known is not None and known.revision > revision):
+            return
+        self._remember(written, revision)
+        self._superseded(UfsPath.parse(written.path), written.etag)
+
+    def _written(self, path: UfsPath, etag: str) -> Written:
+        return Written(path=str(path), etag=etag, worker=self._worker_id, written_at=time.time())
+
+    def _remember(self, written: Written, revision: int) -> None:
+        self._recent[written.path] = _Recent(written=written, revision=revision)
+        self._recent.move_to_end(written.path)
+        if len(self._recent) > _MAX_RECENT:
+            self._recent.popitem(last=False)
+
+
+class Reached:
+    """How far something that only grows has come, and those who wait for it."""
+
+    def __init__(self) -> None:
+        self._value = 0
+        self._numbers = count()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+
+    def note(self, value: int) -> None:
+        """It has come as far as this."""
+        self._value = max(self._value, value)
+        while self._waiting and self._waiting[0][0] <= self._value:
+            waiter = heapq.heappop(self._waiting)[2]
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self, value: int, seconds: float) -> bool:
+        """Return true as soon as it has come so far, or false after ``seconds``."""
+        if value <= self._value:
+            return True
+        waiter = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (value, next(self._numbers), waiter))
+        try:
+            async with asyncio.timeout(seconds):
+                await waiter
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,150 @@
+"""Other workers, to which writes are passed on, in the terms of their data ports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from preheat.errors import EngineUnavailable, PreheatError, Unavailable, from_problem
+from preheat.logs import get_logger
+from preheat.paths import UfsPath
+from preheat.placement import Member
+from preheat.settings import TlsSettings
+from preheat.tls import client_context
+
+log = get_logger("worker")
+FORWARDED = "X-Preheat-Forwarded"
+"""Header of a request that a worker passes on: whoever gets it does it, and does not pass it on again."""
+_CONNECT_SECONDS = 1.0
+_ANSWER_SECONDS = 900.0
+"""After the body: the other worker may upload all of it to the under store meanwhile."""
+_TOLD_SECONDS = 1.0
+_LEFT_OUT_SECONDS = 10.0
+
+
+class NotReachedError(Exception):
+    """The other worker cannot be connected to: it was asked nothing, and nothing was taken from the body."""
+
+
+class RemoteWorkers:
+    """Asks other workers.
+
+    Args:
+        worker_id: this worker.
+        token: is shown to the others; it needs the role ``submit``.
+        tls: whom to trust, if they speak HTTPS.
+    """
+
+    def __init__(self, worker_id: str, *, token: str = "", tls: TlsSettings | None = None) -> None:
+        self._headers = {FORWARDED: worker_id, **({"Authorization": f"Bearer {token}"} if token else {})}
+        self._tls = tls or TlsSettings()
+        self._http: aiohttp.ClientSession | None = None
+        self._left_out: dict[str, float] = {}
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Keep connections while the block runs."""
+        connector = aiohttp.TCPConnector(ssl=client_context(self._tls), limit=0)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_ANSWER_SECONDS)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers) as http:
+            self._http = http
+            try:
+                yield
+            finally:
+                self._http = None
+
+    async def ask(
+        self,
+        member: Member,
+        method: str,
+        target: str,
+        *,
+        body: AsyncIterator[bytes | memoryview] | bytes | None = None,
+        size: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Return the body of a worker's answer.
+
+        Args:
+            member: the worker.
+            method: of HTTP.
+            target: the path with its query, percent-encoded.
+            body: what to send; what it raises is raised here.
+            size: its bytes, if they are known.
+            headers: to send besides.
+
+        Raises:
+            NotReachedError: it cannot be connected to.
+            Unavailable: it broke off; it may or may not have done it.
+            PreheatError: it refused, for this reason.
+        """
+        if self._http is None:
+            raise EngineUnavailable("The other workers are not known yet.", remedy="Try again.")
+        sending = _Sending(body) if isinstance(body, AsyncIterator) else None
+        length = {} if sending is None or size is None else {"Content-Length": str(size)}
+        try:
+            async with self._http.request(
+                method, URL(member.url + target, encoded=True), data=sending or body, headers={**(headers or {}), **length}
+            ) as response:
+                answer = await response.read()
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise NotReachedError(str(error)) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if sending is not None and sending.error is not None:
+                raise sending.error from None
+            raise Unavailable(f"The worker {member.id} broke off: {error or type(error).__name__}.") from error
+        if response.status >= 400:
+            raise _refusal(answer, response.status, member)
+        return answer
+
+    async def tell(self, members: Iterable[Member], path: UfsPath, revision: int) -> None:
+        """Wait until other workers know of a write, but not longer than a second, nor for who did not answer lately."""
+        now = asyncio.get_running_loop().time()
+        well = [member for member in members if self._left_out.get(member.id, 0.0) <= now]
+        await asyncio.gather(*(self._tell(member, path, revision) for member in well))
+
+    async def _tell(self, member: Member, path: UfsPath, revision: int) -> None:
+        target = f"/v1/written?path={quote(str(path), safe='')}&revision={revision}"
+        try:
+            async with asyncio.timeout(_TOLD_SECONDS):
+                await self.ask(member, "POST", target)
+        except (NotReachedError, PreheatError, TimeoutError) as error:
+            self._left_out[member.id] = asyncio.get_running_loop().time() + _LEFT_OUT_SECONDS
+            log.warning(
+                "A worker could not be told of a write; it learns of it by the engine.",
+                action="tell_failed",
+                worker=member.id,
+                error=str(error) or type(error).__name__,
+            )
+
+
+class _Sending:
+    """A body on its way to another worker, which remembers why it broke off: the client tells only that it did."""
+
+    def __init__(self, chunks: AsyncIterator[bytes | memoryview]) -> None:
+        self._chunks = chunks
+        self.error: PreheatError | None = None
+
+    def __aiter__(self) -> _Sending:
+        return self
+
+    async def __anext__(self) -> bytes | memoryview:
+        try:
+            return await anext(self._chunks)
+        except PreheatError as error:
+            self.error = error
+            raise
+
+
+def _refusal(body: bytes, status: int, member: Member) -> PreheatError:
+    try:
+        return from_problem(msgspec.json.decode(body, type=dict[str, Any]), status)
+    except msgspec.DecodeError:
+        return Unavailable(f"The worker {member.id} answered {status}.")

@@ -1,0 +1,191 @@
+"""Where bodies wait until they are whole: in memory if they are small, else in files of one directory."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from preheat.errors import InvalidRequest, StoreError, StoreFull
+from preheat.units import human_size
+from preheat.worker.writes._body import in_thread
+
+Chunks = AsyncIterator[bytes | memoryview]
+BUFFER_BYTES = 4 << 20
+"""A body holds this much in memory; what is more goes to its file, and is read from it in pieces of this size."""
+_CROWDED_BYTES = 64 << 10
+_HASHED_AT_ONCE = 256 << 10
+"""More is hashed in a thread."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Staging:
+    """Receives bodies.
+
+    Args:
+        directory: is this worker's alone; what is in it is removed now, for nobody was promised it.
+        capacity: bytes that may be staged at once.
+        memory: bytes of bodies that may be in memory at once; beyond that small ones go to files, too.
+
+    Raises:
+        StoreError: the directory cannot be made.
+    """
+
+    def __init__(self, directory: Path, *, capacity: int = 64 << 30, memory: int = 256 << 20) -> None:
+        self.directory = directory
+        self._capacity = capacity
+        self._memory = memory
+        self._held = 0
+        self.staged = 0
+        """Bytes that are staged now."""
+        with _disk_faults(directory):
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(parents=True)
+
+    async def receive(self, chunks: Chunks, *, size: int | None = None) -> Staged:
+        """Take a body up whole. The caller closes it.
+
+        Args:
+            chunks: the body; what it raises is raised here, and nothing stays.
+            size: how many bytes were announced.
+
+        Raises:
+            InvalidRequest: there are fewer or more bytes.
+            StoreFull: it does not fit.
+            StoreError: the disk fails.
+        """
+        staged = Staged(self)
+        try:
+            self.check_room(size or 0)
+            async for chunk in chunks:
+                await staged.append(chunk)
+                if size is not None and staged.size > size:
+                    break
+            if size not in (None, staged.size):
+                raise InvalidRequest(f"The body has {_count(staged.size, size)} bytes instead of {size}.")
+            await staged.end()
+        except BaseException:
+            staged.close()
+            raise
+        return staged
+
+    def check_room(self, size: int) -> None:
+        """Raise StoreFull if so many bytes more do not fit."""
+        if self.staged + size > self._capacity:
+            raise StoreFull(
+                f"{human_size(size)} do not fit beside the {human_size(self.staged)} that are being written here.",
+                remedy="Try again when other writes have ended.",
+            )
+
+    def account(self, staged: int, *, held: int) -> None:
+        """Note that bytes came or went, ``held`` of them in memory."""
+        self.staged += staged
+        self._held += held
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the memory is used up."""
+        return self._held > self._memory
+
+
+class Staged:
+    """A :class:`~preheat.worker.writes._body.Body`, as far as it has come."""
+
+    def __init__(self, staging: Staging) -> None:
+        self._staging = staging
+        self._buffer = bytearray()
+        self._path = staging.directory / uuid.uuid4().hex
+        self._file: BinaryIO | None = None
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._closed = False
+        self.size = 0
+
+    @property
+    def etag(self) -> str:
+        """The MD5 of all of it, after :meth:`end`."""
+        return self._md5.hexdigest()
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it has no file."""
+        return self._file is None
+
+    async def append(self, chunk: bytes | memoryview) -> None:
+        """Add bytes; raises StoreFull and StoreError."""
+        self._staging.check_room(len(chunk))
+        self._staging.account(len(chunk), held=len(chunk))
+        self.size += len(chunk)
+        self._buffer += chunk
+        limit = _CROWDED_BYTES if self._staging.is_crowded else BUFFER_BYTES
+        if len(self._buffer) > limit:
+            await in_thread(self._spill)
+            self._staging.account(0, held=-len(self._buffer))
+            self._buffer.clear()
+
+    async def end(self) -> None:
+        """Note that it is whole."""
+        if len(self._buffer) > _HASHED_AT_ONCE:
+            await in_thread(lambda: self._md5.update(self._buffer))
+        else:
+            self._md5.update(self._buffer)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield all of it in order; raises StoreError."""
+        if self._file is not None:
+            with _disk_faults(self._path), self._path.open("rb", buffering=0) as file:
+                while piece := file.read(BUFFER_BYTES):
+                    yield piece
+        for start in range(0, len(self._buffer), BUFFER_BYTES):
+            yield bytes(self._buffer[start : start + BUFFER_BYTES])
+
+    def close(self) -> None:
+        """Remove it. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._staging.account(-self.size, held=-len(self._buffer))
+        if self._file is not None:
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _spill(self) -> None:
+        """Write what is in memory to the file; blocking."""
+        self._md5.update(self._buffer)
+        with _disk_faults(self._path):
+            if self._file is None:
+                self._file = self._path.open("xb", buffering=0)
+            rest = memoryview(self._buffer)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+
+def _count(found: int, announced: int | None) -> str:
+    return f"{found} or more" if announced is not None and found > announced else str(found)
+
+
+@contextmanager
+def _disk_faults(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise StoreFull(
+                f"{place}: {error.strerror}.", remedy=f"Free space on the disk of {place.parent}, or lower --capacity."
+            ) from error
+        raise StoreError(
+            f"{place}: {error.strerror}.", remedy=f"Check the disk and the permissions of {place.parent}."
+        ) from error

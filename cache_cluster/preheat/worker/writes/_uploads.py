@@ -1,0 +1,185 @@
+"""Uploads in parts: the parts wait here until they are made one object. A restart loses them, and acknowledged nothing."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from preheat.errors import InvalidRequest, NotFound
+from preheat.paths import UfsPath
+from preheat.worker.writes._body import Joined
+from preheat.worker.writes._staging import Staged
+
+MAX_PARTS = 10_000
+LIFETIME_SECONDS = 86400.0
+"""Of an upload to which nothing comes."""
+
+
+class UploadNotFound(NotFound):
+    """There is no such upload: it was completed or aborted, nothing came for a day, or its worker was restarted."""
+
+    code = "no_such_upload"
+    default_remedy = "Start another upload."
+
+
+class InvalidPart(InvalidRequest):
+    """A part that was named was not uploaded, or has another etag."""
+
+    code = "invalid_part"
+
+
+class InvalidPartOrder(InvalidRequest):
+    """The parts are not named in the order of their numbers."""
+
+    code = "invalid_part_order"
+
+
+class PartTooSmall(InvalidRequest):
+    """A part other than the last one is smaller than S3 takes."""
+
+    code = "entity_too_small"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """One part that was uploaded."""
+
+    number: int
+    etag: str
+    size: int
+    """Bytes."""
+    last_modified: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Upload:
+    """An upload that was begun."""
+
+    path: str
+    """URI of what it is to become."""
+    id: str
+    started_at: float
+    """Seconds since the epoch."""
+
+
+@dataclass(kw_only=True)
+class _Open:
+    upload: Upload
+    touched_at: float
+    parts: dict[int, tuple[Part, Staged]] = field(default_factory=dict)
+
+    def close(self) -> None:
+        for _, staged in self.parts.values():
+            staged.close()
+
+
+class Uploads:
+    """The uploads that were begun at this worker, whose id is in theirs, so that the others know where to send parts.
+
+    Args:
+        worker_id: this worker.
+        min_part_bytes: what each part but the last one must have at least; S3 wants 5 MiB.
+        clock: returns seconds since the epoch.
+    """
+
+    def __init__(self, worker_id: str, *, min_part_bytes: int = 5 << 20, clock: Callable[[], float] = time.time) -> None:
+        self._worker_id = worker_id
+        self._min_part_bytes = min_part_bytes
+        self._clock = clock
+        self._open: dict[str, _Open] = {}
+
+    def create(self, path: UfsPath) -> str:
+        """Begin an upload and return its id."""
+        upload_id, now = f"{secrets.token_hex(16)}.{self._worker_id}", self._clock()
+        self._open[upload_id] = _Open(upload=Upload(path=str(path), id=upload_id, started_at=now), touched_at=now)
+        return upload_id
+
+    def add(self, path: UfsPath, upload_id: str, number: int, staged: Staged) -> str:
+        """Keep a part, in place of an earlier one of its number, and return its etag.
+
+        Raises:
+            UploadNotFound: there is no such upload.
+            InvalidRequest: the number is none from 1 to 10,000.
+        """
+        check_number(number)
+        opened = self._find(path, upload_id)
+        earlier = opened.parts.get(number)
+        opened.touched_at = now = self._clock()
+        part = Part(number=number, etag=staged.etag, size=staged.size, last_modified=now)
+        opened.parts[number] = (part, staged)
+        if earlier:
+            earlier[1].close()
+        return part.etag
+
+    def parts(self, path: UfsPath, upload_id: str) -> list[Part]:
+        """Return the parts that are there, in order; raises UploadNotFound."""
+        return [part for _, (part, _) in sorted(self._find(path, upload_id).parts.items())]
+
+    def begun(self, prefix: str) -> list[Upload]:
+        """Return the uploads of paths that begin with a URI, in their order."""
+        found = [opened.upload for opened in self._open.values() if opened.upload.path.startswith(prefix)]
+        return sorted(found, key=lambda upload: (upload.path, upload.started_at))
+
+    def join(self, path: UfsPath, upload_id: str, named: Sequence[tuple[int, str]]) -> Joined:
+        """Return the parts that are named as one body; they stay until :meth:`end`.
+
+        Raises:
+            UploadNotFound: there is no such upload.
+            InvalidPart, InvalidPartOrder, PartTooSmall: as named.
+            InvalidRequest: no part is named.
+        """
+        opened = self._find(path, upload_id)
+        if not named:
+            raise InvalidRequest("An upload needs at least one part.")
+        for (before, _), (number, _) in zip(named, named[1:], strict=False):
+            if number <= before:
+                raise InvalidPartOrder(f"The part {number} is named after {before}.")
+        chosen = [_chosen(opened, number, etag) for number, etag in named]
+        for part, _ in chosen[:-1]:
+            if part.size < self._min_part_bytes:
+                raise PartTooSmall(f"The part {part.number} has {part.size} bytes, not {self._min_part_bytes} or more.")
+        opened.touched_at = self._clock()
+        return Joined(parts=[staged for _, staged in chosen])
+
+    def end(self, path: UfsPath, upload_id: str) -> None:
+        """Forget an upload with its parts; raises UploadNotFound."""
+        self._find(path, upload_id)
+        self._open.pop(upload_id).close()
+
+    def expire(self) -> None:
+        """Forget the uploads to which nothing came for a day."""
+        before = self._clock() - LIFETIME_SECONDS
+        for upload_id in [key for key, opened in self._open.items() if opened.touched_at < before]:
+            self._open.pop(upload_id).close()
+
+    def close(self) -> None:
+        """Forget them all."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def _find(self, path: UfsPath, upload_id: str) -> _Open:
+        opened = self._open.get(upload_id)
+        if opened is None or opened.upload.path != str(path):
+            raise UploadNotFound(f"path='{path}' has no upload {upload_id[:80]!r}.")
+        return opened
+
+
+def worker_of(upload_id: str) -> str:
+    """Return the id of the worker that has an upload."""
+    return upload_id.partition(".")[2]
+
+
+def check_number(number: int) -> None:
+    """Raise InvalidRequest unless a part may have this number."""
+    if not 1 <= number <= MAX_PARTS:
+        raise InvalidRequest(f"partNumber={number} is not a number from 1 to {MAX_PARTS}.")
+
+
+def _chosen(opened: _Open, number: int, etag: str) -> tuple[Part, Staged]:
+    found = opened.parts.get(number)
+    if found is None or found[0].etag != etag.strip('"'):
+        raise InvalidPart(f"The part {number} with the etag {etag[:80]!r} was not uploaded.")
+    return found

@@ -1,0 +1,263 @@
+"""Rebalance: copies move to the workers that own them, from worker to worker, and none is ever missing meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import pytest
+
+from preheat.coordinator import _cached
+from preheat.engine import Bucket, MemoryEngine
+from preheat.errors import InvalidRequest, StoreFull
+from preheat.jobs import Job, JobOptions, JobSpec, JobState, JobType
+from preheat.paths import UfsPath
+from preheat.store import MemoryStore
+from preheat.worker.fills import Peers
+from preheat.worker.port import DataServer
+from tests.unit.memory_cluster import SETTINGS, Cluster, Worker, load
+
+PATH = "s3://b/data/"
+QUICK = replace(SETTINGS, result_lease_seconds=0.3)
+REBALANCE = JobSpec(type=JobType.REBALANCE, paths=(PATH,), options=JobOptions(batch_size=4))
+
+
+class WatchedStore(MemoryStore):
+    """Tells before it drops an object."""
+
+    def __init__(self, dropping: Callable[[str], None]) -> None:
+        super().__init__(capacity=1 << 30)
+        self._dropping = dropping
+
+    def delete(self, path: str) -> bool:
+        if self.lookup(path) is not None:
+            self._dropping(path)
+        return super().delete(path)
+
+
+class StoppingEngine(MemoryEngine):
+    """Stops whoever writes a job's record for the given time, before or after it is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopped = asyncio.Event()
+        self._left: tuple[str, int, bool] | None = None
+
+    def stop_before(self, job_id: str, write: int, *, written: bool) -> None:
+        self._left = job_id, write, written
+
+    async def put(self, bucket: Bucket, key: str, value: bytes, *, revision: int | None = None) -> int:
+        if bucket is not Bucket.JOBS or self._left is None or self._left[0] != key:
+            return await super().put(bucket, key, value, revision=revision)
+        job_id, write, written = self._left
+        self._left = (job_id, write - 1, written) if write > 1 else None
+        if write == 1 and not written:
+            await self._stop()
+        stored = await super().put(bucket, key, value, revision=revision)
+        if write == 1:
+            await self._stop()
+        return stored
+
+    async def _stop(self) -> None:
+        self.stopped.set()
+        await asyncio.Event().wait()
+
+
+class PeerCluster(Cluster):
+    """Workers that come and go, and read from each other over real data ports."""
+
+    engine: StoppingEngine
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engine = StoppingEngine()
+        self.coordinator = self.new_coordinator("coordinator-0", QUICK)
+        self.workers.clear()
+        self.stores.clear()
+        self.running = AsyncExitStack()
+        self.least: dict[str, int] = {}
+        """What no object's number of copies may fall below, where anybody cares."""
+
+    async def join(self, *numbers: int) -> None:
+        for number in numbers:
+            name = f"worker-{number}"
+            peers = Peers(name, owners=lambda path, count: self.coordinator.cluster.placement.owners(path, count))
+            worker = Worker(number, self.engine, self.origin, peers=peers, store=WatchedStore(self._dropping))
+            self.running.callback(peers.close)
+            server = await self.running.enter_async_context(DataServer(worker.reads))
+            worker.heart.url = server.url
+            self.stores[server.url] = worker.store
+            self.workers.append(worker)
+            self.start(name, asyncio.create_task(worker.run()))
+        await self.live(len(self.workers))
+
+    async def leave(self, number: int) -> Worker:
+        (worker,) = [each for each in self.workers if each.settings.id == f"worker-{number}"]
+        await worker.heart.leave()
+        await self.kill(worker.settings.id)
+        self.workers.remove(worker)
+        await self.live(len(self.workers))
+        return worker
+
+    async def come_back(self, worker: Worker) -> None:
+        self.workers.append(worker)
+        self.start(worker.settings.id, asyncio.create_task(worker.run()))
+        await self.live(len(self.workers))
+
+    def holders(self, uri: str) -> set[str]:
+        return {worker.settings.id for worker in self.workers if worker.store.lookup(uri)}
+
+    def owners(self, uri: str, count: int) -> set[str]:
+        return {member.id for member in self.coordinator.cluster.placement.owners(uri, count)}
+
+    def origin_reads(self) -> int:
+        return sum(worker.reads.counters.origin_reads for worker in self.workers)
+
+    def peer_reads(self) -> int:
+        return sum(worker.reads.counters.peer_reads for worker in self.workers)
+
+    async def done(self, spec: JobSpec) -> Job:
+        known = await self.coordinator.service.submit(spec)
+        await self.ended(known.job.id)
+        return (await self.coordinator.service.get(known.job.id)).job
+
+    async def replace_coordinator(self) -> None:
+        await self.kill("coordinator-0")
+        self.coordinator = self.new_coordinator("coordinator-1", QUICK)
+        self.start("coordinator-1", asyncio.create_task(self.coordinator.run()))
+        async with asyncio.timeout(5):
+            await self.coordinator.wait_loaded()
+
+    def _dropping(self, uri: str) -> None:
+        left = len(self.holders(uri)) - 1
+        assert left >= self.least.get(uri, 0), f"{uri} has {left} copies left"
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[PeerCluster]:
+    running = PeerCluster()
+    running.start("coordinator-0", asyncio.create_task(running.coordinator.run()))
+    yield running
+    await running.stop_all()
+    await running.running.aclose()
+
+
+async def in_place(cluster: PeerCluster, copies: dict[str, int]) -> bool:
+    return all(cluster.holders(uri) == cluster.owners(uri, count) for uri, count in copies.items())
+
+
+async def test_after_workers_joined_each_object_moves_to_its_owners_without_the_origin(cluster: PeerCluster):
+    data = cluster.fill(60)
+    await cluster.join(0, 1)
+    await cluster.done(load(replicas=1))
+    await cluster.done(load(*list(data)[:20], replicas=2))
+    copies = cluster.least = {uri: len(cluster.holders(uri)) for uri in data}
+    assert set(copies.values()) == {1, 2}
+    await cluster.join(2, 3, 4)
+    before = cluster.origin_reads()
+    assert not await in_place(cluster, copies)
+    job = await cluster.done(REBALANCE)
+    assert (job.state, job.work.listed.objects, job.failures) == (JobState.SUCCEEDED, 60, ())
+    assert job.work.done.objects + job.work.skipped.objects == 60
+    assert min(job.work.done.objects, job.work.skipped.objects) > 0
+    assert await in_place(cluster, copies)
+    assert (cluster.origin_reads(), cluster.peer_reads() > 0) == (before, True)
+    again, moved = await cluster.done(REBALANCE), cluster.peer_reads()
+    assert (again.state, again.work.skipped.objects, again.work.batches) == (JobState.SUCCEEDED, 60, 0)
+    assert (cluster.origin_reads(), cluster.peer_reads()) == (before, moved)
+
+
+async def test_what_a_worker_that_left_had_goes_to_the_next_owners(cluster: PeerCluster):
+    data = cluster.fill(40)
+    await cluster.join(0, 1, 2)
+    await cluster.done(load(replicas=2))
+    away = await cluster.leave(0)
+    copies = {uri: len(cluster.holders(uri)) for uri in data}
+    assert set(copies.values()) == {1, 2}
+    assert (await cluster.done(REBALANCE)).state is JobState.SUCCEEDED
+    assert await in_place(cluster, copies)
+    await cluster.come_back(away)  # with what it had
+    copies = cluster.least = {uri: len(cluster.holders(uri)) for uri in data}
+    assert set(copies.values()) == {2, 1} or set(copies.values()) == {2, 3}
+    before = cluster.origin_reads()
+    assert (await cluster.done(REBALANCE)).state is JobState.SUCCEEDED
+    assert await in_place(cluster, copies)
+    assert cluster.origin_reads() == before
+
+
+async def test_outdated_copies_are_dropped_and_not_counted(cluster: PeerCluster):
+    await cluster.join(0, 1, 2)
+    cluster.fill(10)
+    await cluster.done(load(replicas=3))
+    data = cluster.fill(10)  # new versions
+    first = cluster.workers[0]
+    for uri in data:
+        await first.reads.fetch(UfsPath.parse(uri), info=None)
+    assert (await cluster.done(REBALANCE)).state is JobState.SUCCEEDED
+    assert await in_place(cluster, dict.fromkeys(data, 1))
+
+
+async def test_a_copy_that_cannot_be_made_costs_none(cluster: PeerCluster, monkeypatch: pytest.MonkeyPatch):
+    data = cluster.fill(30)
+    await cluster.join(0)
+    await cluster.done(load())
+    await cluster.join(1)
+    cluster.least = dict.fromkeys(data, 1)
+    full, refused = cluster.workers[1], sorted(data)[::2]
+
+    def refuse(path: str, **_: object) -> None:
+        if path in refused:
+            raise StoreFull("No room.")
+
+    write = full.store.writer
+    monkeypatch.setattr(full.store, "writer", lambda path, **given: refuse(path) or write(path, **given))
+    job = await cluster.done(REBALANCE)
+    assert (job.state, {each.code for each in job.failures}) == (JobState.FAILED, {"store_full"})
+    assert {each.path for each in job.failures} < set(refused)
+    assert all(len(cluster.holders(uri)) == 1 for uri in data)
+    monkeypatch.undo()
+    known = await cluster.coordinator.service.retry(job.id)
+    assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
+    assert await in_place(cluster, cluster.least)
+
+
+@pytest.mark.parametrize("write", [2, 3, 4, 6, 8, 11])
+@pytest.mark.parametrize("written", [False, True])
+async def test_a_coordinator_killed_at_any_point_loses_no_copy_and_leaves_no_more(
+    cluster: PeerCluster, monkeypatch: pytest.MonkeyPatch, write: int, written: bool
+):
+    monkeypatch.setattr(_cached, "_PAGE_OBJECTS", 10)
+    data = cluster.fill(60)
+    await cluster.join(0, 1)
+    await cluster.done(load(replicas=2))
+    await cluster.done(load(*list(data)[:30], replicas=1))
+    await cluster.join(2, 3)
+    copies = cluster.least = {uri: len(cluster.holders(uri)) for uri in data}
+    before = cluster.origin_reads()
+    known = await cluster.coordinator.service.submit(REBALANCE)
+    cluster.engine.stop_before(known.job.id, write, written=written)
+    async with asyncio.timeout(10):
+        await cluster.engine.stopped.wait()
+    await cluster.replace_coordinator()
+    assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
+    assert await in_place(cluster, copies)
+    assert cluster.origin_reads() == before
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (JobSpec(type=JobType.REBALANCE, paths=(PATH, "s3://b/")), "'s3://b/data/', which is below 's3://b/'"),
+        (JobSpec(type=JobType.REBALANCE, paths=(PATH, "s3://b/data")), "which is below"),
+        (JobSpec(type=JobType.REBALANCE, paths=(PATH,), options=JobOptions(replicas=2)), "keeps the number of copies"),
+        (JobSpec(type=JobType.REBALANCE), "paths is empty"),
+    ],
+)
+async def test_what_would_make_the_number_of_copies_unclear_is_refused(
+    cluster: PeerCluster, spec: JobSpec, message: str
+):
+    await cluster.join(0)
+    with pytest.raises(InvalidRequest, match=message):
+        await cluster.coordinator.service.submit(spec)
