@@ -104,7 +104,17 @@ def _describe(
         workers=tuple(
             Part(
                 f"worker-{n}",
-                *("worker", "--id", f"worker-{n}", "--data-dir", directory / f"worker-{n}", "--capacity", "1GiB"),
+                *(
+                    "worker",
+                    "--id",
+                    f"worker-{n}",
+                    "--data-dir",
+                    directory / f"worker-{n}",
+                    "--capacity",
+                    "1GiB",
+                    "--s3-port",
+                    "0",
+                ),
                 port=port,
                 directory=directory,
                 env=env,

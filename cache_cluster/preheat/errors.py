@@ -5,6 +5,7 @@ PreheatError                          500
 │   └── InvalidPath                   400
 ├── Unauthenticated (PermissionError) 401  no token, or none that is known
 ├── Forbidden (PermissionError)       403  the token's role or path prefixes do not allow it
+│   └── ReadOnly                           nobody may write below this path
 ├── AccessDenied (PermissionError)    403  credentials that the store refused
 ├── NotFound (FileNotFoundError)      404
 │   ├── JobNotFound
@@ -94,6 +95,13 @@ class Forbidden(PreheatError, PermissionError):
     code = "forbidden"
     status = 403
     default_remedy = "Ask an admin for a token that may: `preheat token create --role ROLE --path PREFIX`."
+
+
+class ReadOnly(Forbidden):
+    """No mount lets objects below this path be written through the cache."""
+
+    code = "read_only"
+    default_remedy = "Let it be written: `preheat mount add NAME PATH --writes through`."
 
 
 class AccessDenied(PreheatError, PermissionError):

@@ -1,4 +1,4 @@
-"""What is agreed about parts of the under store: how fresh reads are, who may write, and under which bucket S3 sees them.
+"""What is agreed about parts of the under store: how fresh reads are, who may write, and which bucket S3 shows.
 
 A mount covers everything below a prefix of the under store; of several the longest one counts. What no mount covers is
 read as :data:`DEFAULT` says. Pure: the records live in the engine, each process follows them.
@@ -11,11 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from preheat.errors import BucketNotFound, InvalidRequest
+from preheat.errors import BucketNotFound, InvalidPath, InvalidRequest
 from preheat.paths import UfsPath
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-"""A bucket's name, as S3 has it."""
+_NAME = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+def is_name(text: str) -> bool:
+    """Whether a mount can have a name, as S3 has it for buckets."""
+    return _NAME.fullmatch(text) is not None
 
 
 class Freshness(StrEnum):
@@ -53,14 +57,21 @@ class Mount:
     """Prefixes below ``path``, as in ``_tmp/``, whose objects live in the cache alone and are never persisted."""
 
     def __post_init__(self) -> None:
-        if self.name and not _NAME.fullmatch(self.name):
+        if self.name and not is_name(self.name):
             raise InvalidRequest(
-                f"name={self.name!r} is no bucket's name.", remedy="Use 3 to 63 of a-z, 0-9, dot and hyphen."
+                f"name={self.name[:80]!r} is no bucket's name.", remedy="Use 3 to 63 of a-z, 0-9, dot and hyphen."
             )
+        if self.path and not self.path.endswith("/"):
+            raise InvalidPath(f"path={self.path!r} is no prefix.", remedy=f"Write {self.path}/.")
         if self.max_age < 0 or (self.freshness is Freshness.MAX_AGE and not self.max_age):
             raise InvalidRequest(f"max-age={self.max_age:g} must be a positive number of seconds.")
         if self.write_replicas < 1:
             raise InvalidRequest(f"write-replicas={self.write_replicas} must be 1 or more.")
+        for prefix in self.temporary:
+            if not prefix.endswith("/") or not {"", ".", ".."}.isdisjoint(prefix[:-1].split("/")):
+                raise InvalidRequest(
+                    f"temporary={prefix!r} is no prefix below the mount's path.", remedy="Write a prefix such as _tmp/."
+                )
 
     def is_temporary(self, path: UfsPath) -> bool:
         """Whether an object is one that is never persisted."""
@@ -103,5 +114,7 @@ class MountTable:
         if not self._by_name:
             return UfsPath.parse(f"s3://{bucket}/{key}")
         if bucket not in self._by_name:
-            raise BucketNotFound(f"bucket={bucket!r} is not mounted.", remedy="List the mounts with `preheat mount ls`.")
+            raise BucketNotFound(
+                f"bucket={bucket!r} is not mounted.", remedy="List the mounts with `preheat mount ls`."
+            )
         return UfsPath.parse(f"{self._by_name[bucket].path}{key}")

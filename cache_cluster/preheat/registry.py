@@ -17,6 +17,8 @@ class Heartbeat:
     id: str
     url: str
     """Base URL of its data port."""
+    s3_url: str = ""
+    """The endpoint for S3 clients; empty if it serves none."""
     capacity: int
     """Bytes."""
     used: int = 0

@@ -117,6 +117,8 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     id: str
     url: str
+    s3_url: str = ""
+    """The endpoint for S3 clients; empty if it serves none."""
     zone: str = ""
     live: bool
     leaving: bool = False

@@ -7,11 +7,13 @@ import socket
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from preheat.errors import InvalidRequest
 
 COORDINATOR_PORT = 19999
 DATA_PORT = 28080
+S3_PORT = 29998
 
 
 def _process_name(kind: str) -> str:
@@ -202,6 +204,8 @@ class WorkerSettings:
     port: int = DATA_PORT
     public_url: str = ""
     """How others reach its data port; by default ``http(s)://host:port``."""
+    s3_port: int | None = S3_PORT
+    """Where S3 clients reach it, at the same host; 0 takes a free one, none leaves S3 out."""
     engine: EngineSettings = EngineSettings()
     access: AccessSettings = AccessSettings()
     tls: TlsSettings = TlsSettings()
@@ -221,3 +225,9 @@ class WorkerSettings:
     def url(self) -> str:
         """The base URL under which others find this worker's data port."""
         return self.public_url or f"{self.tls.scheme}://{self.host}:{self.port}"
+
+    def s3_url(self, port: int) -> str:
+        """Return the endpoint of S3 clients, once its port is known: at the host under which others find the worker."""
+        parts = urlsplit(self.url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return f"{self.tls.scheme}://{host}:{port}"

@@ -130,9 +130,9 @@ def _answers(history: History) -> Iterator[str]:
 
 
 def _left_over(history: History) -> Iterator[str]:
-    """I8: no work waits for ever. Results of batches that ended after their job stay until it is forgotten."""
+    """I8: no work waits for ever. What nobody pulls any more of an ended job stays until the job is forgotten."""
     for message in history.left_in_queues:
-        if not message.startswith(f"{Queue.RESULTS}:"):
+        if not message.startswith((f"{Queue.RESULTS}:", f"{Queue.BATCHES}: _.later.")):
             yield f"I8 nobody takes {message}"
 
 

@@ -118,12 +118,6 @@ def drop_before_it_is_there(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(BatchQueue, "publish", publish)
 
 
-def rely_on_the_dead(patch: pytest.MonkeyPatch) -> None:
-    """Rebalance: copies are dropped though a worker left that had the others."""
-    opened = accounting._opened
-    patch.setattr(accounting, "_opened", lambda planned: replace(opened(planned), keepers=()))
-
-
 def miss_the_horizon(patch: pytest.MonkeyPatch) -> None:
     """Free: a page of all caches ends where the last worker's does, not the first's."""
 
@@ -171,7 +165,6 @@ PLANTED: tuple[tuple[Plant, Workload], ...] = (
     (trim_newcomers, CHORES),
     (trim_for_other_owners, CHORES),
     (drop_before_it_is_there, CHORES),
-    (rely_on_the_dead, CHORES),
     (miss_the_horizon, CHORES),
     (skip_a_block, CHORES),
     (ignore_priorities, CHORES),

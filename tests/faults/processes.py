@@ -154,6 +154,9 @@ class WitnessedActions(Actions):
 
     def _note_drop(self, batch: Batch, uri: str) -> None:
         disks = self._machines.disks(uri)
+        left = [worker for worker, held in disks.items() if uri in held]
+        if batch.action is Action.REBALANCE and len(left) >= len(batch.keepers):
+            return  # with others: the batch was planned again, and this worker was paused meanwhile
         if without := tuple(keeper for keeper in batch.keepers if uri not in disks.get(keeper, ())):
             drop = Drop(at=time.time(), job_id=batch.job_id, worker=self._name, uri=uri, without=without)
             self._machines.drops.append(drop)

@@ -92,15 +92,17 @@ class Worker:
 @asynccontextmanager
 async def working(engine: MemoryEngine) -> AsyncIterator[Worker]:
     control = ControlPlane()
-    reads = ReadService(MemoryStore(capacity=1 << 20), MemoryUnderStore())
+    store = MemoryStore(capacity=1 << 20)
+    reads = ReadService(store, MemoryUnderStore())
     timeout = aiohttp.ClientTimeout(total=SECONDS)
-    alluxio = AlluxioWorker(control, url="http://127.0.0.9:28080")
+    alluxio = AlluxioWorker(control, reads, store, url="http://127.0.0.9:28080")
     async with (
         DataServer(reads, alluxio=alluxio) as server,
         control.following(engine),
         aiohttp.ClientSession(timeout=timeout) as http,
     ):
         yield Worker(server.url, control, http)
+    await alluxio.close()
     await reads.close()
 
 

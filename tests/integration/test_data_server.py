@@ -260,7 +260,8 @@ async def test_list_stat_and_stats(worker: Worker, origin: CountingOrigin, http:
     assert set(stats) == {
         "hits", "misses", "hitBytes", "missBytes", "originReads", "loadReads", "originBytes", "originLists",
         "originStats", "originErrors", "originCorrupt", "originThrottled", "peerReads", "peerBytes", "readThrough",
-        "corrupt", "evicted", "damaged", "failedDirectories",
+        "corrupt", "evicted", "damaged", "failedDirectories", "checks", "checksChanged", "checksGone", "drifted",
+        "metadataHits",
     }  # fmt: skip
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import multiprocessing
 import os
 import pickle
-import threading
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import fsspec
 import pytest
@@ -28,87 +25,10 @@ from preheat.errors import (
 )
 from preheat.fs import PreheatFileSystem
 from preheat.paths import UfsPath
-from preheat.placement import Member, PlacementMap
-from preheat.store import MemoryStore
-from preheat.ufs import Download, FileUnderStore, MemoryUnderStore, UnderStore
+from preheat.ufs import Download, FileUnderStore, MemoryUnderStore
 from preheat.worker._reads import ReadService
-from preheat.worker.port._server import DataServer, ServerSettings
-
-T = TypeVar("T")
-SECONDS = 10.0
-
-
-class Loop:
-    """An event loop in a thread of its own, as the processes of a cluster have theirs."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-
-    def run(self, call: Callable[..., Awaitable[T]], *args: Any) -> T:
-        async def body() -> T:
-            return await call(*args)
-
-        return asyncio.run_coroutine_threadsafe(body(), self._loop).result(SECONDS)
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(SECONDS)
-        self._loop.close()
-
-
-class Worker:
-    """A data port with a store of its own."""
-
-    def __init__(self, loop: Loop, name: str, origin: UnderStore, settings: ServerSettings | None = None) -> None:
-        self._loop = loop
-        self.id = name
-        self.reads = ReadService(MemoryStore(capacity=64 << 20), origin)
-        self.server = loop.run(self._make, settings)
-        self.port = loop.run(self.server.start)
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    async def _make(self, settings: ServerSettings | None) -> DataServer:
-        return DataServer(self.reads, settings=settings)
-
-    def stop(self) -> None:
-        self._loop.run(self.server.stop)
-        self._loop.run(self.reads.close)
-
-
-@dataclass
-class Coordinator:
-    """What a coordinator is to a reader: ``GET /v1/placement`` over HTTP."""
-
-    loop: Loop
-    members: list[Worker]
-    requests: list[str] = field(default_factory=list)
-    url: str = ""
-    server: asyncio.Server | None = None
-
-    def start(self) -> None:
-        async def listen() -> None:
-            self.server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
-            self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
-
-        self.loop.run(listen)
-
-    def stop(self) -> None:
-        async def close() -> None:
-            assert self.server is not None
-            self.server.close()
-            await self.server.wait_closed()
-
-        self.loop.run(close)
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.requests.append((await reader.readuntil(b"\r\n\r\n")).decode())
-        members = [{"id": worker.id, "url": worker.url, "weight": 1.0} for worker in self.members]
-        body = json.dumps({"epoch": 1, "members": members}).encode()
-        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-        await writer.drain()
-        writer.close()
+from preheat.worker.port._server import ServerSettings
+from tests.integration.fs_workers import SECONDS, Coordinator, Loop, Worker, opened, owner_of
 
 
 @pytest.fixture
@@ -136,24 +56,12 @@ def fs(workers: list[Worker]) -> Iterator[PreheatFileSystem]:
     yield from opened(workers=[worker.url for worker in workers])
 
 
-def opened(**options: Any) -> Iterator[PreheatFileSystem]:
-    fs = PreheatFileSystem(skip_instance_cache=True, **options)
-    yield fs
-    fsspec.asyn.sync(fs.loop, fs.aclose)
-
-
 @pytest.fixture
 def coordinator(loop: Loop, workers: list[Worker]) -> Iterator[Coordinator]:
     coordinator = Coordinator(loop=loop, members=list(workers))
     coordinator.start()
     yield coordinator
     coordinator.stop()
-
-
-def owner_of(uri: str, workers: list[Worker]) -> Worker:
-    members = tuple(Member(id=worker.id, url=worker.url) for worker in workers)
-    owner = PlacementMap(members=members).owners(uri)[0]
-    return next(worker for worker in workers if worker.id == owner.id)
 
 
 def test_the_protocol_is_registered(workers: list[Worker], origin: MemoryUnderStore) -> None:

@@ -257,6 +257,7 @@ class TestTokens:
             assert (made.status_code, made.headers["Cache-Control"]) == (201, "no-store")
             shown = made.json()
             token = Token.parse(shown.pop("token"))
+            assert shown.pop("s3") is None
             assert (shown["id"], shown["role"], shown["paths"], shown["name"]) == (token.id, "submit", [MINE], "etl")
             assert shown["expiresAt"] > shown["createdAt"]
             listing = await admin.get("/v1/tokens")

@@ -11,6 +11,7 @@ import pytest
 from preheat.access import Grant, Role, Token, parse_prefix
 from preheat.engine import MemoryEngine
 from preheat.errors import EngineUnavailable, Forbidden, InvalidPath, PreheatError, Unauthenticated
+from preheat.paths import UfsPath
 from preheat.tokens import TokenStore
 from preheat.worker.port._access import Authorizer
 from preheat.worker.port._http import Request
@@ -118,7 +119,9 @@ async def test_a_remembered_token_expires(authorizer: Authorizer, tokens: TokenS
         ("/v1/load?path=s3://b/p/&opType=submit", "forbidden"),
         ("/v1/load?path=s3://b/p/&opType=progress&optype=stop", "forbidden"),
         ("/v1/load?path=s3://b/p/", "forbidden"),
-        ("/v1/file/0123/page/0", "forbidden"),
+        ("/v1/copy?path=s3://b/p/x&target=s3://b/q/x", "forbidden"),
+        ("/v1/copy?path=s3://b/p/x&target=s3://b/p/y", "ok"),
+        ("/v1/file/0123", "forbidden"),
     ],
 )
 async def test_a_reader_is_bound_to_its_prefix(authorizer: Authorizer, tokens: TokenStore, target: str, code: str):
@@ -133,6 +136,19 @@ async def test_a_reader_reads_and_a_submitter_submits(authorizer: Authorizer, to
     assert await outcome(authorizer, request(load, submitter)) == "ok"
     assert await outcome(authorizer, request(DATA, reader, method="DELETE")) == "forbidden"
     assert await outcome(authorizer, request("/v1/file/0123/page/0", reader)) == "ok"
+
+
+async def test_what_is_named_by_an_id_is_checked_once_the_path_is_known(authorizer: Authorizer, tokens: TokenStore):
+    reader, submitter = await made(tokens, Role.READ, "s3://b/p/"), await made(tokens, Role.SUBMIT, "s3://b/p/")
+    read, removal = request("/v1/file/0123/page/0", reader), request("/v1/rm/0123", reader, method="POST")
+    assert await outcome(authorizer, read) == "ok"
+    authorizer.check_paths(read, [UfsPath.parse("s3://b/p/x")])
+    with pytest.raises(Forbidden, match="s3://b/q/x"):
+        authorizer.check_paths(read, [UfsPath.parse("s3://b/p/x"), UfsPath.parse("s3://b/q/x")])
+    assert await outcome(authorizer, removal) == "forbidden"
+    with pytest.raises(Forbidden, match="submit"):
+        authorizer.check_paths(removal, [UfsPath.parse("s3://b/p/x")])
+    assert await outcome(authorizer, request("/v1/rm/0123", submitter, method="POST")) == "ok"
 
 
 async def test_before_the_tokens_are_known_nobody_is_wrong(tokens: TokenStore):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preheat import accounting
+from preheat.copies import HeldObject
 from preheat.jobs import (
     Action,
     Batch,
@@ -19,6 +20,7 @@ from preheat.jobs import (
     JobOptions,
     JobSpec,
     JobState,
+    JobType,
     Progress,
     Tally,
 )
@@ -210,3 +212,86 @@ def test_a_batch_is_no_larger_than_the_engine_takes_even_if_all_of_it_fails():
         )
         result = BatchResult(batch_id=each.batch.id, job_id="j", worker="w", done=Tally(), failed=failed)
         assert max(len(msgspec.json.encode(each.batch)), len(msgspec.json.encode(result))) < 1 << 20
+
+
+FOUR = (*WORKERS, "worker-3")
+
+
+class Caches:
+    """Who holds copies of one object, and the queue of its rebalance."""
+
+    def __init__(self, holders: list[str]) -> None:
+        self.copies = dict.fromkeys(holders, "before")
+        """By worker, the job that brought its copy."""
+        self.placement = PlacementMap(members=tuple(Member(id=each, url="") for each in FOUR))
+        self.progress = Progress()
+        self.queue: list[tuple[PlannedBatch, str]] = []
+        self.planned: dict[str, PlannedBatch] = {}
+
+    def plan(self, *, generation: int, recorded: bool) -> None:
+        held = HeldObject(
+            key="k", size=1, etag="e", last_modified=0.0,
+            workers=tuple(self.copies), job_ids=tuple(self.copies.values()),
+        )  # fmt: skip
+        spec = JobSpec(type=JobType.REBALANCE)
+        planner = Planner(job_id="j", spec=spec, action=Action.REBALANCE, generation=generation, batch_bytes=1)
+        items = planner.plan([held], root="s3://b/", placement=self.placement, first=0)
+        self.queue += [(item, worker) for item in items for worker in item.workers]
+        if recorded:
+            self.planned = {item.batch.id: item for item in items}
+            self.progress = accounting.record_window(self.progress, items, cursor="c", version="v")
+
+    def work(self, number: int) -> None:
+        """Let a worker do a batch of the queue, from which nothing is ever removed, and account its result."""
+        item, worker = self.queue[number % len(self.queue)]
+        if worker in item.batch.keepers:
+            self.copies.setdefault(worker, "j")
+        else:
+            self.copies.pop(worker, None)
+        before = self.progress
+        self.progress, _ = accounting.record_result(before, result(item.batch, worker))
+        for batch_id in accounting.second_steps(before, self.progress):
+            second = self.planned[batch_id]
+            self.queue += [(second, each) for each in self.progress.open[batch_id].waiting]
+
+
+@given(
+    holders=st.lists(st.sampled_from(FOUR), min_size=1, max_size=4, unique=True),
+    before_the_crash=st.lists(st.integers(0, 9), max_size=4),
+    order=st.lists(st.integers(0, 9), min_size=5, max_size=30),
+)
+def test_no_order_of_a_rebalance_leaves_fewer_copies_than_there_were(
+    holders: list[str], before_the_crash: list[int], order: list[int]
+):
+    caches = Caches(holders)
+    caches.plan(generation=1, recorded=False)  # the coordinator dies before it has written that down
+    if caches.queue:
+        for number in before_the_crash:
+            caches.work(number)
+    caches.plan(generation=2, recorded=True)
+    in_place = {member.id for member in caches.placement.owners("s3://b/k", len(holders))}
+    if caches.queue:
+        for number in [*order, *range(20), *range(20)]:
+            caches.work(number)
+            assert len(caches.copies) >= len(holders)
+    assert set(caches.copies) == in_place
+    assert caches.progress.open == {}
+
+
+def test_a_batch_of_two_steps_goes_on_with_what_did_not_fail_and_relies_on_its_first_workers():
+    entries = objects(4)
+    item = replace(planned(0, entries, workers=("worker-0",)), then=("worker-1", "worker-2"))
+    opened = accounting.record_window(Progress(), [item], cursor="c", version="v", left_out=Tally(objects=2, bytes=20))
+    assert (opened.listed.objects, opened.skipped.objects, opened.remaining.objects) == (6, 2, 4)
+    moved, failed = accounting.record_result(opened, result(item.batch, "worker-0", failed=1))
+    assert (accounting.second_steps(opened, moved), failed) == (["fetch-1-0"], ())
+    assert moved.open["fetch-1-0"].waiting == ("worker-1", "worker-2")
+    assert accounting.lost_batches(moved, WORKERS) == []
+    assert accounting.lost_batches(moved, WORKERS[1:]) == ["fetch-1-0"]  # who drops relies on who keeps
+    rest = replace(item.batch, entries=item.batch.entries[1:])
+    moved, _ = accounting.record_result(moved, result(rest, "worker-1", skipped=3))
+    ended, failed = accounting.record_result(moved, result(rest, "worker-2"))
+    assert (ended.done.objects, ended.skipped.objects, ended.failed.objects, len(failed)) == (3, 2, 1, 1)
+    assert (accounting.second_steps(moved, ended), accounting.ended_steps(moved, ended)) == ([], ["fetch-1-0"])
+    lost, failed = accounting.record_result(opened, result(item.batch, "worker-0", failed=4))
+    assert (len(failed), accounting.second_steps(opened, lost), lost.open) == (4, [], {})

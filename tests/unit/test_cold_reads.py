@@ -16,6 +16,7 @@ from preheat.store import PAGE_SIZE, CachedObject, MemoryStore
 from preheat.store._writer import Writer
 from preheat.ufs import Download, MemoryUnderStore
 from preheat.versions import ObjectInfo
+from preheat.worker._freshness import Wish
 from preheat.worker._ranges import Asked, RangeReads, resolve
 from preheat.worker._reads import OpenedRead, ReadService
 from preheat.worker.fills._following import Arrivals
@@ -333,7 +334,7 @@ async def test_a_copy_that_goes_bad_is_not_fetched_for_those_who_want_the_cached
     origin.gate.set()
     origin.write(URI, DATA)
     await reads.fetch(PATH, info=None)
-    opened = await reads.open(PATH, only_cached=True)
+    opened = await reads.open(PATH, wish=Wish(only_cached=True))
     pages = opened.pages(0, len(DATA))
     await anext(pages)
     store.delete(URI)

@@ -162,22 +162,23 @@ class TestUnsignedChunks:
         checksum = getattr(checksums, algorithm)(data).to_bytes(8 if algorithm == "crc64nvme" else 4, "big")
         assert payload.checksums == {f"x-amz-checksum-{algorithm}": base64.b64encode(checksum).decode()}
 
-    @given(cut=st.integers(0, 200), change=st.integers(0, 200), value=st.binary(min_size=1, max_size=3))
-    async def test_damage_is_told_and_never_all_of_the_data_given_out(self, cut: int, change: int, value: bytes):
+    @given(at=st.integers(0, 200), value=st.binary(min_size=1, max_size=3))
+    async def test_damaged_data_is_never_given_out_whole(self, at: int, value: bytes):
         data = bytes(range(100))
         headers, body = chunked_by_botocore(data, "crc32", 40)
-        change, cut = change % len(body), cut % len(body)
-        for damaged in (body[:cut], body[:change] + value + body[change + len(value) :]):
-            found, code = await read(await sent(damaged, headers, signed_as(UNSIGNED_CHUNKS), size=16))
-            assert found == data if not code else len(found) < len(data)
-            assert code or damaged[: -len(value)] == body[: -len(value)] or damaged.lower() == body.lower()
+        at %= len(body)
+        found, code = await read(await sent(body[:at], headers, signed_as(UNSIGNED_CHUNKS), size=16))
+        assert (len(found) < len(data), bool(code)) == (True, True)
+        changed = body[:at] + value + body[at + len(value) :]
+        found, code = await read(await sent(changed, headers, signed_as(UNSIGNED_CHUNKS), size=16))
+        assert len(found) < len(data) if code else found == data
 
     @pytest.mark.parametrize(
         ("change", "code"),
         [
             (lambda body: body + b"x", "InvalidRequest"),
             (lambda body: body.replace(b"5\r\nhello\r\n", b"4\r\nhello\r\n"), "InvalidRequest"),
-            (lambda body: body.replace(b"5\r\nhello\r\n", b"6\r\nhello\r\n"), "InvalidRequest"),
+            (lambda body: body.replace(b"5\r\nhello\r\n", b"6\r\nhello\r\n"), "IncompleteBody"),
             (lambda body: body.replace(b"5\r\n", b"-5\r\n"), "InvalidRequest"),
             (lambda body: body.replace(b"5\r\n", b"0x5\r\n"), "InvalidRequest"),
             (lambda body: body.replace(b"5\r\n", b"5" * 16 + b"\r\n"), "InvalidRequest"),
@@ -188,7 +189,8 @@ class TestUnsignedChunks:
             (lambda body: body.replace(b"hello", b"hallo"), "BadDigest"),
             (lambda body: body[: body.index(b"x-amz")] + b"\r\n", "MalformedTrailerError"),
             (lambda body: body.replace(b"x-amz-checksum-crc32:", b"x-amz-checksum-crc32"), "MalformedTrailerError"),
-            (lambda body: body.replace(b"x-amz", b"a:b\r\n" * 20 + b"x-amz"), "MalformedTrailerError"),
+            (lambda body: body.replace(b"x-amz", b"a:b\r\na:c\r\nx-amz"), "MalformedTrailerError"),
+            (lambda body: body.replace(b"x-amz", b"".join(b"%d:\r\n" % n for n in range(20))), "MalformedTrailerError"),
             (lambda body: body.removesuffix(b"\r\n"), "IncompleteBody"),
         ],
     )

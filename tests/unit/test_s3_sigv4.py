@@ -202,7 +202,9 @@ class TestForm:
 
 
 names = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), min_size=1, max_size=30)
-odd = st.sampled_from(["a b", "a+b", "50%", "a?b#c", "//", "/../x/./", "ä/日本", "a=b&c", "%2F", "~._-", "\r\n", "'()*!"])
+odd = st.sampled_from(
+    ["a b", "a+b", "50%", "a?b#c", "//", "/../x/./", "ä/日本", "a=b&c", "%2F", "~._-", "\r\n", "'()*!"]
+)
 
 
 class TestOracle:

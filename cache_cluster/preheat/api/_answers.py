@@ -133,6 +133,7 @@ class WorkerView(Schema):
 
     id: str
     url: str
+    s3_url: str = Field(description="The endpoint for S3 clients; empty if it serves none.")
     zone: str = Field(description="What fails together, such as a rack.")
     live: bool
     leaving: bool = Field(description="It is drained or stopping: it takes no more batches.")
@@ -151,6 +152,7 @@ class WorkerView(Schema):
         return cls(
             id=heartbeat.id,
             url=heartbeat.url,
+            s3_url=heartbeat.s3_url,
             zone=heartbeat.zone,
             live=live,
             leaving=heartbeat.leaving,

@@ -9,8 +9,10 @@ from fastapi.responses import StreamingResponse
 
 from preheat.api._answers import Failure, JobList, JobView, JobViews
 from preheat.api._cluster import cluster_router
+from preheat.api._datasets import datasets_router
 from preheat.api._estimates import estimates_router
 from preheat.api._events import EventHub, events_router
+from preheat.api._mounts import mounts_router
 from preheat.api._problems import refuse_unknown_query
 from preheat.api._schemas import MAX_INT, Change, Claim, Duration, Submit
 from preheat.api._tasks import tasks_router
@@ -33,6 +35,8 @@ def native_router(coordinator: Coordinator, *, views: JobViews, hub: EventHub) -
     router.include_router(estimates_router(coordinator))
     router.include_router(events_router(coordinator, hub))
     router.include_router(cluster_router(coordinator))
+    router.include_router(datasets_router(coordinator))
+    router.include_router(mounts_router(coordinator))
     return router
 
 

@@ -12,7 +12,7 @@ import typer
 
 from preheat.cli._access_options import AllowAnonymous, Auth, TlsCert, TlsKey, serving_tls
 from preheat.cli._errors import JsonFlag, usage_errors
-from preheat.cli._options import DEFAULT_CAPACITY, Capacity, DataDir
+from preheat.cli._options import DEFAULT_CAPACITY, Capacity, DataDir, ServesS3
 from preheat.cli._output import print_json, print_pairs, print_table, status_console
 from preheat.client import Client, WorkerReport
 from preheat.cluster import (
@@ -27,7 +27,7 @@ from preheat.cluster import (
     stop_cluster,
 )
 from preheat.errors import Unavailable
-from preheat.settings import COORDINATOR_PORT, DATA_PORT, AccessSettings
+from preheat.settings import COORDINATOR_PORT, DATA_PORT, S3_PORT, AccessSettings
 from preheat.token_files import read_token_file
 from preheat.units import human_size
 
@@ -99,6 +99,15 @@ def up(
             help="The first worker's data port, the others count up from it; 0 takes free ones.",
         ),
     ] = DATA_PORT,
+    worker_s3_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="PREHEAT_WORKER_S3_PORT",
+            help=f"The first worker's S3 port, likewise.  [default: {S3_PORT}; with --worker-port 0 free ones]",
+            show_default=False,
+        ),
+    ] = None,
+    s3: ServesS3 = True,
     capacity: Capacity = DEFAULT_CAPACITY,  # type: ignore[assignment] # Typer parses the default as well
     worker_hosts: Annotated[
         str,
@@ -131,6 +140,7 @@ def up(
             workers=workers if workers is not None else len(hosts) or 1,
             port=port,
             worker_port=worker_port,
+            worker_s3_port=_s3_port(worker_s3_port, worker_port) if s3 else None,
             worker_hosts=hosts,
             capacity=capacity,
             access=access,
@@ -165,6 +175,12 @@ def status(*, data_dir: DataDir = None, as_json: JsonFlag = False) -> None:
         _print_status(view)
     if not view.healthy:
         raise typer.Exit(1)
+
+
+def _s3_port(asked: int | None, worker_port: int) -> int:
+    if asked is not None:
+        return asked
+    return S3_PORT if worker_port else 0
 
 
 def _up_in_background(settings: ClusterSettings) -> None:
@@ -217,7 +233,7 @@ def _print_status(view: StatusView) -> None:
     workers = {worker.id: worker for worker in view.workers}
     print_pairs([("coordinator", view.url), ("data directory", view.data_dir), ("supervisor", f"pid {view.pid}")])
     print_table(
-        ("PROCESS", "PID", "STATE", "RESTARTS", "URL", "ZONE", "CACHED"),
+        ("PROCESS", "PID", "STATE", "RESTARTS", "URL", "S3", "ZONE", "CACHED"),
         (_part_row(part, workers.get(part.name)) for part in view.parts),
     )
 
@@ -231,6 +247,7 @@ def _part_row(part: PartView, worker: WorkerReport | None) -> tuple[str, ...]:
         _part_state(part, worker),
         str(part.restarts),
         part.url,
+        (worker.s3_url if worker else "") or "-",
         zone or "-",
         cached,
     )

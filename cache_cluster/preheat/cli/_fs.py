@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from preheat.cli import _fs_pins
 from preheat.cli._errors import JsonFlag
 from preheat.cli._job_options import takes_job_options
 from preheat.cli._options import DEFAULT_COORDINATOR, Coordinator
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
     files.command("cp")(copy)
     files.command("mv")(move)
     files.command("setReplication")(set_replication)
+    _fs_pins.register(files)
     app.add_typer(files, name="fs")
 
 

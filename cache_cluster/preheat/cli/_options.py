@@ -40,6 +40,7 @@ PublicUrl = Annotated[
         envvar="PREHEAT_PUBLIC_URL", help="How others reach it.  [default: http://HOST:PORT]", show_default=False
     ),
 ]
+ServesS3 = Annotated[bool, typer.Option("--s3/--no-s3", envvar="PREHEAT_S3", help="Whether S3 clients are served.")]
 NatsReplicas = Annotated[
     int, typer.Option(envvar="PREHEAT_NATS_REPLICAS", min=1, max=5, help="Copies of the state: 3 in a NATS cluster.")
 ]

@@ -24,7 +24,7 @@ from preheat.cli._access_options import (
     serving_tls,
 )
 from preheat.cli._errors import usage_errors
-from preheat.cli._options import DEFAULT_CAPACITY, Capacity, Host, NatsReplicas, NatsUrl, PublicUrl
+from preheat.cli._options import DEFAULT_CAPACITY, Capacity, Host, NatsReplicas, NatsUrl, PublicUrl, ServesS3
 from preheat.cli._store_options import (
     DEFAULT_SEGMENT_SIZE,
     DataDirs,
@@ -39,6 +39,7 @@ from preheat.errors import PreheatError
 from preheat.settings import (
     COORDINATOR_PORT,
     DATA_PORT,
+    S3_PORT,
     AccessSettings,
     CoordinatorSettings,
     EngineSettings,
@@ -114,6 +115,10 @@ def worker(
     host: Host = WorkerSettings.host,
     port: Annotated[int, typer.Option(envvar="PREHEAT_PORT", help="The data port.")] = DATA_PORT,
     public_url: PublicUrl = "",
+    s3_port: Annotated[
+        int, typer.Option(envvar="PREHEAT_S3_PORT", help="The port of the S3 API; 0 takes a free one.")
+    ] = S3_PORT,
+    s3: ServesS3 = True,
     data_dir: DataDirs = None,
     capacity: Capacity = DEFAULT_CAPACITY,  # type: ignore[assignment] # Typer parses the default as well
     eviction: Eviction = StoreSettings.eviction,
@@ -157,6 +162,7 @@ def worker(
             host=host,
             port=port,
             public_url=public_url,
+            s3_port=s3_port if s3 else None,
             engine=EngineSettings(
                 url=nats_url,
                 replicas=nats_replicas,

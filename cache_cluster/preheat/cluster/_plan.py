@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from preheat.cluster._ports import Address, Addresses
@@ -13,7 +14,14 @@ from preheat.cluster._settings import ClusterFiles, ClusterSettings
 _PREHEAT = (sys.executable, "-P", "-m", "preheat.cli")
 """-P: the directory where the user happens to be is no place to import from."""
 _NOT_INHERITED = (
-    *("PREHEAT_ID", "PREHEAT_PUBLIC_URL", "PREHEAT_NATS_REPLICAS", "PREHEAT_NATS_CREDENTIALS_FILE"),
+    *(
+        "PREHEAT_ID",
+        "PREHEAT_PUBLIC_URL",
+        "PREHEAT_S3",
+        "PREHEAT_S3_PORT",
+        "PREHEAT_NATS_REPLICAS",
+        "PREHEAT_NATS_CREDENTIALS_FILE",
+    ),
     *("PREHEAT_AUTH", "PREHEAT_ALLOW_ANONYMOUS", "PREHEAT_ADMIN_TOKEN_FILE", "PREHEAT_TOKEN"),
     *("PREHEAT_TLS_CERT", "PREHEAT_TLS_KEY", "PREHEAT_CA_FILE"),
 )
@@ -79,17 +87,21 @@ def plan_cluster(
             stop_seconds=10,
         ),
         workers=tuple(
-            _worker(f"worker-{index}", address, settings, inherited) for index, address in enumerate(addresses.workers)
+            _worker(f"worker-{index}", address, s3, settings, inherited)
+            for index, (address, s3) in enumerate(zip_longest(addresses.workers, addresses.s3))
         ),
     )
 
 
-def _worker(worker_id: str, address: Address, settings: ClusterSettings, environment: Mapping[str, str]) -> Part:
+def _worker(
+    worker_id: str, address: Address, s3: Address | None, settings: ClusterSettings, environment: Mapping[str, str]
+) -> Part:
     files = ClusterFiles(settings.data_dir)
     options = ("--data-dir", str(files.worker(worker_id)), "--capacity", str(settings.capacity))
+    s3_options = ("--s3-port", str(s3.port)) if s3 else ("--no-s3",)
     return Part(
         name=worker_id,
-        command=(*_PREHEAT, "worker", "--id", worker_id, *_listen(address), *options),
+        command=(*_PREHEAT, "worker", "--id", worker_id, *_listen(address), *s3_options, *options),
         url=f"{settings.tls.scheme}://{address}",
         log=files.log(worker_id),
         environment=environment,

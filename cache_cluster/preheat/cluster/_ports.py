@@ -30,11 +30,21 @@ class Addresses:
     coordinator: Address
     nats: Address
     workers: tuple[Address, ...]
+    s3: tuple[Address, ...] = ()
+    """One for each worker, or none at all."""
 
 
 def wanted_workers(settings: ClusterSettings) -> tuple[Address, ...]:
-    """Return the workers' addresses as asked for; port 0 still means any free one."""
-    first = settings.worker_port
+    """Return the workers' data ports as asked for; port 0 still means any free one."""
+    return _one_each(settings, settings.worker_port)
+
+
+def wanted_s3(settings: ClusterSettings) -> tuple[Address, ...]:
+    """Return the workers' S3 ports as asked for; nothing if there shall be none."""
+    return () if settings.worker_s3_port is None else _one_each(settings, settings.worker_s3_port)
+
+
+def _one_each(settings: ClusterSettings, first: int) -> tuple[Address, ...]:
     if settings.worker_hosts:
         return tuple(Address(host=host, port=first) for host in settings.worker_hosts)
     step = 1 if first else 0
@@ -52,6 +62,7 @@ def choose_addresses(settings: ClusterSettings) -> Addresses:
         return Addresses(
             coordinator=reserve(Address(host=LOOPBACK, port=settings.port), "--port"),
             workers=tuple(reserve(each, "--worker-port") for each in wanted_workers(settings)),
+            s3=tuple(reserve(each, "--worker-s3-port") for each in wanted_s3(settings)),
             nats=reserve(Address(host=LOOPBACK, port=0), "nats"),
         )
 

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from preheat.errors import InvalidRequest
-from preheat.settings import COORDINATOR_PORT, DATA_PORT, AccessSettings, TlsSettings
+from preheat.settings import COORDINATOR_PORT, DATA_PORT, S3_PORT, AccessSettings, TlsSettings
 
 _MAX_PORT = 65535
 LOOPBACK = "127.0.0.1"
@@ -25,8 +25,10 @@ class ClusterSettings:
     """The coordinator's; 0 chooses a free one."""
     worker_port: int = DATA_PORT
     """The first worker's data port, the others count up from it; 0 chooses free ones."""
+    worker_s3_port: int | None = S3_PORT
+    """The first worker's S3 port, as ``worker_port``; none leaves S3 out."""
     worker_hosts: tuple[str, ...] = ()
-    """One address per worker, all on ``worker_port``; empty puts all on 127.0.0.1."""
+    """One address per worker, all on the same ports; empty puts all on 127.0.0.1."""
     capacity: int = 50 << 30
     """Bytes of cached data per worker."""
     access: AccessSettings = field(default_factory=AccessSettings)
@@ -44,7 +46,9 @@ class ClusterSettings:
         if self.worker_hosts:
             self._check_hosts()
         _check_port("port", self.port)
-        _check_port("worker-port", self.worker_port, count=1 if self.worker_hosts else self.workers)
+        count = 1 if self.worker_hosts else self.workers
+        _check_port("worker-port", self.worker_port, count=count)
+        _check_port("worker-s3-port", self.worker_s3_port or 0, count=count)
 
     def _check_hosts(self) -> None:
         if len(set(self.worker_hosts)) != self.workers:

@@ -8,8 +8,12 @@ from preheat.coordinator._beacon import send_beacons
 from preheat.coordinator._cached import CachedListing
 from preheat.coordinator._cached_http import HttpCachedListing
 from preheat.coordinator._cluster import ClusterView
+from preheat.coordinator._comparison import Change, ChangeKind
+from preheat.coordinator._drift import Drift, DriftFinder
 from preheat.coordinator._estimator import LoadEstimator
 from preheat.coordinator._inventory import InventoryWriter
+from preheat.coordinator._mounts import Mounts
+from preheat.coordinator._pins import Pins
 from preheat.coordinator._records import KnownJob
 from preheat.coordinator._runner import JobRunner
 from preheat.coordinator._scheduler import JobScheduler
@@ -24,7 +28,18 @@ from preheat.settings import CoordinatorSettings
 from preheat.ufs import UnderStore
 from preheat.views import BucketView
 
-__all__ = ["CachedListing", "Claim", "Coordinator", "HttpCachedListing", "JobService", "KnownJob", "LoadEstimator"]
+__all__ = [
+    "CachedListing",
+    "Change",
+    "ChangeKind",
+    "Claim",
+    "Coordinator",
+    "Drift",
+    "HttpCachedListing",
+    "JobService",
+    "KnownJob",
+    "LoadEstimator",
+]
 
 
 class Coordinator:
@@ -41,6 +56,9 @@ class Coordinator:
         self.cluster = ClusterView(engine, worker_timeout_seconds=scheduler.worker_timeout_seconds)
         self._inventories = Inventories(engine)
         self.inventories = InventoryUpkeep(engine, self._inventories, self._jobs)
+        self.pins = Pins(engine, self._inventories)
+        self.mounts = Mounts(engine)
+        self.drift = DriftFinder(ufs=ufs, inventories=self._inventories, listing_attempts=scheduler.listing_attempts)
         self.source = JobSource(
             engine=engine,
             ufs=ufs,
@@ -80,7 +98,7 @@ class Coordinator:
 
     async def wait_loaded(self) -> None:
         """Return when the shared state is known; before, a job that exists would be denied."""
-        for view in (self._jobs, self._controls, self.cluster):
+        for view in (self._jobs, self._controls, self.cluster, self.mounts.view):
             await view.loaded.wait()
         await self._inventories.wait_loaded()
 
@@ -91,6 +109,7 @@ class Coordinator:
             tasks.create_task(self._controls.follow())
             tasks.create_task(self.cluster.follow())
             tasks.create_task(self._inventories.follow())
+            tasks.create_task(self.mounts.view.follow())
             await self.wait_loaded()
             tasks.create_task(self._scheduler.run())
             tasks.create_task(self.inventories.run())

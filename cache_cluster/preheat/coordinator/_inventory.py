@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import msgspec
 
-from preheat.accounting import dataset_version
 from preheat.coordinator._catalog import Page
 from preheat.coordinator._draft import Draft, Totals, drop_blocks, read_blocks
 from preheat.engine import Bucket, Engine, Entry
@@ -18,6 +17,7 @@ from preheat.jobs import Action, Job, JobSpec, JobType
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
 from preheat.planning import passes
+from preheat.versions import DatasetVersion
 
 log = get_logger("coordinator")
 MAX_PATHS = 100
@@ -96,7 +96,7 @@ class InventoryWriter:
         if not heads or not in_order or sum(len(head.first_key) for head in heads) > _MAX_INDEX_BYTES:
             return None
         totals = Totals.behind(Block(last))
-        if job.spec.parts == 1 and str(totals.version) != dataset_version(job):
+        if job.spec.parts == 1 and totals.version.state != (job.work.version or DatasetVersion().state):
             return None
         return Inventory(
             id=inventory_id(job, number),

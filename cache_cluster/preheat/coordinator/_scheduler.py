@@ -157,7 +157,7 @@ class JobScheduler:
                 if now - job.submitted_at > _LOST_SUBMIT_SECONDS:
                     await self._engine.publish(Queue.JOBS, f"{job.spec.options.priority}.{job.id}", b"")
             elif now - (job.finished_at or now) > self._settings.retention_seconds:
-                await self._engine.purge(Queue.RESULTS, f"{job.id}.>")  # of batches that ended after the job
+                await clear_queues(self._engine, job.id)  # of what a replaced owner, or a slow worker, sent since
                 await FailureLog(self._engine).forget(job)
                 await self._engine.delete(Bucket.JOBS, job.id)
                 await self._engine.delete(Bucket.CONTROLS, job.id)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import concurrent.futures
 import ctypes
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
 from typing import Any, Literal
 
 from fsspec.asyn import AsyncFileSystem, get_loop
@@ -16,12 +21,12 @@ from preheat.errors import InvalidRequest
 from preheat.fs._client import Client
 from preheat.fs._demand import Demand
 from preheat.fs._fallback import WithFallback
-from preheat.fs._origin import Origin, check_origin_readable
 from preheat.fs._reader import Reader
 from preheat.fs._session import ClientSettings, Environment, ReadStats
 from preheat.fs._writer import Writer
 
 _DEFAULT_COORDINATOR = "http://127.0.0.1:19999"
+_CLOSE_SECONDS = 1.0
 _living: weakref.WeakValueDictionary[int, ConnectedFileSystem] = weakref.WeakValueDictionary()
 
 
@@ -49,14 +54,10 @@ class ConnectedFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has 
             token=token if token is not None else os.environ.get("PREHEAT_TOKEN", ""),
             workers=tuple(workers),
         )
-        if fallback not in {"error", "origin"}:
-            raise InvalidRequest(f"fallback={fallback!r} is neither 'error' nor 'origin'.")
-        if fallback == "origin":
-            check_origin_readable()
-        self._fallback = fallback
+        self.stats = ReadStats()
+        self._origin = _fallback_reader(fallback, self.stats)
         self._demand = Demand(freshness=freshness, version=version)
         self._clients: dict[asyncio.AbstractEventLoop, tuple[Client, Reader]] = {}
-        self.stats = ReadStats()
         _living[id(self)] = self
 
     @property
@@ -94,10 +95,10 @@ class ConnectedFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has 
         if loop not in self._clients:
             client = Client(self._settings, self.stats)
             reader: Reader = client
-            if self._fallback == "origin":
-                reader = WithFallback(client, lambda: Origin(self.stats), pause=self._settings.suspect_seconds)
+            if self._origin:
+                reader = WithFallback(client, self._origin, pause=self._settings.suspect_seconds)
             self._clients[loop] = client, reader
-            weakref.finalize(self, _close, reader, os.getpid(), loop)
+            weakref.finalize(self, _close, reader, os.getpid(), loop).atexit = False
         return self._clients[loop]
 
     def _demanded(self, options: Mapping[str, Any]) -> Demand:
@@ -119,15 +120,41 @@ class ConnectedFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has 
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
 
 
+def _fallback_reader(fallback: str, stats: ReadStats) -> Callable[[], Reader] | None:
+    """Return what makes the reader to fall back on; raises InvalidRequest if it cannot be had."""
+    if fallback == "error":
+        return None
+    if fallback != "origin":
+        raise InvalidRequest(f"fallback={fallback!r} is neither 'error' nor 'origin'.")
+    try:
+        origin = import_module("preheat.fs._origin")
+    except ImportError as error:
+        raise InvalidRequest(
+            f"fallback='origin' needs libraries that are not installed ({error}).",
+            remedy="Install preheat[server], or leave fallback out.",
+        ) from error
+    return partial(origin.Origin, stats)
+
+
 def _close(reader: Reader, pid: int, loop: asyncio.AbstractEventLoop) -> None:
     """Close what a filesystem leaves behind, unless a fork inherited it or its loop is gone."""
     if pid == os.getpid() and loop.is_running():
         asyncio.run_coroutine_threadsafe(reader.close(), loop)
 
 
+def _close_all() -> None:
+    """Close all connections when the process ends, while their loops still run."""
+    open_now = [pair for filesystem in list(_living.values()) for pair in filesystem._clients.items()]  # noqa: SLF001 - of this module
+    for loop, (_, reader) in open_now:
+        if loop.is_running():
+            with suppress(TimeoutError, concurrent.futures.CancelledError):
+                asyncio.run_coroutine_threadsafe(reader.close(), loop).result(_CLOSE_SECONDS)
+
+
 def _after_fork() -> None:
     for filesystem in list(_living.values()):
-        filesystem._forget_connections()  # noqa: SLF001 - of this module
+        filesystem._forget_connections()  # noqa: SLF001 - as above
 
 
+atexit.register(_close_all)
 os.register_at_fork(after_in_child=_after_fork)

@@ -16,6 +16,7 @@ from fsspec.utils import tokenize
 
 from preheat.fs._file import ReadFile, WriteFile
 from preheat.fs._listing import Info
+from preheat.fs._read_ahead import GrowingReadAhead
 from preheat.fs._reading import ReadingFileSystem
 from preheat.fs._uploads import Upload
 from preheat.fs._writing import WritingFileSystem
@@ -63,7 +64,13 @@ class PreheatFileSystem(ReadingFileSystem, WritingFileSystem):
         return WriteFile(self, path, only_new=mode == "xb", block_size=block_size, autocommit=autocommit)
 
     def _open_to_read(
-        self, path: str, *, etag: str = "", size: int | None = None, cache_type: str = "readahead", **options: Any
+        self,
+        path: str,
+        *,
+        etag: str = "",
+        size: int | None = None,
+        cache_type: str = GrowingReadAhead.name,
+        **options: Any,
     ) -> ReadFile:
         demand = {name: options.pop(name) for name in ("freshness", "version") if name in options}
         details: Info = {"name": path, "type": "file", "size": size, "etag": etag}

@@ -1,4 +1,7 @@
-"""Reads past the cache, from the under store itself, for filesystems that were told to when no worker answers."""
+"""Reads past the cache, from the under store itself, for filesystems that were told to when no worker answers.
+
+It is imported by those only: the plain client has none of the libraries that reach under stores.
+"""
 
 from __future__ import annotations
 
@@ -13,30 +16,11 @@ from preheat.fs._demand import Demand
 from preheat.fs._reader import Outcome, RemoteObject, RemotePage
 from preheat.fs._session import ReadStats
 from preheat.paths import UfsPath
+from preheat.ufs import UfsSettings, UnderStore, UnderStores
 from preheat.versions import ObjectInfo
-
-try:
-    from preheat.ufs import UfsSettings, UnderStore, UnderStores
-except ImportError as error:  # the plain client has none of the libraries that reach under stores
-    _MISSING: ImportError | None = error
-else:
-    _MISSING = None
 
 _READS = 32
 """Objects that are read at once."""
-
-
-def check_origin_readable() -> None:
-    """Return if this process can read under stores.
-
-    Raises:
-        InvalidRequest: it lacks the libraries.
-    """
-    if _MISSING is not None:
-        raise InvalidRequest(
-            f"fallback='origin' needs libraries that are not installed ({_MISSING}).",
-            remedy="Install preheat[server], or leave fallback out.",
-        ) from _MISSING
 
 
 class Origin:

@@ -21,8 +21,8 @@ class _Part(msgspec.Struct, frozen=True):
     etag: str
 
 
-class _Upload(msgspec.Struct, frozen=True, rename="camel"):
-    upload_id: str
+class _Upload(msgspec.Struct, frozen=True):
+    upload: str
 
 
 class Writer:
@@ -63,7 +63,7 @@ class Writer:
 
     async def create_upload(self, path: UfsPath) -> str:
         """Begin to write an object in parts, and return the upload's id."""
-        return msgspec.json.decode(await self._send("POST", path, f"/v1/uploads?{_of(path)}"), type=_Upload).upload_id
+        return msgspec.json.decode(await self._send("POST", path, f"/v1/uploads?{_of(path)}"), type=_Upload).upload
 
     async def upload_part(self, path: UfsPath, upload_id: str, number: int, body: Body) -> str:
         """Send a part, numbered from 1, and return its etag."""

@@ -1,6 +1,16 @@
 """Under stores: where the data lives for good."""
 
-from preheat.ufs._base import Checksum, ChecksummedStore, Download, Sink, Span, StreamingStore, UnderStore
+from preheat.ufs._base import (
+    BucketInfo,
+    BucketLister,
+    Checksum,
+    ChecksummedStore,
+    Download,
+    Sink,
+    Span,
+    StreamingStore,
+    UnderStore,
+)
 from preheat.ufs._checksum import PieceChecksums
 from preheat.ufs._file import FileUnderStore
 from preheat.ufs._memory import MemoryUnderStore
@@ -12,6 +22,8 @@ from preheat.ufs.s3 import HEAD_BYTES, Answer, S3UnderStore, UnusableError, Wire
 __all__ = [
     "HEAD_BYTES",
     "Answer",
+    "BucketInfo",
+    "BucketLister",
     "Checksum",
     "ChecksummedStore",
     "Download",

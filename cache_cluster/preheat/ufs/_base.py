@@ -126,6 +126,28 @@ class UnderStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BucketInfo:
+    """One bucket."""
+
+    name: str
+    created_at: float
+    """Seconds since the epoch; 0 if the store does not say."""
+
+
+@runtime_checkable
+class BucketLister(Protocol):
+    """An under store that tells which buckets there are."""
+
+    async def list_buckets(self) -> Sequence[BucketInfo]:
+        """Return the buckets that the credentials may see, by name.
+
+        Raises:
+            AccessDenied, OriginUnavailable: as named.
+        """
+        ...
+
+
 @runtime_checkable
 class StreamingStore(Protocol):
     """An under store that also reads large ranges in threads of its own, on several cores."""

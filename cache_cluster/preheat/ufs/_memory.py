@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from preheat.errors import BucketNotFound, ObjectNotFound
 from preheat.paths import UfsPath
-from preheat.ufs._base import Download
+from preheat.ufs._base import BucketInfo, Download
 from preheat.ufs._download import byte_range, check_version
 from preheat.ufs._selection import Selection, is_marker
 from preheat.ufs._settings import UfsSettings
@@ -41,6 +41,10 @@ class MemoryUnderStore:
         """Remove an object at once if it is there, as somebody else would; the bucket stays."""
         path = UfsPath.parse(uri)
         self._buckets.get(path.bucket, {}).pop(path.key, None)
+
+    async def list_buckets(self) -> Sequence[BucketInfo]:
+        """Return the buckets; see :class:`~preheat.ufs.BucketLister`."""
+        return [BucketInfo(name=name, created_at=0.0) for name in sorted(self._buckets) if name]
 
     async def list(self, path: UfsPath, *, after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
         """Yield pages of the objects at and below a path; see :class:`~preheat.ufs.UnderStore`."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from preheat.paths import UfsPath
-from preheat.ufs._base import Checksum, ChecksummedStore, Download, Sink, Span, StreamingStore, UnderStore
+from preheat.ufs._base import (
+    BucketInfo,
+    Checksum,
+    ChecksummedStore,
+    Download,
+    Sink,
+    Span,
+    StreamingStore,
+    UnderStore,
+)
 from preheat.ufs._file import FileUnderStore
 from preheat.ufs._settings import UfsSettings
 from preheat.ufs.s3 import S3UnderStore
@@ -23,11 +32,16 @@ class UnderStores:
 
     def __init__(self, settings: UfsSettings | None = None) -> None:
         settings = settings or UfsSettings()
-        self._stores: dict[str, UnderStore] = {"s3": S3UnderStore(settings), "file": FileUnderStore(settings)}
+        self._s3 = S3UnderStore(settings)
+        self._stores: dict[str, UnderStore] = {"s3": self._s3, "file": FileUnderStore(settings)}
         # Once, for to look at an object's methods takes longer than to read a small object.
         stores = self._stores.items()
         self._streaming = {scheme: store for scheme, store in stores if isinstance(store, StreamingStore)}
         self._checksummed = {scheme: store for scheme, store in stores if isinstance(store, ChecksummedStore)}
+
+    async def list_buckets(self) -> Sequence[BucketInfo]:
+        """Return the buckets of S3; see :class:`~preheat.ufs.BucketLister`."""
+        return await self._s3.list_buckets()
 
     def list(self, path: UfsPath, *, after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
         """Yield pages of what is at and below a path; see :class:`~preheat.ufs.UnderStore`."""

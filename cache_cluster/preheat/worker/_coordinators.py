@@ -75,6 +75,33 @@ class ControlPlane:
         owners = self.owners(path, 1)
         return owners[0].url if owners else None
 
+    async def ask_other_workers(
+        self, path: str, *, but: str, params: Mapping[str, str], authorization: str | None, seconds: float
+    ) -> bytes | None:
+        """Ask all workers at once, and return the first body that one answers with; none if no one knows in time.
+
+        Args:
+            path: the target at their data ports.
+            but: the URL of the one not to ask.
+            params: the query.
+            authorization: is passed on.
+            seconds: to wait for all of them.
+        """
+        found = self._known.placement.get("placement") if self._known else None
+        headers = {"Authorization": authorization} if authorization else {}
+        others = [member.url for member in (found[0].members if found else ()) if member.url != but]
+        asked = [asyncio.create_task(self._ask_worker(url + path, params, headers)) for url in others]
+        try:
+            for answered in asyncio.as_completed(asked, timeout=seconds):
+                if (body := await answered) is not None:
+                    return body
+        except TimeoutError:
+            return None
+        finally:
+            for task in asked:
+                task.cancel()
+        return None
+
     def coordinator_urls(self) -> list[str]:
         """Return the coordinators' base URLs, the one to ask first at the front."""
         beacons = [beacon for beacon, _ in self._known.beacons.values()] if self._known else []
@@ -117,6 +144,15 @@ class ControlPlane:
                 raise _refusal(body, response.status)
             return body
         raise _unreachable(cause)
+
+    async def _ask_worker(self, url: str, params: Mapping[str, str], headers: Mapping[str, str]) -> bytes | None:
+        if self._known is None:
+            return None
+        try:
+            async with self._known.http.get(url, params=params, headers=headers) as response:
+                return await response.read() if response.ok else None
+        except aiohttp.ClientError:
+            return None
 
 
 def _unreachable(cause: str) -> CoordinatorUnreachable:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -34,6 +35,7 @@ from preheat.placement import Member
 from preheat.settings import TlsSettings
 from preheat.tls import client_context
 from preheat.versions import ObjectInfo
+from preheat.worker._freshness import VERSION_HEADER, NotCached, wished
 from preheat.worker._ranges import Asked
 from preheat.worker._reads import ETags, OpenedRead, ReadService
 
@@ -44,10 +46,14 @@ _SILENT_SECONDS = 20.0
 _LEFT_OUT_SECONDS = 10.0
 _READ_BYTES = 256 << 10
 """Of an owner's answer that may wait for a slow reader, and as much again."""
-_ANSWERS = (AccessDenied, InvalidRequest, NotFound, OriginUnavailable, VersionChanged)
+_ANSWERS = (AccessDenied, InvalidRequest, NotCached, NotFound, OriginUnavailable, VersionChanged)
 """What an owner may say that this worker would say, too. Any other error is the owner's own."""
 _BY_STATUS: Mapping[int, type[PreheatError]] = {403: AccessDenied, 404: ObjectNotFound, 412: VersionChanged}
 """What a status means where it comes without a text, as to a HEAD."""
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+WISHES = ("cache-control", VERSION_HEADER)
+"""The headers by which a reader says how fresh it wants an object."""
 
 Owners = Callable[[str, int], Sequence[Member]]
 """Returns the workers that rank highest for a path, at most so many; none if they are not known."""
@@ -91,17 +97,18 @@ class Forward:
         self._left_out: dict[str, float] = {}
 
     async def stat(
-        self, path: UfsPath, if_match: ETags = None, *, wish: Mapping[str, str] | None = None
+        self, path: UfsPath, if_match: ETags = None, *, wish: Mapping[str, str] = _NONE
     ) -> tuple[ObjectInfo, bool]:
         """Return what is known of an object, and whether it is cached; raises as ``ReadService.stat``.
 
         Args:
             path: the object.
             if_match: the versions that the reader accepts.
-            wish: further headers by which the reader says how it wants it.
+            wish: the headers by which the reader says how fresh it wants it.
         """
         owner = self._owner(path)
-        if owner is not None and self._reads.cached(path, if_match) is None:
+        own = wished(wish)
+        if owner is not None and not await self._reads.has(path, if_match, own):
             try:
                 answer = await self._ask(owner, "HEAD", path, _wanted(if_match, None, wish))
             except _UnansweredError as error:
@@ -109,7 +116,7 @@ class Forward:
             else:
                 answer.response.release()
                 return answer.info, answer.hit
-        return await self._reads.stat(path, if_match)
+        return await self._reads.stat(path, if_match, wish=own)
 
     async def open(
         self,
@@ -117,7 +124,7 @@ class Forward:
         if_match: ETags = None,
         *,
         asked: Asked | None = None,
-        wish: Mapping[str, str] | None = None,
+        wish: Mapping[str, str] = _NONE,
     ) -> OpenedRead:
         """Find an object, or have it fetched; raises as ``ReadService.open``.
 
@@ -125,10 +132,11 @@ class Forward:
             path: the object.
             if_match: the versions that the reader accepts.
             asked: the range that is going to be read; none is all of the object.
-            wish: further headers by which the reader says how it wants it.
+            wish: the headers by which the reader says how fresh it wants it.
         """
         owner = self._owner(path)
-        if owner is not None and self._reads.cached(path, if_match) is None:
+        own = wished(wish)
+        if owner is not None and not await self._reads.has(path, if_match, own):
             try:
                 answer = await self._ask(owner, "GET", path, _wanted(if_match, asked, wish))
             except _UnansweredError as error:
@@ -136,7 +144,7 @@ class Forward:
             else:
                 pages = partial(self._pages, owner, path, answer)
                 return OpenedRead(info=answer.info, hit=answer.hit, pages=pages)
-        return await self._reads.open(path, if_match, asked=asked)
+        return await self._reads.open(path, if_match, asked=asked, wish=own)
 
     async def close(self) -> None:
         """Close the connections to other workers."""
@@ -144,7 +152,12 @@ class Forward:
             await self._session.close()
 
     def _owner(self, path: UfsPath) -> Member | None:
-        """Return whom to ask for an object; none if that is this worker, not known, or did not answer lately."""
+        """Return whom to ask for an object; none if that is this worker, not known, or did not answer lately.
+
+        Nor for files: a data port reads none from its machine because it was asked to.
+        """
+        if path.scheme != "s3":
+            return None
         owner = next(iter(self._owners(str(path), 1)), None)
         if owner is None or owner.id == self._worker_id:
             return None
@@ -216,9 +229,9 @@ def _opened(path: UfsPath, response: aiohttp.ClientResponse) -> _Opened:
     return _Opened(info=info, hit=hit, start=start, end=start + length, response=response)
 
 
-def _wanted(if_match: ETags, asked: Asked | None, wish: Mapping[str, str] | None) -> dict[str, str]:
+def _wanted(if_match: ETags, asked: Asked | None, wish: Mapping[str, str]) -> dict[str, str]:
     """Return the headers that say what a reader wants."""
-    headers = dict(wish or {})
+    headers = dict(wish)
     if if_match is not None:
         headers["If-Match"] = ", ".join(f'"{etag}"' for etag in if_match)
     if asked is not None:

@@ -8,7 +8,7 @@ or bear it older, in the words of RFC 9111: ``Cache-Control: no-cache``, ``max-a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
@@ -97,6 +97,11 @@ def wish_of(cache_control: str, version: str) -> Wish:
         only_cached="only-if-cached" in said,
         version=version.strip(),
     )
+
+
+def wished(headers: Mapping[str, str]) -> Wish:
+    """Return what a request's headers say, by their names in lower case."""
+    return wish_of(headers.get("cache-control", ""), headers.get(VERSION_HEADER, ""))
 
 
 def _lifetime(mount: Mount) -> float:

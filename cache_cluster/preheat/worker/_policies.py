@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import msgspec
 
-from preheat.engine import Bucket, Engine
+from preheat.engine import Bucket, Engine, Entry
 from preheat.errors import Conflict, ObjectNotFound, StoreError, Unavailable, VersionChanged
 from preheat.inventories import Inventories
 from preheat.inventory import Coverage, Inventory, Pin, covering_paths
@@ -42,6 +42,8 @@ class Policies:
         self._inventories: Inventories | None = None
         self._by_version: tuple[Coverage, dict[str, list[Inventory]]] = (Coverage(), {})
         self.mounts = MountTable()
+        self.mounts_loaded = asyncio.Event()
+        """Set once the mounts are those that there are."""
         self.allows_all = True
         """Whether readers who wish nothing may have any copy: no mount asks for more, and nothing is pinned."""
 
@@ -49,7 +51,7 @@ class Policies:
     async def following(self, engine: Engine) -> AsyncIterator[None]:
         """Keep what is known current while the block runs."""
         mounts, inventories = BucketView(engine, Bucket.MOUNTS, Mount), Inventories(engine)
-        self._engine, self._inventories = engine, inventories
+        self._engine, self._inventories, self.mounts_loaded = engine, inventories, mounts.loaded
         mounts.listeners.add(lambda _: self._set_mounts([mount for mount, _ in mounts.values()]))
         inventories.pins.listeners.add(lambda _: self._set_pins(inventories))
         async with asyncio.TaskGroup() as tasks:
@@ -120,16 +122,17 @@ class Policies:
         Raises:
             EngineUnavailable: nobody else could be told.
         """
-        if self._inventories is None or self._engine is None:
+        if self._inventories is None or self._engine is None or self.listing(uri) is None:
             return
-        paths = frozenset(covering_paths(uri))
-        for item, revision in self._inventories.records.values():
+        paths, records = frozenset(covering_paths(uri)), self._inventories.records
+        for item, revision in records.values():
             if item.path in paths and item.retired_at is None:
                 retired = msgspec.json.encode(replace(item, retired_at=time.time()))
                 try:
-                    await self._engine.put(Bucket.INVENTORIES, item.id, retired, revision=revision)
+                    written = await self._engine.put(Bucket.INVENTORIES, item.id, retired, revision=revision)
                 except Conflict:  # somebody else has just retired or deleted it
                     continue
+                records.apply(Entry(key=item.id, value=retired, revision=written))
 
     def _pinned(self, uri: str, pin: Pin) -> Inventory:
         inventory = self._known().pinned(pin)

@@ -87,6 +87,10 @@ class RangeReads:
         info, _ = self._known.get(uri, (None, 0))
         return info if info is not None and etag in (None, info.etag) else None
 
+    def forget(self, uri: str) -> None:
+        """Know nothing of an object any more."""
+        self._known.pop(uri, None)
+
     def is_worth_filling(self, uri: str, asked: Asked) -> bool:
         """Whether the object should be filled now that this range is asked for; false if its size is not known."""
         if uri not in self._known:

@@ -104,7 +104,7 @@ class ReadService:
         return self._store.lookup(uri)
 
     def cached(self, path: UfsPath, if_match: ETags = None) -> CachedObject | None:
-        """Return the object if it is in the store as a version that the reader accepts, whether or not it may be served."""
+        """Return the copy of an object if it is a version that a reader accepts, whether or not it may be served."""
         item = self._store.lookup(str(path))
         return item if item is not None and accepts(if_match, item.etag) else None
 
@@ -215,6 +215,15 @@ class ReadService:
     def note(self, path: UfsPath, info: ObjectInfo) -> None:
         """Know an object's size and version from now on, without its bytes."""
         self._notes.put(str(path), info)
+
+    def supersede(self, path: UfsPath, etag: str) -> None:
+        """Forget what is known of an object, and let no other version than this one come; if empty, none at all.
+
+        Of the store nothing is dropped: the caller does, and puts the new version there.
+        """
+        self._fills.supersede(path, etag)
+        self._notes.forget(str(path))
+        self._ranges.forget(str(path))
 
     async def stat(self, path: UfsPath, if_match: ETags = None, *, wish: Wish = ANY) -> tuple[ObjectInfo, bool]:
         """Return what is known of an object, and whether it is cached; nothing is filled.

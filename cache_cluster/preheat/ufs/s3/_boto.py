@@ -1,18 +1,27 @@
-"""Reading the keys that obstore cannot spell, with boto3 in threads."""
+"""What obstore cannot do, with boto3 in threads: naming the buckets, and reading the keys that it cannot spell."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from preheat.paths import UfsPath
-from preheat.ufs._base import Download
+from preheat.ufs._base import BucketInfo, Download
 from preheat.ufs._download import check_version, checked
 from preheat.ufs.s3._client import S3Connection
 from preheat.ufs.s3._errors import botocore_errors
 from preheat.ufs.s3._listing import plain_etag
 from preheat.versions import ObjectInfo
+
+
+async def boto_buckets(connection: S3Connection, nowhere: UfsPath) -> Sequence[BucketInfo]:
+    """Return the buckets that the credentials may see, by name; errors name ``nowhere``."""
+    with botocore_errors(nowhere, connection.endpoint):
+        answer = await asyncio.to_thread(connection.client.list_buckets)
+    found = (BucketInfo(name=item["Name"], created_at=_seconds(item.get("CreationDate"))) for item in answer["Buckets"])
+    return sorted(found, key=lambda bucket: bucket.name)
 
 
 async def boto_stat(connection: S3Connection, path: UfsPath) -> ObjectInfo:
@@ -56,3 +65,7 @@ async def _chunks(path: UfsPath, endpoint: str, body: Any, chunk_bytes: int) -> 
 def _info(key: str, answer: dict[str, Any], size: int) -> ObjectInfo:
     modified = answer["LastModified"].timestamp()
     return ObjectInfo(key=key, size=size, etag=plain_etag(answer["ETag"]), last_modified=modified)
+
+
+def _seconds(moment: datetime | None) -> float:
+    return moment.timestamp() if moment else 0.0

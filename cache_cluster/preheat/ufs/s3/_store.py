@@ -18,11 +18,11 @@ from obstore.store import S3Store
 
 from preheat.errors import InvalidRequest, ObjectNotFound
 from preheat.paths import UfsPath
-from preheat.ufs._base import Checksum, Download, Sink, Span
+from preheat.ufs._base import BucketInfo, Checksum, Download, Sink, Span
 from preheat.ufs._download import byte_range, check_version, checked
 from preheat.ufs._settings import UfsSettings
 from preheat.ufs._upload import parts
-from preheat.ufs.s3._boto import boto_get, boto_stat
+from preheat.ufs.s3._boto import boto_buckets, boto_get, boto_stat
 from preheat.ufs.s3._checksum import KeptChecksums
 from preheat.ufs.s3._client import S3Connection, connect, open_bucket
 from preheat.ufs.s3._errors import from_botocore, malformed_endpoint, obstore_errors
@@ -56,6 +56,11 @@ class S3UnderStore:
         self._checksums = KeptChecksums()
         self._lister: S3Lister | None = None
         self._buckets: dict[str, S3Store] = {}
+
+    async def list_buckets(self) -> Sequence[BucketInfo]:
+        """Return the buckets that the credentials may see; see :class:`~preheat.ufs.BucketLister`."""
+        nowhere = UfsPath(scheme="s3", bucket="", key="")
+        return await boto_buckets(await self._connect(nowhere), nowhere)
 
     async def list(self, path: UfsPath, *, after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
         """Yield pages of the objects at and below a path; see :class:`~preheat.ufs.UnderStore`."""

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from preheat.errors import PreheatError, Unavailable
+from preheat.errors import PreheatError, Unavailable, VersionChanged
 from preheat.paths import UfsPath
-from preheat.store import CachedObject
+from preheat.store import CachedObject, ObjectWriter
 from preheat.ufs import Download
 from preheat.versions import ObjectInfo
 from preheat.worker.fills._following import Arrivals
@@ -58,6 +58,7 @@ class Fill:
         self.source = source
         """Asked before the under store."""
         self.origin_asked = False
+        self._superseded_by: str | None = None
         self.arrivals = Arrivals()
         self.task: asyncio.Task[Any] | None = None
         """What runs it: the job that asks for it, or a task of its own."""
@@ -97,6 +98,20 @@ class Fill:
         if not self.job_id or self.etag is None or self.size is None:
             return None
         return ObjectInfo(key=key, size=self.size, etag=self.etag, last_modified=0.0)
+
+    def supersede(self, etag: str) -> None:
+        """Note that another version was written: no other one than this is to be published; if empty, none at all."""
+        self._superseded_by = etag
+
+    def publish(self, writer: ObjectWriter) -> CachedObject:
+        """Commit what came, unless it was superseded meanwhile.
+
+        Raises:
+            VersionChanged: it was. Otherwise as ``ObjectWriter.commit``.
+        """
+        if self._superseded_by is not None and self.arrivals.info and self.arrivals.info.etag != self._superseded_by:
+            raise VersionChanged("The object was written anew while it was fetched.", remedy="Read it again.")
+        return writer.commit()
 
     def hurry(self) -> None:
         """Note that a reader waits: from now on it comes first, and its bandwidth is free."""

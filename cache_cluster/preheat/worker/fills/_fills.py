@@ -119,6 +119,11 @@ class Fills:
         """Whether an object is being filled."""
         return str(path) in self._fills
 
+    def supersede(self, path: UfsPath, etag: str) -> None:
+        """Let a fill under way publish no other version than this one; with an empty etag, none at all."""
+        if fill := self._fills.get(str(path)):
+            fill.supersede(etag)
+
     async def download(
         self, path: UfsPath, etag: str | None, start: int = 0, end: int | None = None, *, source: Source | None = None
     ) -> Download:

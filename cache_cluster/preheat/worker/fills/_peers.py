@@ -55,11 +55,22 @@ class Peers:
         owners: says whom to ask.
         token: is shown to them.
         tls: whom to trust, if they speak HTTPS.
+        written: returns the etag of what was written to a path lately, empty if the others' copies are no good, none if
+            nothing was: one that has not heard of a write yet may have an older version.
     """
 
-    def __init__(self, worker_id: str, *, owners: Owners, token: str = "", tls: TlsSettings | None = None) -> None:
+    def __init__(
+        self,
+        worker_id: str,
+        *,
+        owners: Owners,
+        token: str = "",
+        tls: TlsSettings | None = None,
+        written: Callable[[str], str | None] = lambda _: None,
+    ) -> None:
         self._worker_id = worker_id
         self._owners = owners
+        self._written = written
         self._authorization = f"Authorization: Bearer {token}\r\n" if token else ""
         self._tls = tls or TlsSettings()
         self._peers: dict[str, _Peer] = {}
@@ -72,12 +83,15 @@ class Peers:
             counters: count what peers sent.
             holders: the ids of those to ask; by default those that rank highest.
         """
+        written = self._written(str(path))
+        if written == "":
+            return None
         ranked = self._owners(str(path), _EVERYBODY if holders else _ASKED)
         members = [
             member for member in ranked if member.id != self._worker_id and (not holders or member.id in holders)
         ]
         peers = [peer for peer in map(self._peer, members) if peer.well]
-        return Candidates(peers, counters) if peers else None
+        return Candidates(peers, counters, written) if peers else None
 
     def close(self) -> None:
         """Close the connections."""
@@ -97,8 +111,9 @@ class Peers:
 class Candidates:
     """Those who may have one object; who does not is not asked again."""
 
-    def __init__(self, peers: list[_Peer], counters: Counters) -> None:
+    def __init__(self, peers: list[_Peer], counters: Counters, written: str | None) -> None:
         self._peers = peers
+        self._written = written
         self._counters = counters
         self.gave = False
         """Whether any of it came from a peer."""
@@ -109,7 +124,7 @@ class Candidates:
             return None
         while self._peers:
             peer = self._peers[0]
-            download = await peer.get(path, etag, start, end)
+            download = await peer.get(path, etag or self._written, start, end)
             if download is not None:
                 self._count(download.end - download.start)
                 return download

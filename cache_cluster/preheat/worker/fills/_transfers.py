@@ -76,7 +76,7 @@ class Transfers:
                     fill.arrivals.add(0, len(chunk))
                     turn.leave()  # most bodies are one chunk: others may go while this one pays
                     await fill.pay(len(chunk))
-                return writer.commit()
+                return fill.publish(writer)
 
     async def _keep_in_pieces(self, path: UfsPath, fill: Fill) -> CachedObject:
         """Fetch an object by ranges of one version, several at once after the first."""
@@ -102,7 +102,7 @@ class Transfers:
             if first.end - first.start < first.info.size:
                 await fill.arrivals.heard()
                 await _together(keep_some() for _ in range(fill.pieces.at_once))
-            return writer.commit()
+            return fill.publish(writer)
 
     @asynccontextmanager
     async def _piece(self, fill: Fill) -> AsyncIterator[Turn]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qsl
 
-from preheat.access import EVERYTHING, Grant, Role, authorize
+from preheat.access import EVERYTHING, Grant, Role, TokenRecord, authorize
 from preheat.batch_read import BATCH
 from preheat.engine import Engine
 from preheat.errors import EngineUnavailable, Forbidden
@@ -20,6 +21,9 @@ _PATHLESS = frozenset({"/v1/stats"})
 _READ_METHODS = frozenset({"GET", "HEAD"})
 _LOAD = "/v1/load"
 """Alluxio's: a GET that also submits and stops jobs."""
+_BY_ID = re.compile(r"/v1/(file/[^/]+/page|chunk|copy|head|mkdir|mv|path|rm|tail|touch)/[^/]+")
+"""Alluxio's: which path an id in the target stands for has to be found out first."""
+_PATH_FIELDS = frozenset({"path", "target"})
 
 
 class Authorizer:
@@ -53,11 +57,19 @@ class Authorizer:
         else:
             _check_other(grant, request)
 
+    def check_paths(self, request: http.Request, paths: Iterable[UfsPath]) -> None:
+        """Return if a request may do to paths that it names by ids what its method says; raises as :meth:`check`."""
+        authorize(self.grant(request.headers.get("authorization", "")), _needed(request.method), paths)
+
     def check_read(self, authorization: str, path: UfsPath) -> None:
         """Return if the sender of an ``Authorization`` may read an object, as :meth:`check` of a GET; raises alike."""
         grant = self.grant(authorization)
         if grant.prefixes:  # without, whatever its role: each may read
             authorize(grant, Role.READ, (path,))
+
+    def s3_record(self, access_key_id: str) -> TokenRecord:
+        """Return the token to which an access key of S3 belongs; raises as :meth:`grant`."""
+        return self._known().s3_record(access_key_id)
 
     def grant(self, authorization: str) -> Grant:
         """Return what the sender of an ``Authorization`` may do.
@@ -65,9 +77,12 @@ class Authorizer:
         Raises:
             Unauthenticated, EngineUnavailable: as :meth:`check`.
         """
+        return self._known().authenticate(authorization)
+
+    def _known(self) -> TokenStore:
         if self._tokens is None:
             raise EngineUnavailable("The tokens are not known yet.", remedy="Try again.")
-        return self._tokens.authenticate(authorization)
+        return self._tokens
 
 
 @asynccontextmanager
@@ -84,11 +99,11 @@ def _check_other(grant: Grant, request: http.Request) -> None:
     """Check a request whose paths, if it has any, are in the query; all of them, whichever the endpoint takes."""
     route, _, query = request.target.partition("?")
     fields = parse_qsl(query, keep_blank_values=True)
-    paths = [UfsPath.parse(value) for name, value in fields if name == "path"] if grant.prefixes else []
+    paths = [UfsPath.parse(value) for name, value in fields if name in _PATH_FIELDS] if grant.prefixes else []
     operations = {value.lower() for name, value in fields if name.lower() == "optype"}
     changes = route == _LOAD and operations != {"progress"}
     authorize(grant, Role.SUBMIT if changes else _needed(request.method), paths)
-    if grant.prefixes and not paths and route not in _PATHLESS:
+    if grant.prefixes and not paths and route not in _PATHLESS and not _BY_ID.fullmatch(route):
         raise Forbidden(f"{route} names no path, and the token is bound to some.")
 
 

@@ -25,7 +25,8 @@ from preheat.errors import (
 )
 from preheat.paths import UfsPath
 from preheat.store import CachedObject
-from preheat.worker._reads import OpenedRead, ReadService
+from preheat.worker._freshness import ANY, Wish
+from preheat.worker._reads import ETags, OpenedRead, ReadService
 from preheat.worker.port._http import UnsatisfiableRange
 
 _WRITE_BYTES = 256 << 10
@@ -63,12 +64,16 @@ class BatchAnswer:
     Args:
         reads: where objects come from.
         batch: what is asked for.
+        wish: how fresh all of it has to be.
         may_read: asked about each path; none if the reader may read all.
         may_fetch: asked about each path that is not cached.
     """
 
-    def __init__(self, reads: ReadService, batch: Batch, *, may_read: Check | None, may_fetch: Check) -> None:
+    def __init__(
+        self, reads: ReadService, batch: Batch, *, may_read: Check | None, may_fetch: Check, wish: Wish = ANY
+    ) -> None:
         self._reads = reads
+        self._wish = wish
         self._wanted = batch.reads
         self._order = batch.order
         self._may_read = may_read
@@ -138,7 +143,7 @@ class BatchAnswer:
         frames: list[bytes] = []
         size, found = 0, _AT_ONCE
         while self._plain and not self._fetching and found == _AT_ONCE and size < _WRITE_BYTES:
-            objects = self._reads.read_small(self._plain[self._next : self._next + _AT_ONCE])
+            objects = self._reads.read_small(self._plain[self._next : self._next + _AT_ONCE], self._wish)
             for index, (item, body) in enumerate(objects, self._next):
                 info = item.etag.encode()
                 frames += frame_head(index, _OK, info, hit=True, size=item.size, length=item.size), body
@@ -148,10 +153,10 @@ class BatchAnswer:
         return frames, size
 
     def _hit(self, index: int, read: Read) -> tuple[bytes, bytes] | None:
-        item = self._reads.lookup(read.path)
-        if item is None or not _accepts(read, item):
-            return None
         try:
+            item = self._servable(read)
+            if item is None:
+                return None
             if self._may_read:
                 self._may_read(UfsPath.parse(read.path))
             status, start, end = _part(read, item.size)
@@ -163,14 +168,22 @@ class BatchAnswer:
         info = item.etag.encode()
         return frame_head(index, status, info, hit=True, size=item.size, length=len(body)), body
 
+    def _servable(self, read: Read) -> CachedObject | None:
+        return self._reads.servable(read.path, _etags(read), self._wish)
+
+    def _is_to_fetch(self, read: Read) -> bool:
+        try:
+            return self._servable(read) is None
+        except PreheatError:  # its frame will tell
+            return True
+
     def _look_ahead(self) -> None:
         """Begin to fetch what is missing among the next reads."""
         index = max(self._looked_at, self._next)
         limit = min(len(self._wanted), self._next + _LOOK_AHEAD)
         while index < limit and len(self._fetching) < _FETCHES:
             read = self._wanted[index]
-            item = self._reads.lookup(read.path)
-            if item is None or not _accepts(read, item):
+            if self._is_to_fetch(read):
                 self._fetch(index)
             index += 1
         self._looked_at = index
@@ -185,7 +198,8 @@ class BatchAnswer:
             path = UfsPath.parse(read.path)
             if self._may_read:
                 self._may_read(path)
-            self._may_fetch(path)
+            if not await self._reads.has(path, _etags(read), self._wish):
+                self._may_fetch(path)
             opened = await self._open(path, read)
             _, start, end = _part(read, opened.info.size)
             return await self._frame(index, read, opened) if end - start <= _HELD_BYTES else opened
@@ -206,12 +220,12 @@ class BatchAnswer:
         return fetched
 
     async def _open(self, path: UfsPath, read: Read) -> OpenedRead:
-        etags = None if read.etag is None else (read.etag,)
+        etags = _etags(read)
         if not read.start and read.end is None:
-            return await self._reads.open(path, etags)
+            return await self._reads.open(path, etags, wish=self._wish)
         limit = read.start + MAX_BODY + 1  # one byte more tells that it is too large
         asked = (read.start, limit if read.end is None else min(read.end, limit))
-        return await self._reads.open(path, etags, asked=asked)
+        return await self._reads.open(path, etags, asked=asked, wish=self._wish)
 
     async def _frame(self, index: int, read: Read, opened: OpenedRead) -> list[bytes]:
         try:
@@ -252,5 +266,5 @@ def _problem(index: int, error: PreheatError) -> bytes:
     return frame_head(index, error.status, info, hit=False, size=0, length=0)
 
 
-def _accepts(read: Read, item: CachedObject) -> bool:
-    return read.etag is None or read.etag == item.etag
+def _etags(read: Read) -> ETags:
+    return None if read.etag is None else (read.etag,)

@@ -15,16 +15,18 @@ from preheat.errors import AccessDenied, ObjectNotFound, PreheatError, StoreErro
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject
 from preheat.versions import ObjectInfo
+from preheat.worker._freshness import NotCached, Wish, wished
 from preheat.worker._ranges import asked_by
 from preheat.worker._reads import ETags, ReadService
 from preheat.worker.port import _http as http
 from preheat.worker.port._access import Authorizer
-from preheat.worker.port._alluxio import AlluxioWorker
+from preheat.worker.port._alluxio import AlluxioWorker, methods_of, takes_body
 from preheat.worker.port._answers import Parts, Stream
 from preheat.worker.port._batch_read import BatchAnswer
 from preheat.worker.port._request_body import Intake
-
-_LOAD = "/v1/load"
+from preheat.worker.port._writes import WriteEndpoints, intake_of
+from preheat.worker.port._writes import methods_of as write_methods_of
+from preheat.worker.writes import WriteService
 
 
 class Endpoints:
@@ -35,6 +37,7 @@ class Endpoints:
         file_roots: absolute directories below which ``file://`` paths may be read from the disk.
         alluxio: answers Alluxio's clients; none leaves their endpoints out.
         authorizer: asked about each path of a batch; whatever else is asked for was checked before it comes here.
+        writes: changes objects; none leaves that out.
     """
 
     def __init__(
@@ -44,7 +47,9 @@ class Endpoints:
         file_roots: tuple[str, ...] = (),
         alluxio: AlluxioWorker | None = None,
         authorizer: Authorizer | None = None,
+        writes: WriteService | None = None,
     ) -> None:
+        self._writes = WriteEndpoints(writes) if writes else None
         self._reads = reads
         self._authorizer = authorizer
         self._alluxio = alluxio
@@ -52,6 +57,10 @@ class Endpoints:
 
     def intake(self, method: str, target: str) -> Intake:
         """Return what becomes of the body of such a request."""
+        if takes_body(method, target):
+            return Intake.STREAMED
+        if self._writes and (intake := intake_of(method, target)):
+            return intake
         return Intake.HELD if method == "POST" and target == BATCH else Intake.REFUSED
 
     def problem(self, error: PreheatError, request: http.Request | None) -> http.Answer:  # noqa: ARG002 - all ports have it
@@ -64,10 +73,12 @@ class Endpoints:
         Raises:
             PreheatError: the request cannot be answered.
         """
-        if request.method not in (methods := _methods(request.target)):
+        if request.method not in (methods := self._methods(request.target)):
             raise http.MethodNotAllowed(
                 f"{request.method} is not possible here.", remedy=f"Use {' or '.join(methods)}.", allow=methods
             )
+        if self._writes and self._writes.answers(request):
+            return None
         if request.target.startswith(http.DATA_PREFIX):
             return self._hit(request)
         if request.target == "/v1/healthz":
@@ -82,29 +93,37 @@ class Endpoints:
         Raises:
             PreheatError: the request cannot be answered.
         """
+        if self._writes and self._writes.answers(request):
+            return _encode(await self._writes.answer(request), request)
         if request.target.startswith(http.DATA_PREFIX):
             return await self._object(request)
         if request.target == BATCH:
             return self._batch(request)
+        if self._alluxio is not None and self._alluxio.answers(request.target):
+            return await self._alluxio.answer(request, self._check_allowed)
         return _encode(await self._answer(request), request)
 
     async def _answer(self, request: http.Request) -> http.Answer:
         route, fields = http.split_target(request.target)
         if route == "/v1/stat":
-            return await self._stat(http.path_parameter(fields))
+            return await self._stat(http.path_parameter(fields), wished(request.headers))
         if route == "/v1/list":
-            return await self._list(http.list_query(fields))
+            return await self._list(http.list_query(fields), wished(request.headers))
         if route == "/v1/cached":
             return self._list_cached(http.list_query(fields))
-        if self._alluxio is not None and route == _LOAD:
-            return await self._alluxio.load(fields, authorization=request.headers.get("authorization"))
-        if self._alluxio is not None and route == "/v1/node":
-            return self._alluxio.node(request.target.partition("?")[2])
         raise http.unknown_target(request.target)
+
+    def _methods(self, target: str) -> tuple[str, ...]:
+        if target == BATCH:
+            return ("POST",)
+        if self._writes and target.startswith(http.DATA_PREFIX):
+            return ("DELETE", "GET", "HEAD", "PUT")
+        return methods_of(target) or (self._writes and write_methods_of(target)) or ("GET", "HEAD")
 
     def _hit(self, request: http.Request) -> Parts | None:
         path = http.data_path(request.target)
-        item = self._reads.cached(path, http.accepted_etags(request.headers.get("if-match")))
+        accepted = http.accepted_etags(request.headers.get("if-match"))
+        item = self._reads.servable(str(path), accepted, wished(request.headers))
         if item is None:
             return None
         part = http.slice_of(request, item)
@@ -121,30 +140,32 @@ class Endpoints:
 
     async def _object(self, request: http.Request) -> bytes | Stream:
         path = http.data_path(request.target)
-        accepted = http.accepted_etags(request.headers.get("if-match"))
-        if self._reads.cached(path, accepted) is None:
-            if http.is_only_if_cached(request):
-                raise http.NotCached(f"path='{path}' is not cached here in a version that would do.")
+        accepted, wish = http.accepted_etags(request.headers.get("if-match")), wished(request.headers)
+        if not await self._reads.has(path, accepted, wish):
+            if wish.only_cached:
+                raise NotCached(f"path='{path}' is not cached here in a version that would do.")
             self._check_allowed(path)
         if request.is_head:
-            info, cached = await self._reads.stat(path, accepted)
+            info, cached = await self._reads.stat(path, accepted, wish=wish)
             return http.object_head(request, info, http.slice_of(request, info), hit=cached)
-        try:
-            return await self._open(request, path, accepted)
-        except VersionChanged:
-            if accepted is not None:
-                raise
-            return await self._open(request, path, accepted)  # it was replaced before its first page was read
+        return await self._open(request, path, accepted, wish)
 
-    async def _open(self, request: http.Request, path: UfsPath, accepted: ETags) -> bytes | Stream:
-        asked, only_cached = asked_by(request.headers.get("range")), http.is_only_if_cached(request)
-        opened = await self._reads.open(path, accepted, asked=asked, only_cached=only_cached)
+    async def _open(
+        self, request: http.Request, path: UfsPath, accepted: ETags, wish: Wish, *, again: bool = True
+    ) -> bytes | Stream:
+        opened = await self._reads.open(path, accepted, asked=asked_by(request.headers.get("range")), wish=wish)
         part = http.slice_of(request, opened.info)
         head = http.object_head(request, opened.info, part, hit=opened.hit)
         if not part.length:
             return head
         pages = opened.pages(part.start, part.end)
-        return Stream(head=head, length=part.length, first=await anext(pages), rest=pages)
+        try:
+            first = await anext(pages)
+        except VersionChanged:  # it was replaced before its first page was read
+            if accepted is not None or not again:
+                raise
+            return await self._open(request, path, accepted, wish, again=False)
+        return Stream(head=head, length=part.length, first=first, rest=pages)
 
     def _batch(self, request: http.Request) -> Stream:
         authorization, batch = request.headers.get("authorization", ""), decode_batch(request.body)
@@ -153,19 +174,20 @@ class Endpoints:
             grant = self._authorizer.grant(authorization)
             if not all(grant.plainly_covers(read.path) for read in batch.reads):
                 may_read = partial(self._authorizer.check_read, authorization)
-        answer = BatchAnswer(self._reads, batch, may_read=may_read, may_fetch=self._check_allowed)
+        wish = wished(request.headers)
+        answer = BatchAnswer(self._reads, batch, wish=wish, may_read=may_read, may_fetch=self._check_allowed)
         head = http.chunked_head(CONTENT_TYPE, keep_alive=request.keep_alive)
         return Stream(head=head, length=None, first=b"", rest=answer.chunks())
 
-    async def _stat(self, path: UfsPath) -> http.Answer:
-        if self._reads.cached(path) is None:
+    async def _stat(self, path: UfsPath, wish: Wish) -> http.Answer:
+        if not await self._reads.has(path, wish=wish):
             self._check_allowed(path)
-        info, cached = await self._reads.stat(path)
+        info, cached = await self._reads.stat(path, wish=wish)
         return http.json_answer({**_as_json(info), "cached": cached})
 
-    async def _list(self, query: http.ListQuery) -> http.Answer:
+    async def _list(self, query: http.ListQuery, wish: Wish) -> http.Answer:
         self._check_allowed(query.path)
-        found = await self._reads.list(query.path, after=query.after, limit=query.limit)
+        found = await self._reads.list(query.path, after=query.after, limit=query.limit, wish=wish)
         return _page([_as_json(info) for info in found], query)
 
     def _list_cached(self, query: http.ListQuery) -> http.Answer:
@@ -178,12 +200,6 @@ class Endpoints:
                 f"path='{path}' is neither cached nor below a directory that this worker may serve.",
                 remedy="Preload it, or add its directory to the worker's file roots.",
             )
-
-
-def _methods(target: str) -> tuple[str, ...]:
-    if target == BATCH:
-        return ("POST",)
-    return ("GET", "HEAD", "POST") if target.partition("?")[0] == _LOAD else ("GET", "HEAD")
 
 
 def _encode(answer: http.Answer, request: http.Request) -> bytes:

@@ -14,6 +14,7 @@ import httptools
 from preheat.errors import InvalidPath, PreheatError
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE
+from preheat.worker._freshness import Wish, wished
 from preheat.worker._reads import ETags, ReadService
 from preheat.worker.port import _http as http
 from preheat.worker.port._access import Authorizer
@@ -33,8 +34,9 @@ _MAX_LINES_BYTES = 2048
 
 Span = tuple[int, int] | None
 """First and last byte that are wanted; none is all of them."""
-Plain = tuple[str, ETags]
-"""What the header lines of a plain request say: the ``Authorization``, empty if there is none, and the versions."""
+Plain = tuple[str, ETags, Wish]
+"""What the header lines of a plain request say: the ``Authorization``, empty if there is none, the versions, and how
+fresh they have to be."""
 
 
 class Hits:
@@ -62,11 +64,11 @@ class Hits:
         named = plain and _object(line[4:])
         if not (plain and named):
             return None
-        authorization, accepted = plain
+        authorization, accepted, wish = plain
         try:
             if self._authorizer:
                 self._authorizer.check_read(authorization, named[0])
-            return self._read(named[1], accepted, span)
+            return self._read(named[1], accepted, wish, span)
         except PreheatError:  # the long way says why, or fetches what went bad
             return None
 
@@ -78,9 +80,9 @@ class Hits:
         self._known[lines] = plain = _judge(lines)
         return plain
 
-    def _read(self, uri: str, accepted: ETags, span: Span) -> tuple[bytes, bytes] | None:
-        item = self._reads.lookup(uri)
-        if item is None or (accepted is not None and item.etag not in accepted):
+    def _read(self, uri: str, accepted: ETags, wish: Wish, span: Span) -> tuple[bytes, bytes] | None:
+        item = self._reads.servable(uri, accepted, wish)
+        if item is None:
             return None
         status, start, end = (200, 0, item.size) if span is None else (206, span[0], min(span[1] + 1, item.size))
         if end - start > PAGE_SIZE or (span and start >= end):
@@ -130,7 +132,8 @@ class _Judge:
     @property
     def meaning(self) -> Plain:
         """What the lines say."""
-        return self._headers.get("authorization", ""), http.accepted_etags(self._headers.get("if-match"))
+        headers = self._headers
+        return headers.get("authorization", ""), http.accepted_etags(headers.get("if-match")), wished(headers)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         http.add_header(self._headers, name, value)

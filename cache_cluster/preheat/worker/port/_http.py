@@ -18,8 +18,6 @@ import msgspec
 
 from preheat.errors import InvalidRequest, NotFound, PreheatError, Unauthenticated
 from preheat.paths import UfsPath
-from preheat.worker import _freshness as freshness
-from preheat.worker._freshness import NotCached, Wish
 from preheat.worker._ranges import parse_range
 from preheat.worker.port._heads import version_lines, whole_head
 
@@ -217,12 +215,6 @@ def accepted_etags(header: str | None) -> tuple[str, ...] | None:
     return tuple(quoted or bare for weak, quoted, bare in _ETAG.findall(header) if not weak)
 
 
-def wish_of(request: Request) -> Wish:
-    """Return how fresh the reader wants it."""
-    headers = request.headers
-    return freshness.wish_of(headers.get("cache-control", ""), headers.get(freshness.VERSION_HEADER, ""))
-
-
 def slice_of(request: Request, info: Version) -> Slice:
     """Decide what to send of an object: all of it (200), a range (206) or nothing (304).
 
@@ -231,7 +223,7 @@ def slice_of(request: Request, info: Version) -> Slice:
     """
     headers = request.headers
     known = headers.get("if-none-match")
-    if known is not None and _names(known, info.etag):
+    if known is not None and names(known, info.etag):
         return Slice(status=304)
     byte_range = headers.get("range")
     if byte_range is None or headers.get("if-range") not in (None, f'"{info.etag}"'):
@@ -266,7 +258,8 @@ def unknown_target(target: str) -> NotFound:
     )
 
 
-def _names(if_none_match: str, etag: str) -> bool:
+def names(if_none_match: str, etag: str) -> bool:
+    """Whether a list of etags has this one; weak ones count."""
     tags = _ETAG.findall(if_none_match)
     return if_none_match.strip() == "*" or any(etag == (quoted or bare) for _, quoted, bare in tags)
 

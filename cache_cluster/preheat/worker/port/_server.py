@@ -21,6 +21,7 @@ from preheat.worker.port._connection import Connection, Service, Shortcut
 from preheat.worker.port._endpoints import Endpoints
 from preheat.worker.port._hits import Hits
 from preheat.worker.port._limits import ServerSettings
+from preheat.worker.writes import WriteService
 
 __all__ = ["DataServer", "Server", "ServerSettings"]
 _BACKLOG = 1024
@@ -111,6 +112,11 @@ class Server:
         """The base URL, once started."""
         return f"{self._tls.scheme}://{self._host}:{self._port}"
 
+    @property
+    def port(self) -> int:
+        """The port, once started."""
+        return self._port
+
     def _connect(self) -> Connection:
         return Connection(
             self._endpoints,
@@ -149,6 +155,7 @@ class DataServer(Server):
         authorizer: asked before each request; without one everybody may read everything.
         tls: with a certificate, HTTPS is spoken.
         alluxio: answers Alluxio's clients, if they are to be served.
+        writes: changes objects, if that is to be possible.
     """
 
     def __init__(
@@ -161,10 +168,11 @@ class DataServer(Server):
         authorizer: Authorizer | None = None,
         tls: TlsSettings | None = None,
         alluxio: AlluxioWorker | None = None,
+        writes: WriteService | None = None,
     ) -> None:
         settings = settings or ServerSettings()
         super().__init__(
-            Endpoints(reads, file_roots=settings.file_roots, alluxio=alluxio, authorizer=authorizer),
+            Endpoints(reads, file_roots=settings.file_roots, alluxio=alluxio, authorizer=authorizer, writes=writes),
             host=host,
             port=port,
             settings=settings,

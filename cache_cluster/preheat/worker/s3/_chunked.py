@@ -75,9 +75,11 @@ class ChunkedBody:
     async def _read_trailers(self) -> None:
         while line := await self._input.line():
             name, separator, value = line.decode("latin-1").partition(":")
-            if not separator or not self._has_trailers or len(self.trailers) >= _MAX_TRAILERS:
+            name = name.strip().lower()
+            allowed = self._has_trailers and len(self.trailers) < _MAX_TRAILERS and name not in self.trailers
+            if not separator or not allowed:
                 raise S3Error("MalformedTrailerError", f"What follows the body is no trailer: {line[:80]!r}.")
-            self.trailers[name.strip().lower()] = value.strip()
+            self.trailers[name] = value.strip()
         if self._chain and self._has_trailers:
             signature = self.trailers.pop(_TRAILER_SIGNATURE, "")
             text = "".join(f"{name}:{value}\n" for name, value in self.trailers.items())

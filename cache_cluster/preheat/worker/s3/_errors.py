@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from preheat import errors
 from preheat.errors import PreheatError
+from preheat.worker._freshness import NotCached
 from preheat.worker.port import _http as http
 
 STATUS = MappingProxyType(
@@ -63,7 +64,7 @@ _CODES: tuple[tuple[type[PreheatError], str], ...] = (
     (errors.OriginThrottled, "SlowDown"),
     (errors.Unavailable, "ServiceUnavailable"),
     (errors.DeadlineExceeded, "ServiceUnavailable"),
-    (http.NotCached, "ServiceUnavailable"),
+    (NotCached, "ServiceUnavailable"),
     (http.UnsatisfiableRange, "InvalidRange"),
     (http.MethodNotAllowed, "MethodNotAllowed"),
     (http.HeadTooLarge, "RequestHeaderSectionTooLarge"),

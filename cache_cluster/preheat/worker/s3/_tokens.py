@@ -7,7 +7,6 @@ The digest tells a damaged or an invented one.
 from __future__ import annotations
 
 import base64
-import binascii
 from hashlib import sha256
 
 from preheat.worker.s3._errors import S3Error
@@ -31,13 +30,17 @@ def decode_token(token: str) -> str:
         S3Error: InvalidArgument; it is no token of ours.
     """
     try:
-        raw = base64.b64decode(token, altchars=b"-_", validate=True) if len(token) <= _MAX_CHARACTERS else b""
-    except (binascii.Error, ValueError):  # ValueError: characters beyond ASCII
-        raw = b""
-    digest, data = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]
-    if not data.startswith(_VERSION) or digest != _digest(data):
-        raise S3Error("InvalidArgument", "The continuation token provided is incorrect.")
-    return data.removeprefix(_VERSION).decode()
+        raw = base64.urlsafe_b64decode(token) if len(token) <= _MAX_CHARACTERS else b""
+        after = raw[_DIGEST_BYTES + len(_VERSION) :].decode()
+    except ValueError as error:
+        raise _incorrect() from error
+    if encode_token(after) != token:
+        raise _incorrect()
+    return after
+
+
+def _incorrect() -> S3Error:
+    return S3Error("InvalidArgument", "The continuation token provided is incorrect.")
 
 
 def _digest(data: bytes) -> bytes:

@@ -72,6 +72,11 @@ def location(region: str) -> bytes:
     return _document("LocationConstraint", name)
 
 
+def versioning() -> bytes:
+    """Return what says that a bucket keeps no versions."""
+    return _document("VersioningConfiguration", "")
+
+
 def listing(query: ListQuery, page: ListPage, *, bucket: str) -> bytes:
     """Return a page of ListObjectsV2 or ListObjects."""
     shown = _url_encoded if query.url_encoded else _escaped

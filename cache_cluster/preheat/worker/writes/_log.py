@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from itertools import count
 
 import msgspec
@@ -17,20 +15,13 @@ from preheat.engine import Bucket, Engine
 from preheat.errors import EngineUnavailable
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
+from preheat.worker.writes._recent import RecentWrites
 from preheat.writes import Written, key_of
 
 log = get_logger("worker")
-_MAX_RECENT = 1 << 16
 
 Superseded = Callable[[UfsPath, str], None]
 """Is told a path and the etag of what is there now, empty if no copy of it may be kept. Quick, and raises nothing."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Recent:
-    written: Written
-    revision: int
-    """0 while the engine has not got it."""
 
 
 class WriteLog:
@@ -38,15 +29,16 @@ class WriteLog:
 
     Args:
         worker_id: this worker.
+        recent: remembers them.
         superseded: told of each write, this worker's own too, before readers may see what came of it.
     """
 
-    def __init__(self, worker_id: str, *, superseded: Superseded) -> None:
+    def __init__(self, worker_id: str, *, recent: RecentWrites, superseded: Superseded) -> None:
         self._worker_id = worker_id
         self._superseded = superseded
         self._engine: Engine | None = None
         self._started_at = time.time()
-        self._recent: OrderedDict[str, _Recent] = OrderedDict()
+        self._recent = recent
         self._seen = Reached()
 
     @asynccontextmanager
@@ -61,11 +53,6 @@ class WriteLog:
                 following.cancel()
                 self._engine = None
 
-    def recent(self, uri: str) -> Written | None:
-        """Return the last write of a path, if it was one of the last."""
-        known = self._recent.get(uri)
-        return known.written if known else None
-
     @property
     def is_followed(self) -> bool:
         """Whether the others can be told."""
@@ -73,7 +60,7 @@ class WriteLog:
 
     def note(self, path: UfsPath, etag: str) -> None:
         """Know a write of this worker; the others are told by :meth:`announce`."""
-        self._remember(self._written(path, etag), 0)
+        self._recent.remember(self._written(path, etag), 0)
         self._superseded(path, etag)
 
     async def announce(self, path: UfsPath, etag: str) -> int:
@@ -88,7 +75,7 @@ class WriteLog:
         revision = await self._engine.put(Bucket.WRITES, key_of(written.path), msgspec.json.encode(written))
         known = self._recent.get(written.path)
         if known is None or known.revision < revision:
-            self._remember(written, revision)
+            self._recent.remember(written, revision)
         return revision
 
     async def reached(self, revision: int, seconds: float) -> bool:
@@ -108,17 +95,11 @@ class WriteLog:
         own = written.worker == self._worker_id and written.written_at >= self._started_at
         if own or (known is not None and known.revision > revision):
             return
-        self._remember(written, revision)
+        self._recent.remember(written, revision)
         self._superseded(UfsPath.parse(written.path), written.etag)
 
     def _written(self, path: UfsPath, etag: str) -> Written:
         return Written(path=str(path), etag=etag, worker=self._worker_id, written_at=time.time())
-
-    def _remember(self, written: Written, revision: int) -> None:
-        self._recent[written.path] = _Recent(written=written, revision=revision)
-        self._recent.move_to_end(written.path)
-        if len(self._recent) > _MAX_RECENT:
-            self._recent.popitem(last=False)
 
 
 class Reached:

@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from preheat.errors import EngineUnavailable, PreheatError, Unavailable, from_problem
+from preheat.errors import EngineUnavailable, InvalidRequest, PreheatError, Unavailable, from_problem
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
 from preheat.placement import Member
@@ -87,11 +87,16 @@ class RemoteWorkers:
         """
         if self._http is None:
             raise EngineUnavailable("The other workers are not known yet.", remedy="Try again.")
-        sending = _Sending(body) if isinstance(body, AsyncIterator) else None
+        sending = _Sending(body, size) if isinstance(body, AsyncIterator) else None
+        if sending is not None and size == 0:  # nothing could be held back
+            await anext(sending, None)
         length = {} if sending is None or size is None else {"Content-Length": str(size)}
         try:
             async with self._http.request(
-                method, URL(member.url + target, encoded=True), data=sending or body, headers={**(headers or {}), **length}
+                method,
+                URL(member.url + target, encoded=True),
+                data=sending or body,
+                headers={**(headers or {}), **length},
             ) as response:
                 answer = await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -126,10 +131,17 @@ class RemoteWorkers:
 
 
 class _Sending:
-    """A body on its way to another worker, which remembers why it broke off: the client tells only that it did."""
+    """A body on its way to another worker.
 
-    def __init__(self, chunks: AsyncIterator[bytes | memoryview]) -> None:
+    The last bytes are held back until the body has ended well, for with them the other worker has a whole request. Why
+    it did not is remembered: the client only tells that it broke off.
+    """
+
+    def __init__(self, chunks: AsyncIterator[bytes | memoryview], size: int | None) -> None:
         self._chunks = chunks
+        self._size = size
+        self._came = 0
+        self._held: bytes | memoryview | None = None
         self.error: PreheatError | None = None
 
     def __aiter__(self) -> _Sending:
@@ -137,10 +149,25 @@ class _Sending:
 
     async def __anext__(self) -> bytes | memoryview:
         try:
-            return await anext(self._chunks)
+            if self._held is None:
+                self._held = await self._next()
+            ready, self._held = self._held, await self._next()
         except PreheatError as error:
             self.error = error
             raise
+        if ready is None:
+            raise StopAsyncIteration
+        return ready
+
+    async def _next(self) -> bytes | memoryview | None:
+        """Return what comes next; none at the end."""
+        chunk = await anext(self._chunks, None)
+        self._came += len(chunk or b"")
+        if self._size is not None and (self._came > self._size or (chunk is None and self._came < self._size)):
+            raise InvalidRequest(
+                f"The body has {self._came} bytes{' or more' if chunk else ''} instead of {self._size}."
+            )
+        return chunk
 
 
 def _refusal(body: bytes, status: int, member: Member) -> PreheatError:

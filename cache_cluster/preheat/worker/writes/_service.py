@@ -1,21 +1,19 @@
 """The write side of a worker: any worker takes any write, and the path's owner does it.
 
-A write is acknowledged when the place that the mount names has it, this worker's copy is replaced, and the other
-workers that are well know of it: whoever reads afterwards, anywhere, gets what was written. What is given up by its
-client while its body arrives leaves nothing; once the body is here the write goes on to its end.
+A write is acknowledged when the place that its mount names has it, the owner's copy is replaced, and the other workers
+that are well know of it: whoever reads afterwards, anywhere, gets what was written.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
 
 from preheat.engine import Engine
-from preheat.errors import EngineUnavailable, ReadOnly, Unavailable
+from preheat.errors import EngineUnavailable, PreheatError, ReadOnly
 from preheat.logs import get_logger
-from preheat.mounts import Mount, WriteMode
+from preheat.mounts import WriteMode
 from preheat.paths import UfsPath
 from preheat.placement import Member
 from preheat.store import PageStore
@@ -24,36 +22,239 @@ from preheat.versions import ObjectInfo
 from preheat.worker._policies import Policies
 from preheat.worker._reads import ReadService
 from preheat.worker.fills import Owners
-from preheat.worker.writes._body import Body
-from preheat.worker.writes._conditions import ALWAYS, Condition
+from preheat.worker.writes._conditions import Condition
 from preheat.worker.writes._copies import WrittenCopies
+from preheat.worker.writes._local import LocalWrites
 from preheat.worker.writes._log import WriteLog
+from preheat.worker.writes._recent import RecentWrites
 from preheat.worker.writes._remote import NotReachedError, RemoteWorkers
+from preheat.worker.writes._routes import Routes
 from preheat.worker.writes._staging import Chunks, Staging
 from preheat.worker.writes._through import ThroughWrites
-from preheat.worker.writes._uploads import Part, Upload, Uploads, check_number, worker_of
+from preheat.worker.writes._uploads import Part, Upload, Uploads
 from preheat.worker.writes._wire import RemoteWrites
 
-T = TypeVar("T")
 log = get_logger("worker")
-_EVERYBODY = 1 << 30
 _TOLD = 32
-"""Workers that are told of a write directly, at most: those that rank highest for its path."""
+"""Workers that are told of a write directly: those that rank highest for its path."""
 _TOLD_SECONDS = 1.0
 _SWEEP_SECONDS = 600.0
 
 
 class WriteService:
-    """Writes objects.
+    """Writes objects, here or at the worker that owns them.
+
+    ``forwarded`` marks what another worker passed on: it is done here.
 
     Args:
         worker_id: this worker.
         store: this worker's cache.
         origin: the under store.
         reads: serves the cache.
-        policies: says what may be written, and how.
+        policies: says what may be written.
         staging: receives bodies.
         owners: says who owns a path.
-        remote: the other workers.
-        uploads: those in parts; by default as S3 has them.
+        workers: the other workers.
+        recent: the last writes, which reads know too.
+        uploads: those in parts; by default S3's limits hold.
+        drain_seconds: how long writes that have begun may take when the worker stops.
     """
+
+    def __init__(
+        self,
+        worker_id: str,
+        *,
+        store: PageStore,
+        origin: UnderStore,
+        reads: ReadService,
+        policies: Policies,
+        staging: Staging,
+        owners: Owners,
+        workers: RemoteWorkers,
+        recent: RecentWrites,
+        uploads: Uploads | None = None,
+        drain_seconds: float = 10.0,
+    ) -> None:
+        self._policies = policies
+        self._routes = Routes(worker_id, owners)
+        self._workers = workers
+        self._remote = RemoteWrites(workers)
+        self._drain_seconds = drain_seconds
+        copies = WrittenCopies(store, reads)
+        self._log = WriteLog(worker_id, recent=recent, superseded=copies.supersede)
+        self._local = LocalWrites(
+            staging=staging,
+            uploads=uploads or Uploads(worker_id),
+            through=ThroughWrites(worker_id, origin=origin, copies=copies, log=self._log, recent=recent),
+            origin=origin,
+            reads=reads,
+            acknowledge=self._acknowledge,
+        )
+
+    @asynccontextmanager
+    async def following(self, engine: Engine) -> AsyncIterator[None]:
+        """Take writes, and follow those of others, while the block runs."""
+        async with self._workers.connected(), self._log.following(engine), asyncio.TaskGroup() as tasks:
+            sweeping = tasks.create_task(self._sweep())
+            try:
+                yield
+            finally:
+                sweeping.cancel()
+                await self._local.close(self._drain_seconds)
+
+    async def put(
+        self,
+        path: UfsPath,
+        chunks: Chunks,
+        *,
+        size: int | None,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+        forwarded: bool = False,
+    ) -> ObjectInfo:
+        """Write an object in place of what was there, and return it with its etag.
+
+        Args:
+            path: the object.
+            chunks: its bytes; what they raise is raised here, and nothing is written.
+            size: how many there are, if that is known.
+            if_match: the etag that must be there now, ``*`` for any; looked at right before.
+            if_none_match: there must be no object; looked at right before.
+            forwarded: see there.
+
+        Raises:
+            ReadOnly: the mount does not allow it.
+            VersionChanged: a condition does not hold.
+            InvalidRequest: there are fewer or more bytes than ``size``.
+            StoreFull: they do not fit here while they wait.
+            EngineUnavailable: it may be written, but not all workers may know. Otherwise as ``UnderStore.put``.
+        """
+        self._check_writable(path)
+        condition = Condition(if_match=if_match, if_none_match=if_none_match)
+        return await self._routes.at_owner(
+            path,
+            there=None if forwarded else lambda owner: self._remote.put(owner, path, chunks, size, condition),
+            here=lambda: self._local.put(path, chunks, size=size, condition=condition),
+        )
+
+    async def delete(self, path: UfsPath, *, forwarded: bool = False) -> bool:
+        """Remove an object; false if it was not there. Raises as :meth:`put`."""
+        self._check_writable(path)
+        return await self._routes.at_owner(
+            path,
+            there=None if forwarded else lambda owner: self._remote.delete(owner, path),
+            here=lambda: self._local.delete(path),
+        )
+
+    async def copy(self, source: UfsPath, target: UfsPath, *, forwarded: bool = False) -> ObjectInfo:
+        """Write the present version of an object to another path, and return that.
+
+        Raises:
+            ObjectNotFound: there is no source. Otherwise as :meth:`put`.
+        """
+        self._check_writable(target)
+        return await self._routes.at_owner(
+            target,
+            there=None if forwarded else lambda owner: self._remote.copy(owner, source, target),
+            here=lambda: self._local.copy(source, target),
+        )
+
+    async def create_upload(self, path: UfsPath, *, forwarded: bool = False) -> str:
+        """Begin an upload in parts and return its id; raises ReadOnly."""
+        self._check_writable(path)
+        return await self._routes.at_owner(
+            path,
+            there=None if forwarded else lambda owner: self._remote.create_upload(owner, path),
+            here=lambda: self._local.create_upload(path),
+        )
+
+    async def upload_part(self, path: UfsPath, upload_id: str, number: int, chunks: Chunks, *, size: int | None) -> str:
+        """Receive a part, in place of an earlier one of its number, and return its etag.
+
+        Raises:
+            UploadNotFound: there is no such upload.
+            InvalidRequest: the number is none from 1 to 10,000, or the size another one.
+            StoreFull: it does not fit.
+            Unavailable: the worker that has the upload cannot be reached.
+        """
+        return await self._routes.at_holder(
+            upload_id,
+            there=lambda holder: self._remote.upload_part(holder, path, upload_id, number, chunks, size=size),
+            here=lambda: self._local.upload_part(path, upload_id, number, chunks, size=size),
+        )
+
+    async def complete_upload(self, path: UfsPath, upload_id: str, parts: Sequence[tuple[int, str]]) -> ObjectInfo:
+        """Make the parts with these numbers and etags one object.
+
+        Raises:
+            UploadNotFound: there is no such upload.
+            InvalidPart, InvalidPartOrder, PartTooSmall: as named; the upload stays. Otherwise as :meth:`put`.
+        """
+        self._check_writable(path)
+        return await self._routes.at_holder(
+            upload_id,
+            there=lambda holder: self._remote.complete_upload(holder, path, upload_id, parts),
+            here=lambda: self._local.complete_upload(path, upload_id, parts),
+        )
+
+    async def abort_upload(self, path: UfsPath, upload_id: str) -> None:
+        """Drop an upload with its parts; raises as :meth:`list_parts`."""
+        await self._routes.at_holder(
+            upload_id,
+            there=lambda holder: self._remote.abort_upload(holder, path, upload_id),
+            here=lambda: self._local.abort_upload(path, upload_id),
+        )
+
+    async def list_parts(self, path: UfsPath, upload_id: str) -> list[Part]:
+        """Return the parts of an upload, in order.
+
+        Raises:
+            UploadNotFound: there is no such upload.
+            Unavailable: the worker that has it cannot be reached.
+        """
+        return await self._routes.at_holder(
+            upload_id,
+            there=lambda holder: self._remote.list_parts(holder, path, upload_id),
+            here=lambda: self._local.list_parts(path, upload_id),
+        )
+
+    async def list_uploads(self, path: UfsPath, *, forwarded: bool = False) -> list[Upload]:
+        """Return the uploads of paths that begin with this one, at all workers that answer, in the paths' order."""
+        others = [] if forwarded else self._routes.others(path)
+        found = await asyncio.gather(*(self._uploads_at(member, path) for member in others))
+        uploads = [*self._local.uploads.begun(str(path)), *(upload for some in found for upload in some)]
+        return sorted(uploads, key=lambda upload: (upload.path, upload.started_at, upload.id))
+
+    async def wait_known(self, revision: int) -> bool:
+        """Wait until this worker knows of another's write; false if it does not hear of it within a second."""
+        return await self._log.reached(revision, _TOLD_SECONDS)
+
+    async def _acknowledge(self, path: UfsPath, revision: int) -> None:
+        await asyncio.gather(
+            self._policies.forget_listings(str(path)),
+            self._workers.tell(self._routes.others(path)[:_TOLD], path, revision),
+        )
+
+    def _check_writable(self, path: UfsPath) -> None:
+        if not self._log.is_followed:
+            raise EngineUnavailable("This worker does not know yet what may be written.", remedy="Try again.")
+        mount = self._policies.mounts.of(str(path))
+        if mount.writes is WriteMode.READ_ONLY:
+            name, prefix = mount.name or "NAME", mount.path or path.with_key("")
+            raise ReadOnly(
+                f"path='{path}' is read-only.", remedy=f"Run `preheat mount add {name} {prefix} --writes through`."
+            )
+
+    async def _uploads_at(self, member: Member, path: UfsPath) -> list[Upload]:
+        try:
+            return await self._remote.list_uploads(member, path)
+        except (NotReachedError, PreheatError) as error:
+            log.warning(
+                "A worker's uploads are not known.", action="uploads_unknown", worker=member.id, error=str(error)
+            )
+            return []
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            self._local.uploads.expire()

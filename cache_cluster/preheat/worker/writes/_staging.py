@@ -67,8 +67,7 @@ class Staging:
                 await staged.append(chunk)
                 if size is not None and staged.size > size:
                     break
-            if size not in (None, staged.size):
-                raise InvalidRequest(f"The body has {_count(staged.size, size)} bytes instead of {size}.")
+            _check_size(staged.size, size)
             await staged.end()
         except BaseException:
             staged.close()
@@ -173,8 +172,10 @@ class Staged:
                 rest = rest[self._file.write(rest) :]
 
 
-def _count(found: int, announced: int | None) -> str:
-    return f"{found} or more" if announced is not None and found > announced else str(found)
+def _check_size(found: int, announced: int | None) -> None:
+    if announced not in (None, found):
+        more = " or more" if announced is not None and found > announced else ""
+        raise InvalidRequest(f"The body has {found} bytes{more} instead of {announced}.")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from preheat.worker.writes._conditions import ALWAYS, Condition
 from preheat.worker.writes._copies import WrittenCopies
 from preheat.worker.writes._locks import PathLocks
 from preheat.worker.writes._log import WriteLog
+from preheat.worker.writes._recent import RecentWrites
 
 _CHANGING_HANDS_SECONDS = 60.0
 """How long two workers may both take themselves for a path's owner, at the most."""
@@ -31,13 +32,17 @@ class ThroughWrites:
         origin: the under store.
         copies: what this worker has cached.
         log: by which the others are told.
+        recent: the last writes.
     """
 
-    def __init__(self, worker_id: str, *, origin: UnderStore, copies: WrittenCopies, log: WriteLog) -> None:
+    def __init__(
+        self, worker_id: str, *, origin: UnderStore, copies: WrittenCopies, log: WriteLog, recent: RecentWrites
+    ) -> None:
         self._worker_id = worker_id
         self._origin = origin
         self._copies = copies
         self._log = log
+        self._recent = recent
         self._locks = PathLocks()
 
     async def put(self, path: UfsPath, body: Body, condition: Condition = ALWAYS) -> tuple[ObjectInfo, int]:
@@ -104,9 +109,7 @@ class ThroughWrites:
                 raise
 
     def _is_disputed(self, path: UfsPath) -> bool:
-        last = self._log.recent(str(path))
-        return (
-            last is not None
-            and last.worker != self._worker_id
-            and time.time() - last.written_at < _CHANGING_HANDS_SECONDS
-        )
+        last = self._recent.get(str(path))
+        if last is None or last.written.worker == self._worker_id:
+            return False
+        return time.time() - last.written.written_at < _CHANGING_HANDS_SECONDS

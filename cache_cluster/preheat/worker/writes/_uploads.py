@@ -1,4 +1,4 @@
-"""Uploads in parts: the parts wait here until they are made one object. A restart loses them, and acknowledged nothing."""
+"""Uploads in parts: the parts wait here until they are made one object; nothing of them outlives the process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from preheat.errors import InvalidRequest, NotFound
 from preheat.paths import UfsPath
@@ -85,7 +86,9 @@ class Uploads:
         clock: returns seconds since the epoch.
     """
 
-    def __init__(self, worker_id: str, *, min_part_bytes: int = 5 << 20, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, worker_id: str, *, min_part_bytes: int = 5 << 20, clock: Callable[[], float] = time.time
+    ) -> None:
         self._worker_id = worker_id
         self._min_part_bytes = min_part_bytes
         self._clock = clock
@@ -134,7 +137,7 @@ class Uploads:
         opened = self._find(path, upload_id)
         if not named:
             raise InvalidRequest("An upload needs at least one part.")
-        for (before, _), (number, _) in zip(named, named[1:], strict=False):
+        for (before, _), (number, _) in pairwise(named):
             if number <= before:
                 raise InvalidPartOrder(f"The part {number} is named after {before}.")
         chosen = [_chosen(opened, number, etag) for number, etag in named]

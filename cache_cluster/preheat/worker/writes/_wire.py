@@ -29,7 +29,7 @@ class RemoteWrites:
         self._workers = workers
 
     async def put(
-        self, member: Member, path: UfsPath, chunks: Chunks, *, size: int | None, condition: Condition
+        self, member: Member, path: UfsPath, chunks: Chunks, size: int | None, condition: Condition
     ) -> ObjectInfo:
         """Write an object."""
         headers = {"If-None-Match": ANY} if condition.if_none_match else {}
@@ -48,7 +48,9 @@ class RemoteWrites:
 
     async def copy(self, member: Member, source: UfsPath, target: UfsPath) -> ObjectInfo:
         """Copy an object."""
-        return _info(await self._workers.ask(member, "POST", f"/v1/copy?path={_quoted(source)}&target={_quoted(target)}"))
+        return _info(
+            await self._workers.ask(member, "POST", f"/v1/copy?path={_quoted(source)}&target={_quoted(target)}")
+        )
 
     async def create_upload(self, member: Member, path: UfsPath) -> str:
         """Begin an upload in parts."""
@@ -75,7 +77,9 @@ class RemoteWrites:
 
     async def list_parts(self, member: Member, path: UfsPath, upload_id: str) -> list[Part]:
         """Return the parts that are there."""
-        found = msgspec.json.decode(await self._workers.ask(member, "GET", _upload(path, upload_id)), type=dict[str, Any])
+        found = msgspec.json.decode(
+            await self._workers.ask(member, "GET", _upload(path, upload_id)), type=dict[str, Any]
+        )
         return [part_of(part) for part in found["parts"]]
 
     async def list_uploads(self, member: Member, path: UfsPath) -> list[Upload]:
@@ -96,9 +100,7 @@ def part_json(part: Part) -> dict[str, Any]:
 
 def part_of(found: dict[str, Any]) -> Part:
     """Undo :func:`part_json`."""
-    return Part(
-        number=found["number"], etag=found["etag"], size=found["size"], last_modified=found["lastModified"]
-    )
+    return Part(number=found["number"], etag=found["etag"], size=found["size"], last_modified=found["lastModified"])
 
 
 def upload_json(upload: Upload) -> dict[str, Any]:
@@ -113,9 +115,7 @@ def upload_of(found: dict[str, Any]) -> Upload:
 
 def _info(answer: bytes) -> ObjectInfo:
     found = msgspec.json.decode(answer)
-    return ObjectInfo(
-        key=found["key"], size=found["size"], etag=found["etag"], last_modified=found["lastModified"]
-    )
+    return ObjectInfo(key=found["key"], size=found["size"], etag=found["etag"], last_modified=found["lastModified"])
 
 
 def _quoted(path: UfsPath) -> str:

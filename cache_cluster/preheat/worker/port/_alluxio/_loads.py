@@ -1,4 +1,4 @@
-"""What Alluxio's clients ask of a worker besides data: load jobs (dialect A), and which worker owns a path.
+"""Load jobs as Alluxio's clients ask a worker for them (dialect A).
 
 A load is forwarded to a coordinator, in dialect B. The answers are those of Alluxio's ``HttpLoadService``: status 200,
 ``text/plain``, JSON. What differs on purpose stands in docs/reference/alluxio-compatibility.md.
@@ -10,12 +10,10 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from preheat.errors import InvalidPath, InvalidRequest, JobNotFound, PreheatError
-from preheat.paths import UfsPath
+from preheat.errors import InvalidRequest, JobNotFound, PreheatError
 from preheat.worker._coordinators import ControlPlane
 from preheat.worker.port import _http as http
 
@@ -42,17 +40,15 @@ class Operation(StrEnum):
     PROGRESS = "progress"
 
 
-class AlluxioWorker:
-    """Answers ``/v1/load`` and ``/v1/node``.
+class Loads:
+    """Answers ``/v1/load``.
 
     Args:
-        control: finds coordinators and owners.
-        url: this worker's data port, named where the owner is not known.
+        control: finds coordinators.
     """
 
-    def __init__(self, control: ControlPlane, *, url: str) -> None:
+    def __init__(self, control: ControlPlane) -> None:
         self._control = control
-        self._url = url
 
     async def load(self, fields: Mapping[str, str], *, authorization: str | None = None) -> http.Answer:
         """Submit or stop the load job of a path, or report its progress.
@@ -71,16 +67,6 @@ class AlluxioWorker:
             case Operation.PROGRESS:
                 answer = await self._progress(path, fields, authorization)
         return http.Answer(body=msgspec.json.encode(answer), content_type="text/plain")
-
-    def node(self, query: str) -> http.Answer:
-        """Name the worker that owns a path; the path is not form-encoded, so that ``+`` is a plus."""
-        path = next((unquote(item[5:]) for item in query.split("&") if item.startswith("path=")), "")
-        try:
-            owner = self._control.owner_url(str(UfsPath.parse(path)))
-        except InvalidPath:  # whoever is asked next says so
-            owner = None
-        url = urlsplit(owner or self._url)
-        return http.json_answer({"Host": url.hostname, "HttpServerPort": url.port or 80})
 
     async def _submit(self, path: str, fields: Mapping[str, str], authorization: str | None) -> dict[str, Any]:
         body = {"path": path, "options": _options(fields)}

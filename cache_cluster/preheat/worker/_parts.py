@@ -1,0 +1,128 @@
+"""What a worker process is made of, and how its parts hold together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from preheat.engine import Engine
+from preheat.settings import WorkerSettings
+from preheat.store import DiskStore, Notes, PathIds
+from preheat.ufs import UnderStores
+from preheat.worker._actions import Actions
+from preheat.worker._coordinators import ControlPlane
+from preheat.worker._copies import Copies
+from preheat.worker._forward import Forward
+from preheat.worker._policies import Policies
+from preheat.worker._reads import ReadService
+from preheat.worker.fills import Peers
+from preheat.worker.port import AlluxioWorker, Authorizer, DataServer, Server, ServerSettings, following_tokens
+from preheat.worker.s3 import Access, S3Credentials, S3Endpoints
+from preheat.worker.writes import RecentWrites, RemoteWorkers, Staging, WriteService
+
+
+class Parts:
+    """All parts of a worker.
+
+    Args:
+        settings: of the worker.
+
+    Raises:
+        StoreInUse: another process has its directory open.
+    """
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        worker_id, token, tls = settings.id, settings.access.token, settings.tls
+        more = settings.more_data_dirs
+        self.store = DiskStore(settings.data_dir, *more, capacity=settings.capacity, settings=settings.store)
+        self._ufs = UnderStores()
+        self._notes = Notes(self.store.directories[0] / "notes.sqlite")
+        self._control, recent = ControlPlane(tls), RecentWrites()
+        owners = self._control.owners
+        self._peers = Peers(worker_id, owners=owners, token=token, tls=tls, written=recent.etag)
+        self._policies = Policies(self.store)
+        self._reads = ReadService(self.store, self._ufs, notes=self._notes, peers=self._peers, policies=self._policies)
+        self._forward = Forward(self._reads, worker_id=worker_id, owners=owners, token=token, tls=tls)
+        self._writes = WriteService(
+            worker_id,
+            store=self.store,
+            origin=self._ufs,
+            reads=self._reads,
+            policies=self._policies,
+            staging=Staging(self.store.directories[0] / "staging"),
+            owners=owners,
+            workers=RemoteWorkers(worker_id, token=token, tls=tls),
+            recent=recent,
+            drain_seconds=settings.drain_seconds,
+        )
+        copies = Copies(ufs=self._ufs, store=self.store)
+        self.actions = Actions(worker_id, store=self.store, reads=self._reads, copies=copies)
+        self._authorizer = Authorizer() if settings.access.auth else None
+        ids = PathIds(self.store.directories[0] / "path-ids.sqlite")
+        self._alluxio = AlluxioWorker(
+            self._control, self._reads, self.store, url=settings.url, ids=ids, authorizer=self._authorizer
+        )
+        self._data = self._data_server()
+        self._s3 = None if settings.s3_port is None else self._s3_server(settings.s3_port)
+
+    async def start(self) -> None:
+        """Serve reads at the data port, which need neither the engine nor a coordinator.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        await self._data.start()
+
+    @asynccontextmanager
+    async def following(self, engine: Engine) -> AsyncIterator[str]:
+        """Follow the shared state while the block runs, and serve S3 once it is known which buckets there are.
+
+        Yields the endpoint for S3 clients; empty if they are not served.
+        """
+        async with (
+            self._control.following(engine),
+            self._policies.following(engine),
+            self._writes.following(engine),
+            following_tokens(self._authorizer, engine),
+        ):
+            if self._s3 is None:
+                yield ""
+                return
+            await self._policies.mounts_loaded.wait()
+            async with self._s3:
+                yield self._settings.s3_url(self._s3.port)
+
+    async def stop(self) -> None:
+        """Let answers under way end, and close everything."""
+        await self._data.stop()
+        await self._alluxio.close()
+        await self._forward.close()
+        await self._reads.close()
+        self._peers.close()
+        await self._ufs.close()
+        self._notes.close()
+        self.store.close()
+
+    def _data_server(self) -> DataServer:
+        return DataServer(
+            self._reads,
+            host=self._settings.host,
+            port=self._settings.port,
+            settings=ServerSettings(),
+            alluxio=self._alluxio,
+            writes=self._writes,
+            authorizer=self._authorizer,
+            tls=self._settings.tls,
+        )
+
+    def _s3_server(self, port: int) -> Server:
+        endpoints = S3Endpoints(
+            self._reads,
+            forward=self._forward,
+            writes=self._writes,
+            policies=self._policies,
+            lister=self._ufs,
+            access=Access(S3Credentials(self._authorizer) if self._authorizer else None),
+        )
+        return Server(endpoints, host=self._settings.host, port=port, tls=self._settings.tls)

@@ -1,0 +1,163 @@
+"""Workers that serve on real sockets, in another thread's loop, for tests of the filesystem."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+import msgspec
+
+from preheat.engine import Bucket, MemoryEngine
+from preheat.fs import PreheatFileSystem
+from preheat.mounts import Mount
+from preheat.placement import Member, PlacementMap
+from preheat.store import MemoryStore
+from preheat.ufs import UnderStore
+from preheat.worker._policies import Policies
+from preheat.worker._reads import ReadService
+from preheat.worker.port._server import DataServer, ServerSettings
+from preheat.worker.writes import RecentWrites, RemoteWorkers, Staging, WriteService
+
+T = TypeVar("T")
+SECONDS = 10.0
+
+
+class Loop:
+    """An event loop in a thread of its own, as the processes of a cluster have theirs."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+
+    def run(self, call: Callable[..., Awaitable[T]], *args: Any) -> T:
+        async def body() -> T:
+            return await call(*args)
+
+        return asyncio.run_coroutine_threadsafe(body(), self._loop).result(SECONDS)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(SECONDS)
+        self._loop.close()
+
+
+class Worker:
+    """A data port with a store of its own."""
+
+    def __init__(self, loop: Loop, name: str, origin: UnderStore, settings: ServerSettings | None = None) -> None:
+        self._loop = loop
+        self.id = name
+        self.origin = origin
+        self.reads = ReadService(MemoryStore(capacity=64 << 20), origin)
+        self.server = loop.run(self._make, settings)
+        self.port = loop.run(self.server.start)
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    async def _make(self, settings: ServerSettings | None) -> DataServer:
+        return DataServer(self.reads, settings=settings)
+
+    def stop(self) -> None:
+        self._loop.run(self.server.stop)
+        self._loop.run(self.reads.close)
+
+
+@dataclass
+class Coordinator:
+    """What a coordinator is to a reader: ``GET /v1/placement`` over HTTP."""
+
+    loop: Loop
+    members: list[Worker]
+    requests: list[str] = field(default_factory=list)
+    url: str = ""
+    server: asyncio.Server | None = None
+
+    def start(self) -> None:
+        async def listen() -> None:
+            self.server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+            self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
+
+        self.loop.run(listen)
+
+    def stop(self) -> None:
+        async def close() -> None:
+            assert self.server is not None
+            self.server.close()
+            await self.server.wait_closed()
+
+        self.loop.run(close)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.requests.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        members = [{"id": worker.id, "url": worker.url, "weight": 1.0} for worker in self.members]
+        body = json.dumps({"epoch": 1, "members": members}).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        writer.close()
+
+
+class WritableWorker(Worker):
+    """One that takes writes, too, as its mounts say; it owns every path."""
+
+    def __init__(self, loop: Loop, origin: UnderStore, directory: Path, mounts: Sequence[Mount]) -> None:
+        self._directory = directory
+        self._mounts = mounts
+        self._stopping: asyncio.Event
+        super().__init__(loop, "worker-0", origin)
+
+    async def _make(self, settings: ServerSettings | None) -> DataServer:
+        policies, recent = Policies(), RecentWrites()
+        store = MemoryStore(capacity=256 << 20)
+        self.reads = ReadService(store, self.origin, policies=policies)
+        writes = WriteService(
+            self.id,
+            store=store,
+            origin=self.origin,
+            reads=self.reads,
+            policies=policies,
+            staging=Staging(self._directory / "staging"),
+            owners=lambda _path, _count: (Member(id=self.id, url=""),),
+            workers=RemoteWorkers(self.id),
+            recent=recent,
+        )
+        engine, ready, self._stopping = MemoryEngine(), asyncio.Event(), asyncio.Event()
+        self._following = asyncio.create_task(self._follow(engine, policies, writes, ready))
+        await ready.wait()
+        return DataServer(self.reads, settings=settings, writes=writes)
+
+    async def _follow(
+        self, engine: MemoryEngine, policies: Policies, writes: WriteService, ready: asyncio.Event
+    ) -> None:
+        for mount in self._mounts:
+            await engine.put(Bucket.MOUNTS, mount.name, msgspec.json.encode(mount))
+        async with policies.following(engine), writes.following(engine):
+            while not policies.mounts.names:
+                await asyncio.sleep(0)
+            ready.set()
+            await self._stopping.wait()
+
+    def stop(self) -> None:
+        super().stop()
+        self._loop.run(self._end)
+
+    async def _end(self) -> None:
+        self._stopping.set()
+        await self._following
+
+
+def opened(**options: Any) -> Iterator[PreheatFileSystem]:
+    fs = PreheatFileSystem(skip_instance_cache=True, **options)
+    yield fs
+    fsspec.asyn.sync(fs.loop, fs.aclose)
+
+
+def owner_of(uri: str, workers: list[Worker]) -> Worker:
+    members = tuple(Member(id=worker.id, url=worker.url) for worker in workers)
+    owner = PlacementMap(members=members).owners(uri)[0]
+    return next(worker for worker in workers if worker.id == owner.id)
