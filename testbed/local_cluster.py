@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,18 +32,22 @@ class LocalCluster:
 
 
 @contextmanager
-def local_cluster(data_dir: Path, *, environment: Mapping[str, str], workers: int = 2) -> Iterator[LocalCluster]:
+def local_cluster(
+    data_dir: Path, *, environment: Mapping[str, str], workers: int = 2, worker_hosts: Sequence[str] = ()
+) -> Iterator[LocalCluster]:
     """Run a cluster on free ports, with its data and logs under ``data_dir``.
 
     Args:
         data_dir: its data directory.
         environment: how it reaches the under store: ``AWS_...`` variables.
         workers: how many.
+        worker_hosts: their loopback addresses, for clients that expect Alluxio's ports; none takes free ports.
 
     Raises:
         ClusterError: it did not start, or did not stop.
     """
-    options = ["--workers", str(workers), "--port", "0", "--worker-port", "0", "--detach"]
+    options = ["--workers", str(workers), "--port", "0", "--detach"]
+    options += ["--worker-hosts", ",".join(worker_hosts)] if worker_hosts else ["--worker-port", "0"]
     _preheat("up", "--data-dir", str(data_dir), *options, environment=environment, seconds=_UP_SECONDS)
     try:
         yield _describe(data_dir)

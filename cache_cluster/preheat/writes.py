@@ -1,9 +1,15 @@
-"""What the workers tell each other of writes that went through them. Pure: the records live in the engine."""
+"""What is known of writes that went through workers. Pure: the records live in the engine."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+
+from preheat.paths import UfsPath
+from preheat.versions import ObjectInfo
+
+HELD_PREFIX = "pending:"
+"""Of the names under which page stores hold what is pending: no path begins so, and it is never evicted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,6 +24,50 @@ class Written:
     """The worker that wrote it."""
     written_at: float
     """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PendingWrite:
+    """A version that was acknowledged and is held by workers: in the cache alone, or until the under store has it."""
+
+    path: str
+    """URI."""
+    id: str
+    """Of this write: no other one has it."""
+    etag: str
+    """Its MD5, or what S3 makes of those of its parts."""
+    size: int
+    """Bytes."""
+    written_at: float
+    """Seconds since the epoch."""
+    holders: tuple[str, ...]
+    """Ids of the workers that have its bytes, the owner first."""
+    temporary: bool = False
+    """It is never persisted."""
+    claimed_by: str = ""
+    """Who changes the under store's object now: nobody else may."""
+    claimed_until: float = 0.0
+    """Seconds since the epoch; a claim that is not renewed ends."""
+
+    @property
+    def held_name(self) -> str:
+        """Under which name its holders' page stores have it."""
+        return held_name(self.id, self.path)
+
+    @property
+    def info(self) -> ObjectInfo:
+        """The version as a listing shows it."""
+        key = UfsPath.parse(self.path).key
+        return ObjectInfo(key=key, size=self.size, etag=self.etag, last_modified=self.written_at)
+
+    def is_claimed(self, now: float, *, but_by: str = "") -> bool:
+        """Whether somebody other than ``but_by`` has a claim."""
+        return self.claimed_by not in ("", but_by) and self.claimed_until > now
+
+
+def held_name(write_id: str, uri: str) -> str:
+    """Return the name under which a page store holds a pending version."""
+    return f"{HELD_PREFIX}{write_id}:{uri}"
 
 
 def key_of(uri: str) -> str:

@@ -109,7 +109,7 @@ def run(*command: str, data: bytes | None = None, **environment: str) -> bytes:
         [program, *command[1:]], input=data, capture_output=True, timeout=_SECONDS, env={**os.environ, **environment}
     )
     if done.returncode:
-        raise RuntimeError((done.stderr or done.stdout).decode(errors="replace"))
+        raise RuntimeError((done.stderr + done.stdout).decode(errors="replace"))
     return done.stdout
 
 

@@ -88,8 +88,8 @@ class Connection:
     async def put(self, bucket: Bucket, key: str, value: bytes, *, revision: int | None = None) -> int:
         return await self.call(self._engine.put, bucket, key, value, revision=revision)
 
-    async def delete(self, bucket: Bucket, key: str) -> None:
-        await self.call(self._engine.delete, bucket, key)
+    async def delete(self, bucket: Bucket, key: str, *, revision: int | None = None) -> None:
+        await self.call(self._engine.delete, bucket, key, revision=revision)
 
     async def watch(self, bucket: Bucket) -> AsyncIterator[Entry | None]:
         announced = False

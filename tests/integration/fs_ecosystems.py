@@ -169,6 +169,36 @@ def read_datasets(directory: Path) -> None:
         assert [row["text"] for row in found] == expected
 
 
+def read_torch(directory: Path) -> None:
+    import torch
+    from torch.utils.data import DataLoader, Dataset
+
+    class Parts(Dataset):  # of a tar file, so that each item is another range
+        def __len__(self) -> int:
+            return 40
+
+        def __getitem__(self, number: int) -> torch.Tensor:
+            with fsspec.open(f"{ROOT}/shards/0.tar", **OPTIONS) as file:
+                file.seek(512 * number)
+                return torch.frombuffer(bytearray(file.read(512)), dtype=torch.uint8)
+
+    expected = torch.frombuffer(bytearray((directory / "shards/0.tar").read_bytes()[: 40 * 512]), dtype=torch.uint8)
+    fsspec.filesystem("preheat", **OPTIONS).cat_file(f"{ROOT}/table.csv")  # connections that the workers inherit
+    loader = DataLoader(Parts(), batch_size=8, num_workers=2, multiprocessing_context="fork", persistent_workers=True)
+    for _ in range(2):
+        assert torch.cat(list(loader)).flatten().equal(expected)
+
+
+def write_torch(_: Path) -> None:
+    import torch
+
+    model = torch.nn.Linear(1000, 1000)
+    with fsspec.open(f"{ROOT}/written/checkpoint.pt", "wb", **OPTIONS) as file:
+        torch.save(model.state_dict(), file)
+    with fsspec.open(f"{ROOT}/written/checkpoint.pt", "rb", **OPTIONS) as file:
+        assert torch.load(file)["weight"].equal(model.weight)
+
+
 def counted() -> dict[str, int]:
     """Return what all filesystems of this process counted."""
     from preheat.fs import PreheatFileSystem

@@ -16,9 +16,11 @@ import msgspec
 from preheat.engine import Bucket, MemoryEngine
 from preheat.fs import PreheatFileSystem
 from preheat.mounts import Mount
+from preheat.paths import UfsPath
 from preheat.placement import Member, PlacementMap
+from preheat.settings import TlsSettings
 from preheat.store import MemoryStore
-from preheat.ufs import UnderStore
+from preheat.ufs import MemoryUnderStore, UnderStore
 from preheat.worker._policies import Policies
 from preheat.worker._reads import ReadService
 from preheat.worker.port._server import DataServer, ServerSettings
@@ -51,21 +53,97 @@ class Loop:
 class Worker:
     """A data port with a store of its own."""
 
-    def __init__(self, loop: Loop, name: str, origin: UnderStore, settings: ServerSettings | None = None) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        name: str,
+        origin: UnderStore,
+        settings: ServerSettings | None = None,
+        *,
+        tls: TlsSettings | None = None,
+    ) -> None:
         self._loop = loop
         self.id = name
         self.origin = origin
         self.reads = ReadService(MemoryStore(capacity=64 << 20), origin)
-        self.server = loop.run(self._make, settings)
+        self.server = loop.run(self._make, settings, tls)
         self.port = loop.run(self.server.start)
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
 
-    async def _make(self, settings: ServerSettings | None) -> DataServer:
-        return DataServer(self.reads, settings=settings)
+    async def _make(self, settings: ServerSettings | None, tls: TlsSettings | None) -> DataServer:
+        return DataServer(self.reads, settings=settings, tls=tls)
+
+    async def replace(self, uri: str, body: bytes) -> None:
+        """Put another version in the place of an object, at the under store and here."""
+        assert isinstance(self.origin, MemoryUnderStore)
+        await self.reads.fetch(UfsPath.parse(uri), info=self.origin.write(uri, body))
+
+    def stop_serving(self) -> None:
+        self._loop.run(self.server.stop)
 
     def stop(self) -> None:
-        self._loop.run(self.server.stop)
+        self.stop_serving()
         self._loop.run(self.reads.close)
+
+
+class RecordingProxy:
+    """Passes bytes between clients and a worker, and keeps what the clients sent.
+
+    Args:
+        renamed: what to find in requests, and what of the same length to pass on in its place.
+    """
+
+    def __init__(self, loop: Loop, worker: Worker, *, renamed: tuple[bytes, bytes] = (b"", b"")) -> None:
+        self._loop = loop
+        self._worker = worker
+        self._renamed = renamed
+        self.requests: list[bytes] = []
+        self.server: asyncio.Server = loop.run(asyncio.start_server, self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
+
+    def stop(self) -> None:
+        async def close() -> None:
+            self.server.close()
+            await self.server.wait_closed()
+
+        self._loop.run(close)
+
+    async def _serve(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        worker, there = await asyncio.open_connection("127.0.0.1", self._worker.port)
+        passing = asyncio.create_task(self._pass_requests(client, there))
+        await self._pass_answers(worker, back)
+        passing.cancel()
+        back.close()
+        there.close()
+
+    async def _pass_answers(self, worker: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        while data := await worker.read(1 << 16):
+            back.write(data)
+            await back.drain()
+
+    async def _pass_requests(self, client: asyncio.StreamReader, there: asyncio.StreamWriter) -> None:
+        while data := await client.read(1 << 16):
+            self.requests.append(data)
+            there.write(data.replace(*self._renamed) if self._renamed[0] else data)
+        there.close()
+
+
+class CuttingProxy(RecordingProxy):
+    """One whose answers end in the middle.
+
+    Args:
+        after: bytes that pass, of all answers together.
+    """
+
+    def __init__(self, loop: Loop, worker: Worker, *, after: int) -> None:
+        self.left = after
+        super().__init__(loop, worker)
+
+    async def _pass_answers(self, worker: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        while self.left and (data := await worker.read(1 << 16)):
+            back.write(data[: self.left])
+            self.left -= min(self.left, len(data))
+            await back.drain()
 
 
 @dataclass
@@ -111,7 +189,7 @@ class WritableWorker(Worker):
         self._stopping: asyncio.Event
         super().__init__(loop, "worker-0", origin)
 
-    async def _make(self, settings: ServerSettings | None) -> DataServer:
+    async def _make(self, settings: ServerSettings | None, tls: TlsSettings | None) -> DataServer:
         policies, recent = Policies(), RecentWrites()
         store = MemoryStore(capacity=256 << 20)
         self.reads = ReadService(store, self.origin, policies=policies)
@@ -129,7 +207,7 @@ class WritableWorker(Worker):
         engine, ready, self._stopping = MemoryEngine(), asyncio.Event(), asyncio.Event()
         self._following = asyncio.create_task(self._follow(engine, policies, writes, ready))
         await ready.wait()
-        return DataServer(self.reads, settings=settings, writes=writes)
+        return DataServer(self.reads, settings=settings, tls=tls, writes=writes)
 
     async def _follow(
         self, engine: MemoryEngine, policies: Policies, writes: WriteService, ready: asyncio.Event

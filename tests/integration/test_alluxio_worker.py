@@ -25,6 +25,7 @@ from preheat.store import MemoryStore
 from preheat.tokens import TokenStore
 from preheat.ufs import MemoryUnderStore
 from preheat.worker._coordinators import ControlPlane
+from preheat.worker._forward import Forward
 from preheat.worker._reads import ReadService
 from preheat.worker.port._alluxio import AlluxioWorker
 from preheat.worker.port._server import DataServer
@@ -95,7 +96,8 @@ async def working(engine: MemoryEngine) -> AsyncIterator[Worker]:
     store = MemoryStore(capacity=1 << 20)
     reads = ReadService(store, MemoryUnderStore())
     timeout = aiohttp.ClientTimeout(total=SECONDS)
-    alluxio = AlluxioWorker(control, reads, store, url="http://127.0.0.9:28080")
+    forward = Forward(reads, worker_id="w", owners=control.owners)
+    alluxio = AlluxioWorker(control, reads, store, forward=forward, url="http://127.0.0.9:28080")
     async with (
         DataServer(reads, alluxio=alluxio) as server,
         control.following(engine),
@@ -103,6 +105,7 @@ async def working(engine: MemoryEngine) -> AsyncIterator[Worker]:
     ):
         yield Worker(server.url, control, http)
     await alluxio.close()
+    await forward.close()
     await reads.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import multiprocessing
 import os
 import pickle
@@ -28,7 +27,7 @@ from preheat.paths import UfsPath
 from preheat.ufs import Download, FileUnderStore, MemoryUnderStore
 from preheat.worker._reads import ReadService
 from preheat.worker.port._server import ServerSettings
-from tests.integration.fs_workers import SECONDS, Coordinator, Loop, Worker, opened, owner_of
+from tests.integration.fs_workers import SECONDS, Coordinator, CuttingProxy, Loop, Worker, opened, owner_of
 
 
 @pytest.fixture
@@ -123,43 +122,6 @@ def test_many_at_once(fs: PreheatFileSystem, origin: MemoryUnderStore, workers: 
     assert sum(worker.reads.counters.origin_reads for worker in workers) == 200
     ranges = fs.cat_ranges(["b/d/007", "b/d/008"], [0, 5], [4, 6])
     assert ranges == [b"body", b"8"]
-
-
-class CuttingProxy:
-    """Passes bytes between clients and a worker; the first answers of each connection end in the middle."""
-
-    def __init__(self, loop: Loop, worker: Worker, *, after: int) -> None:
-        self._loop = loop
-        self._worker = worker
-        self.left = after
-        """Bytes that still pass, of all answers together."""
-        self.requests: list[bytes] = []
-        self.server: asyncio.Server = loop.run(asyncio.start_server, self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
-
-    def stop(self) -> None:
-        async def close() -> None:
-            self.server.close()
-            await self.server.wait_closed()
-
-        self._loop.run(close)
-
-    async def _serve(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
-        worker, there = await asyncio.open_connection("127.0.0.1", self._worker.port)
-        passing = asyncio.create_task(self._pass_requests(client, there))
-        while self.left and (data := await worker.read(1 << 16)):
-            back.write(data[: self.left])
-            self.left -= min(self.left, len(data))
-            await back.drain()
-        passing.cancel()
-        back.close()
-        there.close()
-
-    async def _pass_requests(self, client: asyncio.StreamReader, there: asyncio.StreamWriter) -> None:
-        while data := await client.read(1 << 16):
-            self.requests.append(data)
-            there.write(data)
-        there.close()
 
 
 def test_many_are_read_by_few_requests(loop: Loop, origin: MemoryUnderStore, workers: list[Worker]) -> None:
@@ -409,25 +371,6 @@ def test_errors_are_those_of_a_filesystem(fs: PreheatFileSystem, origin: MemoryU
     with pytest.raises(AccessDenied) as raised:
         fs.cat_file("preheat:///etc/passwd")
     assert isinstance(raised.value, PermissionError)
-
-
-def test_it_is_read_only(fs: PreheatFileSystem, origin: MemoryUnderStore, tmp_path: Path) -> None:
-    origin.write("s3://b/k", b"x")
-    (tmp_path / "f").write_bytes(b"x")
-    for write in (
-        lambda: fs.open("b/k", "wb"),
-        lambda: fs.pipe_file("b/k", b"y"),
-        lambda: fs.put_file(str(tmp_path / "f"), "b/k"),
-        lambda: fs.cp_file("b/k", "b/l"),
-        lambda: fs.rm("b/k"),
-        lambda: fs.mv("b/k", "b/l"),
-        lambda: fs.mkdir("b/d"),
-        lambda: fs.makedirs("b/d/e", exist_ok=True),
-        lambda: fs.touch("b/new"),
-    ):
-        with pytest.raises(OSError, match="read-only"):
-            write()
-    assert fs.find("b") == ["b/k"]
 
 
 def test_files_on_a_shared_disk(loop: Loop, tmp_path: Path) -> None:

@@ -80,9 +80,17 @@ class EngineConformance:
         entry = await engine.get(Bucket.JOBS, token)
         assert entry is not None
         assert (entry.value, entry.revision) == (b"2", second)
-        await engine.delete(Bucket.JOBS, token)
+        with pytest.raises(Conflict):
+            await engine.delete(Bucket.JOBS, token, revision=first)
+        assert await engine.get(Bucket.JOBS, token) == entry
+        await engine.delete(Bucket.JOBS, token, revision=second)
         assert await engine.get(Bucket.JOBS, token) is None
-        assert await engine.put(Bucket.JOBS, token, b"3", revision=0) > second
+        third = await engine.put(Bucket.JOBS, token, b"3", revision=0)
+        assert third > second
+        await engine.delete(Bucket.JOBS, token)
+        with pytest.raises(Conflict):
+            await engine.delete(Bucket.JOBS, token, revision=third)
+        assert await engine.put(Bucket.JOBS, token, b"4", revision=0) > third
 
     async def test_a_watch_gives_the_state_then_the_changes(self, engine: Engine, token: str):
         await engine.put(Bucket.CONTROLS, f"{token}a", b"1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -43,6 +43,7 @@ class Origin(MemoryUnderStore):
         self.gate = asyncio.Event()
         self.gate.set()
         self.looks = 0
+        self.holds_bodies = False
 
     async def stat(self, path: UfsPath) -> ObjectInfo:
         self._check()
@@ -54,7 +55,13 @@ class Origin(MemoryUnderStore):
 
     async def get(self, path: UfsPath, *, etag: str | None = None, start: int = 0, end: int | None = None) -> Download:
         self._check()
-        return await super().get(path, etag=etag, start=start, end=end)
+        download = await super().get(path, etag=etag, start=start, end=end)
+        return replace(download, chunks=self._held(download.chunks)) if self.holds_bodies else download
+
+    async def _held(self, chunks: AsyncIterator[memoryview]) -> AsyncIterator[memoryview]:
+        await self.gate.wait()
+        async for chunk in chunks:
+            yield chunk
 
     def _check(self) -> None:
         if self.away:

@@ -17,9 +17,9 @@ from preheat.store import MemoryStore, PageStore
 from preheat.ufs import MemoryUnderStore
 from preheat.views import BucketView
 from preheat.worker._actions import Actions
-from preheat.worker._app import Heart
 from preheat.worker._copies import Copies
 from preheat.worker._executor import BatchExecutor
+from preheat.worker._heart import Heart
 from preheat.worker._reads import ReadService
 from preheat.worker.fills import Peers
 

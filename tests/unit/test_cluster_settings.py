@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from preheat.cluster import ClusterFiles, ClusterSettings, default_data_dir
 from preheat.cluster._nats import render_config, write_config
 from preheat.cluster._plan import plan_cluster
-from preheat.cluster._ports import Address, Addresses, choose_addresses, wanted_workers
+from preheat.cluster._ports import Address, Addresses, choose_addresses, wanted_s3, wanted_workers
 from preheat.errors import Conflict, InvalidRequest
 
 
@@ -30,6 +31,7 @@ class TestSettings:
             ({"capacity": 0}, "capacity=0"),
             ({"port": 65536}, "--port"),
             ({"worker_port": 65535, "workers": 2}, "--worker-port"),
+            ({"worker_s3_port": 65535, "workers": 2}, "--worker-s3-port"),
             ({"workers": 2, "worker_hosts": ("127.0.0.2",)}, "127.0.0.2"),
             ({"workers": 2, "worker_hosts": ("127.0.0.2", "127.0.0.2")}, "different"),
             ({"worker_hosts": ("node7",)}, "node7"),
@@ -44,6 +46,11 @@ class TestSettings:
             data_dir=tmp_path, workers=2, worker_hosts=("127.0.0.2", "127.0.0.3"), worker_port=65535
         )
         assert [str(each) for each in wanted_workers(settings)] == ["127.0.0.2:65535", "127.0.0.3:65535"]
+
+    def test_s3_ports_count_up_unless_there_are_none(self, tmp_path: Path):
+        settings = ClusterSettings(data_dir=tmp_path, workers=2, worker_s3_port=29998)
+        assert [str(each) for each in wanted_s3(settings)] == ["127.0.0.1:29998", "127.0.0.1:29999"]
+        assert wanted_s3(replace(settings, worker_s3_port=None)) == ()
 
     def test_default_data_dir_follows_xdg(self, monkeypatch):
         monkeypatch.setenv("HOME", "/home/ada")
@@ -62,25 +69,27 @@ class TestAddresses:
         assert [each.port for each in wanted_workers(settings)] == [28080, 28081, 28082]
 
     def test_port_0_becomes_different_free_ports(self, tmp_path: Path):
-        chosen = choose_addresses(ClusterSettings(data_dir=tmp_path, workers=3, port=0, worker_port=0))
-        ports = [chosen.coordinator.port, chosen.nats.port, *(each.port for each in chosen.workers)]
+        chosen = choose_addresses(
+            ClusterSettings(data_dir=tmp_path, workers=3, port=0, worker_port=0, worker_s3_port=0)
+        )
+        ports = [chosen.coordinator.port, chosen.nats.port, *(each.port for each in chosen.workers + chosen.s3)]
         assert 0 not in ports
-        assert len(set(ports)) == 5
+        assert len(set(ports)) == 8
 
     def test_a_taken_coordinator_port_names_the_port_and_the_option(self, tmp_path: Path, taken: int):
         with pytest.raises(Conflict, match=f"Port {taken} .*taken") as caught:
-            choose_addresses(ClusterSettings(data_dir=tmp_path, port=taken, worker_port=0))
+            choose_addresses(ClusterSettings(data_dir=tmp_path, port=taken, worker_port=0, worker_s3_port=0))
         assert "--port" in caught.value.remedy
 
     def test_a_taken_worker_port_names_its_option(self, tmp_path: Path, taken: int):
         with pytest.raises(Conflict, match=str(taken)) as caught:
-            choose_addresses(ClusterSettings(data_dir=tmp_path, port=0, worker_port=taken))
+            choose_addresses(ClusterSettings(data_dir=tmp_path, port=0, worker_port=taken, worker_s3_port=0))
         assert "--worker-port" in caught.value.remedy
 
     def test_an_address_of_another_machine_names_its_option(self, tmp_path: Path):
         hosts = ("192.0.2.1",)  # TEST-NET-1 belongs to nobody
         with pytest.raises(InvalidRequest, match=r"192\.0\.2\.1") as caught:
-            choose_addresses(ClusterSettings(data_dir=tmp_path, port=0, worker_hosts=hosts))
+            choose_addresses(ClusterSettings(data_dir=tmp_path, port=0, worker_hosts=hosts, worker_s3_port=0))
         assert "--worker-hosts" in caught.value.remedy
 
 
@@ -123,6 +132,7 @@ class TestPlan:
                 coordinator=Address(host="127.0.0.1", port=19999),
                 nats=Address(host="127.0.0.1", port=4222),
                 workers=(Address(host="127.0.0.1", port=28080), Address(host="127.0.0.1", port=28081)),
+                s3=(Address(host="127.0.0.1", port=29998), Address(host="127.0.0.1", port=29999)),
             ),
             nats_server=Path("/opt/nats-server"),
             nats_url=self.SECRET,
@@ -133,7 +143,7 @@ class TestPlan:
         commands = {part.name: " ".join(part.command) for part in plan.parts}
         assert "nats-server" in commands["nats-server"]
         assert "preheat.cli coordinator --host 127.0.0.1 --port 19999" in commands["coordinator"]
-        assert "worker --id worker-1 --host 127.0.0.1 --port 28081" in commands["worker-1"]
+        assert "worker --id worker-1 --host 127.0.0.1 --port 28081 --s3-port 29999" in commands["worker-1"]
         assert "--capacity 4096" in commands["worker-1"]
         assert "s3cret" not in json.dumps(commands)
         assert "s3cret" not in repr(plan)

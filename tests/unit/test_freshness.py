@@ -245,6 +245,39 @@ async def test_a_reader_who_leaves_does_not_stop_the_check(worker: Worker) -> No
     assert await stayer == (old.etag, b"old")
 
 
+async def test_an_answer_is_as_old_as_its_question(worker: Worker) -> None:
+    """Whatever happened at the under store between the two is not known."""
+    await worker.mount(MINUTE)
+    worker.origin.write(URI, b"old")
+    await worker.read(URI)
+    worker.clock.seconds += 60
+    worker.origin.looks = 0
+    worker.origin.gate.clear()
+    slow = asyncio.create_task(worker.read(URI))
+    await until(lambda: worker.origin.looks == 1)
+    new = worker.origin.write(URI, b"new")
+    worker.clock.seconds += 59
+    worker.origin.gate.set()
+    await slow
+    worker.clock.seconds += 1
+    assert await worker.read(URI) == (new.etag, b"new")
+
+
+async def test_who_joins_a_fill_learns_no_more_than_who_began_it(worker: Worker) -> None:
+    worker.origin.write(URI, b"old")
+    worker.origin.gate.clear()
+    worker.origin.holds_bodies = True
+    first = asyncio.create_task(worker.read(URI))
+    await until(lambda: worker.reads._fills.under_way(PATH))
+    worker.clock.seconds += 60
+    second = asyncio.create_task(worker.read(URI))
+    await asyncio.sleep(0)
+    worker.origin.gate.set()
+    assert await first == await second
+    new = worker.origin.write(URI, b"new")
+    assert await worker.read(URI, wish=wish_of("max-age=60", "")) == (new.etag, b"new")
+
+
 async def test_the_copy_that_came_while_an_older_one_was_found_gone_stays(worker: Worker) -> None:
     await worker.mount(ALWAYS)
     worker.origin.write(URI, b"old")

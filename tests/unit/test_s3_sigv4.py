@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
 import pytest
-from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
+from botocore.auth import HmacV1QueryAuth, S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from hypothesis import given
@@ -199,6 +199,50 @@ class TestForm:
         headers = {name: value for name, value in GET_OBJECT.items() if name != "x-amz-content-sha256"}
         assert refusal("GET", "/test.txt", headers) == "InvalidRequest"
         assert refusal("GET", "/test.txt", {"host": HOST}) == "AccessDenied"
+
+
+def presigned_v2(url: str, method: str = "GET", expires: int = 3600, **headers: str) -> str:
+    """Return the target that botocore presigns by Version 2, now."""
+    request = AWSRequest(method=method, url=url, headers=headers)
+    HmacV1QueryAuth(Credentials(KEY, SECRET), expires=expires).add_auth(request)
+    return request.url.removeprefix(f"http://{HOST}")
+
+
+class TestVersion2:
+    URL = f"http://{HOST}/bucket/a%20b%2B.txt"
+
+    def test_presigned(self):
+        assert check("GET", presigned_v2(self.URL), {}, now=time.time()) == Signature(access_key=KEY, content=UNSIGNED)
+        headers = {"content-type": "text/plain", "x-amz-meta-a": "b"}
+        assert check("PUT", presigned_v2(self.URL, "PUT", **headers), headers, now=time.time())
+        parts = presigned_v2(f"{self.URL}?partNumber=2&uploadId=a%2Bb")
+        assert check("GET", parts, {}, now=time.time())
+        shown = presigned_v2(f"{self.URL}?response-content-type=text%2Fplain&uploads")
+        assert check("GET", shown, {}, now=time.time())
+
+    @pytest.mark.parametrize(
+        ("old", "new", "code"),
+        [
+            ("a%20b", "a%20c", "SignatureDoesNotMatch"),
+            (KEY, "AKIAUNKNOWN", "InvalidAccessKeyId"),
+            ("Signature=", "Signature=x", "SignatureDoesNotMatch"),
+            ("Signature=", "Signature=%E4", "SignatureDoesNotMatch"),
+            ("Expires=", "Expires=x", "AccessDenied"),
+            ("Expires=", "Expired=", "AccessDenied"),
+            ("?", "?uploads&", "SignatureDoesNotMatch"),
+            ("?", "?prefix=x&", "AccessDenied"),
+            ("?", "?list-type=2&", "AccessDenied"),
+        ],
+    )
+    def test_what_was_changed_is_refused(self, old: str, new: str, code: str):
+        assert refusal("GET", presigned_v2(self.URL).replace(old, new, 1), {}, now=time.time()) == code
+
+    def test_other_methods_headers_and_times_are_refused(self):
+        target, now = presigned_v2(self.URL), time.time()
+        assert refusal("PUT", target, {}, now=now) == "SignatureDoesNotMatch"
+        assert refusal("GET", target, {"x-amz-acl": "public"}, now=now) == "SignatureDoesNotMatch"
+        assert refusal("GET", target, {}, now=now + 3700) == "AccessDenied"
+        assert refusal("GET", presigned_v2(self.URL, expires=MAX_EXPIRES + 9), {}, now=now) == "AccessDenied"
 
 
 names = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), min_size=1, max_size=30)

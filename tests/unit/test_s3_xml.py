@@ -122,8 +122,8 @@ class TestAnswers:
         assert found["Errors"] == [{"Key": "c", "Code": "AccessDenied", "Message": "no"}]
 
     def test_errors(self):
-        fault = Fault(code="NoSuchKey", status=404, message="<gone>")
-        body = xml.error(fault, resource="/b/k", request_id="r", Key="k")
+        fault = Fault(code="NoSuchKey", status=404, message="<gone>", details={"Key": "k"})
+        body = xml.error(fault, resource="/b/k", request_id="r")
         error = create_parser("rest-xml").parse({"status_code": 404, "headers": {}, "body": body}, None)["Error"]
         assert (error["Code"], error["Message"], error["Key"]) == ("NoSuchKey", "<gone>", "k")
 
@@ -149,6 +149,11 @@ class TestAnswers:
 def test_the_name_of_an_error(error: PreheatError, code: str, status: int):
     fault = fault_of(error)
     assert (fault.code, fault.status, fault.message) == (code, status, str(error))
+
+
+def test_details():
+    assert fault_of(UnsatisfiableRange("x", size=0)).details == {"ActualObjectSize": "0"}
+    assert fault_of(S3Error("NoSuchKey", "x", Key="k")).details == {"Key": "k"}
 
 
 def test_every_error_has_a_name():

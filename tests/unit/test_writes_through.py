@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import random
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from preheat.store import DiskStore, MemoryStore
 from preheat.ufs import MemoryUnderStore
 from preheat.versions import ObjectInfo
 from preheat.worker.writes import InvalidPart, InvalidPartOrder, PartTooSmall, UploadNotFound
+from preheat.worker.writes._absence import Absence
 from tests.unit.writing_workers import MIB, Group, at, pieces, working
 
 
@@ -59,8 +62,8 @@ async def test_what_was_written_is_at_the_origin_and_in_the_owners_cache(tmp_pat
         assert _is_clean(group)
         counters = [worker.reads.counters for worker in group.workers]
         assert sum(found.origin_reads for found in counters) == (
-            1 if size > 8 * MIB else 0
-        )  # more is not asked of peers
+            0 if size else 1
+        )  # no range of nothing can be asked for
     for store in stores:
         store.close()
 
@@ -206,6 +209,21 @@ async def test_an_owner_that_cannot_be_reached_hears_of_the_write_later(group: G
     async with asyncio.timeout(5):
         while await owner.read("k") != b"new":
             await asyncio.sleep(0)
+
+
+async def test_an_owner_that_was_away_for_longer_than_writes_are_remembered(tmp_path: Path, group: Group):
+    worker = group.workers[0]
+    heard = tmp_path / "w0.heard"
+    await worker.writes.put(at("k"), pieces(b"x"), size=1, forwarded=True)
+    await worker.read("frozen/x")
+    absence = Absence(heard, store=worker.store, policies=worker.policies)
+    absence.heard()
+    assert [item.path for item in worker.store.scan()] == [str(at("frozen/x")), str(at("k"))]
+    day_ago = time.time() - 86400
+    os.utime(heard, (day_ago, day_ago))
+    absence.heard()
+    assert [item.path for item in worker.store.scan()] == [str(at("frozen/x"))]
+    assert time.time() - heard.stat().st_mtime < 60
 
 
 async def test_copies(group: Group):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from preheat.engine import Bucket, MemoryEngine
+from preheat.engine import Bucket, Entry, MemoryEngine
 from preheat.errors import ObjectNotFound
 from preheat.mounts import Mount, WriteMode
 from preheat.paths import UfsPath
@@ -38,6 +38,15 @@ def at(key: str) -> UfsPath:
     return UfsPath.parse(f"s3://b/{key}")
 
 
+class LateEngine(MemoryEngine):
+    """What happens is not known everywhere at once."""
+
+    async def watch(self, bucket: Bucket) -> AsyncIterator[Entry | None]:
+        async for entry in super().watch(bucket):
+            await asyncio.sleep(0.002)
+            yield entry
+
+
 class Worker:
     """One worker, without batches."""
 
@@ -60,6 +69,7 @@ class Worker:
             owners=group.owners,
             workers=RemoteWorkers(self.id),
             recent=self.recent,
+            heard_file=group.directory / f"{self.id}.heard",
             uploads=Uploads(self.id, min_part_bytes=1000),
         )
         self.server = DataServer(self.reads, writes=self.writes)
@@ -70,17 +80,12 @@ class Worker:
         self.url = f"http://127.0.0.1:{await self.server.start()}"
         try:
             async with self.policies.following(self.group.engine), self.writes.following(self.group.engine):
-                await self._mounts_known()
+                await self.policies.mounts_loaded.wait()
                 yield
         finally:
             await self.server.stop()
             await self.reads.close()
             self.peers.close()
-
-    async def _mounts_known(self) -> None:
-        async with asyncio.timeout(5):
-            while len(self.policies.mounts.names) < len(MOUNTS):
-                await asyncio.sleep(0)
 
     async def put(self, key: str, body: bytes, **how: object) -> str:
         return (await self.writes.put(at(key), pieces(body), size=len(body), **how)).etag  # type: ignore[arg-type]
@@ -100,7 +105,7 @@ class Group:
 
     def __init__(self, directory: Path, origin: MemoryUnderStore | None = None) -> None:
         self.directory = directory
-        self.engine = MemoryEngine()
+        self.engine = LateEngine()
         self.origin = origin or MemoryUnderStore()
         self.origin.write("s3://b/frozen/x", b"x")
         self.members: tuple[Member, ...] = ()

@@ -12,11 +12,13 @@ from preheat.api._cluster import cluster_router
 from preheat.api._datasets import datasets_router
 from preheat.api._estimates import estimates_router
 from preheat.api._events import EventHub, events_router
+from preheat.api._held import held_router
 from preheat.api._mounts import mounts_router
 from preheat.api._problems import refuse_unknown_query
 from preheat.api._schemas import MAX_INT, Change, Claim, Duration, Submit
 from preheat.api._tasks import tasks_router
 from preheat.api._tracing import trace_of
+from preheat.api._ttls import ttls_router
 from preheat.coordinator import Coordinator, JobService, KnownJob
 from preheat.jobs import JobState, JobType
 
@@ -37,6 +39,8 @@ def native_router(coordinator: Coordinator, *, views: JobViews, hub: EventHub) -
     router.include_router(cluster_router(coordinator))
     router.include_router(datasets_router(coordinator))
     router.include_router(mounts_router(coordinator))
+    router.include_router(ttls_router(coordinator))
+    router.include_router(held_router(coordinator))
     return router
 
 

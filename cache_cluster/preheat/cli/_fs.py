@@ -1,4 +1,4 @@
-"""``preheat fs``: what a job does with files, in Alluxio's words."""
+"""``preheat fs``: files, in Alluxio's words. Here is what a job does with them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from preheat.cli import _fs_pins
+from preheat.cli import _fs_data, _fs_listing, _fs_load, _fs_pins, _fs_ttls
 from preheat.cli._errors import JsonFlag
 from preheat.cli._job_options import takes_job_options
 from preheat.cli._options import DEFAULT_COORDINATOR, Coordinator
@@ -23,11 +23,16 @@ Destination = Annotated[str, typer.Argument(metavar="DST", help="Where to, in an
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    files = typer.Typer(no_args_is_help=True, help="Free, copy, move and replicate files.")
-    files.command("free")(free)
+    files = typer.Typer(no_args_is_help=True, help="List, read, copy, move, delete, pin and free files.")
+    _fs_listing.register(files)
+    _fs_data.register(files)
     files.command("cp")(copy)
     files.command("mv")(move)
+    files.command("free")(free)
+    _fs_load.register(files)
     files.command("setReplication")(set_replication)
+    files.command("rebalance")(rebalance)
+    _fs_ttls.register(files)
     _fs_pins.register(files)
     app.add_typer(files, name="fs")
 
@@ -88,6 +93,23 @@ def set_replication(
 ) -> None:
     """Bring what is cached below a path to a number of copies: missing ones are fetched, others dropped."""
     spec = JobSpec(type=JobType.REPLICATE, paths=(path,), options=replace(options, replicas=replicas))
+    _run(spec, coordinator, wait=wait, as_json=as_json)
+
+
+@takes_job_options(*_LIMITS)
+def rebalance(
+    path: Cached,
+    *,
+    options: JobOptions,
+    wait: Wait = True,
+    coordinator: Coordinator = DEFAULT_COORDINATOR,
+    as_json: JsonFlag = False,
+) -> None:
+    """Move what is cached below a path to the workers that own it now, after workers joined.
+
+    Each file keeps its number of copies: the new ones are made, from worker to worker, before the old ones go.
+    """
+    spec = JobSpec(type=JobType.REBALANCE, paths=(path,), options=options)
     _run(spec, coordinator, wait=wait, as_json=as_json)
 
 

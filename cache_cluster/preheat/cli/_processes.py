@@ -144,7 +144,8 @@ def worker(
     if not _ID.fullmatch(name):
         raise typer.BadParameter(f"--id={name!r} may have letters, digits, '-' and '_'.")
     with usage_errors():
-        access = AccessSettings(auth=auth, allow_anonymous=allow_anonymous)
+        token = os.environ.get("PREHEAT_TOKEN", "")
+        access = AccessSettings(auth=auth, allow_anonymous=allow_anonymous, token=token)
         access.check_host(host)
         directory, *more = data_dirs(data_dir) or [ClusterFiles(default_data_dir()).worker(name)]
         settings = WorkerSettings(

@@ -20,6 +20,7 @@ from preheat.coordinator._scheduler import JobScheduler
 from preheat.coordinator._service import JobService
 from preheat.coordinator._source import JobSource
 from preheat.coordinator._submission import Claim
+from preheat.coordinator._ttls import Ttl, Ttls
 from preheat.coordinator._upkeep import InventoryUpkeep
 from preheat.engine import Bucket, Engine
 from preheat.inventories import Inventories
@@ -39,6 +40,7 @@ __all__ = [
     "JobService",
     "KnownJob",
     "LoadEstimator",
+    "Ttl",
 ]
 
 
@@ -90,6 +92,7 @@ class Coordinator:
             controls=self._controls,
             settings=scheduler,
         )
+        self.ttls = Ttls(engine, submit=self.service.submit, retention_seconds=scheduler.retention_seconds)
 
     @property
     def jobs(self) -> BucketView[Job]:
@@ -98,7 +101,7 @@ class Coordinator:
 
     async def wait_loaded(self) -> None:
         """Return when the shared state is known; before, a job that exists would be denied."""
-        for view in (self._jobs, self._controls, self.cluster, self.mounts.view):
+        for view in (self._jobs, self._controls, self.cluster, self.mounts.view, self.ttls.view):
             await view.loaded.wait()
         await self._inventories.wait_loaded()
 
@@ -110,7 +113,9 @@ class Coordinator:
             tasks.create_task(self.cluster.follow())
             tasks.create_task(self._inventories.follow())
             tasks.create_task(self.mounts.view.follow())
+            tasks.create_task(self.ttls.view.follow())
             await self.wait_loaded()
             tasks.create_task(self._scheduler.run())
             tasks.create_task(self.inventories.run())
+            tasks.create_task(self.ttls.run())
             tasks.create_task(send_beacons(self._engine, self._settings))

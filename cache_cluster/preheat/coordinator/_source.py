@@ -13,9 +13,10 @@ from itertools import chain, repeat
 
 import msgspec
 
+from preheat.access import Role, authorize, caller
 from preheat.coordinator._ahead import Part, in_turn
 from preheat.coordinator._bound import BoundCatalog
-from preheat.coordinator._cached import CachedCatalog, CachedListing
+from preheat.coordinator._cached import CachedCatalog, CachedListing, HeldPage
 from preheat.coordinator._catalog import Catalog, FilteredCatalog, OriginCatalog, Page
 from preheat.coordinator._failures import FailureLog
 from preheat.coordinator._index_file import Block, IndexFile, Position
@@ -80,6 +81,18 @@ class JobSource:
         parts = self._parts(spec)[progress.path_index :]
         cursors = chain([progress.cursor], repeat(""))
         return in_turn(part(cursor) for part, cursor in zip(parts, cursors, strict=False))
+
+    async def held(self, path: str, *, after: str, limit: int) -> HeldPage:
+        """Return what the live workers hold at and below a path after a key, at most ``limit`` objects of each.
+
+        Raises:
+            InvalidPath: it is no path.
+            Forbidden: the caller's token is bound to others.
+            NoLiveWorker: nobody is there, or one of the workers does not answer.
+        """
+        parsed = UfsPath.parse(path)
+        authorize(caller(), Role.READ, [parsed])
+        return await self._caches.page(parsed, after=after, limit=limit)
 
     def _parts(self, spec: JobSpec) -> list[_Pages]:
         catalog: Catalog = self._caches if spec.type.lists_cache else self._origin

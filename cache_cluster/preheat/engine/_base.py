@@ -46,7 +46,8 @@ class Bucket(StrEnum):
     INVENTORIES = "inventories"  #: inventory id → Inventory: that a listing is known, and of which version
     INVENTORY_BLOCKS = "inventory_blocks"  #: inventory id and number → a block of its objects; read, not watched
     PINS = "pins"  #: pin id → Pin: a path that is bound to one dataset version
-    WRITES = "writes"  #: hash of a path → what was written there through a worker, and whether it is persisted
+    WRITES = "writes"  #: hash of a path → Written: what was written there last, through a worker; expires
+    PENDING = "pending"  #: hash of a path → PendingWrite: what was written there and the under store has not got yet
     TTLS = "ttls"  #: hash of a path → Ttl: when what is cached below it is to be freed
 
 
@@ -132,8 +133,12 @@ class Engine(Protocol):
         """
         ...
 
-    async def delete(self, bucket: Bucket, key: str) -> None:
-        """Remove a key."""
+    async def delete(self, bucket: Bucket, key: str, *, revision: int | None = None) -> None:
+        """Remove a key; with a revision, only if it has this one.
+
+        Raises:
+            Conflict: the key has another revision, or is gone.
+        """
         ...
 
     def watch(self, bucket: Bucket) -> AsyncIterator[Entry | None]:

@@ -75,8 +75,11 @@ class MemoryEngine:
             raise Conflict(f"The key {key!r} was written by another process.")
         return self._store(bucket, Entry(key=key, value=value, revision=next(self._revisions)))
 
-    async def delete(self, bucket: Bucket, key: str) -> None:
+    async def delete(self, bucket: Bucket, key: str, *, revision: int | None = None) -> None:
         """Remove a key; see :class:`~preheat.engine.Engine`."""
+        current = await self.get(bucket, key)
+        if revision is not None and revision != (current.revision if current else 0):
+            raise Conflict(f"The key {key!r} was written by another process.")
         self._store(bucket, Entry(key=key, value=None, revision=next(self._revisions)))
 
     def _store(self, bucket: Bucket, entry: Entry) -> int:

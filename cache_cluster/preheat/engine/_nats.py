@@ -30,7 +30,7 @@ T = TypeVar("T")
 _PREFIX = "preheat"
 _SUBJECT_OCCUPIED = 10077  # JSStreamStoreFailedF: maximum messages per subject exceeded
 _WRONG_REVISION = (10071, 10164)
-_TTL_SECONDS = {Bucket.KEYS: 86400.0, Bucket.WORKERS: 60.0, Bucket.COORDINATORS: 60.0}
+_TTL_SECONDS = {Bucket.KEYS: 86400.0, Bucket.WRITES: 86400.0, Bucket.WORKERS: 60.0, Bucket.COORDINATORS: 60.0}
 _IDLE_CONSUMER_SECONDS = 7 * 86400.0
 _ATTEMPT_SECONDS = 3.0
 RECONNECT_SECONDS = 0.2
@@ -212,9 +212,22 @@ class NatsEngine:
         except nats.js.errors.KeyNotFoundError:
             return None
 
-    async def delete(self, bucket: Bucket, key: str) -> None:
+    async def delete(self, bucket: Bucket, key: str, *, revision: int | None = None) -> None:
         """Remove a key; see :class:`~preheat.engine.Engine`."""
-        await self._insist(lambda: self._buckets[bucket].purge(key))
+        values, attempts = self._buckets[bucket], 0
+
+        async def attempt() -> None:
+            nonlocal attempts
+            attempts += 1
+            try:
+                await (values.purge(key) if revision is None else values.delete(key, last=revision))
+            except nats.js.errors.APIError as error:
+                if error.err_code not in _WRONG_REVISION:
+                    raise
+                if attempts == 1 or await self._current(values, key):  # else it was done, and the answer lost
+                    raise Conflict(f"The key {key!r} was written by another process.") from error
+
+        await self._insist(attempt)
 
     async def watch(self, bucket: Bucket) -> AsyncIterator[Entry | None]:
         """Follow a bucket; see :class:`~preheat.engine.Engine`."""

@@ -22,7 +22,8 @@ from preheat.paths import UfsPath
 from preheat.placement import Member
 
 _CHUNK = 1 << 20
-_NO_ENDPOINT = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
+_NO_ENDPOINT = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
+"""What workers that know no batches may answer to one: older ones refuse any request with a body."""
 
 
 class Client:

@@ -82,7 +82,7 @@ class WriteFile(AbstractBufferedFile):  # type: ignore[misc]  # as above
     async def _add(self, data: memoryview) -> None:
         if self._upload is None:
             self._upload = self.fs.begin_upload(self.path, only_new=self._only_new)
-        count = -(-len(data) // self.blocksize)
+        count = max(1, len(data) // self.blocksize)
         size = -(-len(data) // count)  # several of a size, for only the last of all may be small
         for start in range(0, len(data), size):
             await self._upload.add(data[start : start + size])

@@ -6,10 +6,10 @@ import asyncio
 import errno
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Self
 
-from preheat.errors import VersionChanged
+from preheat.errors import PreheatError, VersionChanged
 from preheat.fs._writer import Body, Writer
 from preheat.paths import UfsPath
 
@@ -79,18 +79,21 @@ class Upload:
         await self._settle(0)
         assert self._id is not None, "nothing was added"
         with told_as_existing(self._path):
-            await self._writer.complete_upload(self._path, self._id, self._etags, only_new=self._only_new)
+            if self._only_new:
+                await self._writer.check_absent(self._path)
+            await self._writer.complete_upload(self._path, self._id, self._etags)
 
     async def abort(self) -> None:
-        """Give up what was sent. What does not answer now keeps the parts until the store expires them."""
+        """Give up what was sent. A worker that does not answer now drops it by itself after a day."""
         for task in self._pending:
             task.cancel()
         await asyncio.gather(*self._pending, return_exceptions=True)
         self._pending.clear()
         if self._id is not None:
             upload_id, self._id = self._id, None
-            async with asyncio.timeout(_ABORT_SECONDS):
-                await self._writer.abort_upload(self._path, upload_id)
+            with suppress(PreheatError, TimeoutError):
+                async with asyncio.timeout(_ABORT_SECONDS):
+                    await self._writer.abort_upload(self._path, upload_id)
 
     async def _send(self, upload_id: str, number: int, part: Body) -> None:
         self._etags[number] = await self._writer.upload_part(self._path, upload_id, number, part)

@@ -27,7 +27,7 @@ class Selection:
         return cls(
             exact=None if is_prefix or after >= path.key else path.key,
             prefix=prefix if may_hold(prefix, after) else None,
-            start_after=after if after > prefix else "",
+            start_after=after if after >= prefix else "",
         )
 
     def selects(self, key: str) -> bool:

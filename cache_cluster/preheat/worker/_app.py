@@ -12,7 +12,9 @@ from preheat.jobs import JobControl
 from preheat.logs import configure_logging, get_logger
 from preheat.registry import WorkerControl
 from preheat.settings import WorkerSettings
+from preheat.store import PageStore
 from preheat.views import BucketView
+from preheat.worker._actions import Actions
 from preheat.worker._executor import BatchExecutor
 from preheat.worker._heart import Heart
 from preheat.worker._parts import Parts
@@ -43,19 +45,27 @@ async def _serve(settings: WorkerSettings) -> None:
         engine = await connect(settings.engine, name=settings.id)
         try:
             async with parts.following(engine) as s3_url:
-                await _work(settings, engine, parts, s3_url, stopping)
+                await _work(settings, engine, parts.store, parts.actions, stopping, s3_url=s3_url)
         finally:
             await engine.close()
     finally:
         await parts.stop()
 
 
-async def _work(settings: WorkerSettings, engine: Engine, parts: Parts, s3_url: str, stopping: asyncio.Event) -> None:
+async def _work(
+    settings: WorkerSettings,
+    engine: Engine,
+    store: PageStore,
+    actions: Actions,
+    stopping: asyncio.Event,
+    *,
+    s3_url: str = "",
+) -> None:
     """Execute batches until asked to stop; then leave the placement map, and let the batches in work end."""
     controls = BucketView(engine, Bucket.CONTROLS, JobControl)
-    executor = BatchExecutor(engine=engine, actions=parts.actions, controls=controls, settings=settings)
+    executor = BatchExecutor(engine=engine, actions=actions, controls=controls, settings=settings)
     orders = BucketView(engine, Bucket.WORKER_CONTROLS, WorkerControl)
-    heart = Heart(settings, engine=engine, store=parts.store, executor=executor, orders=orders, s3_url=s3_url)
+    heart = Heart(settings, engine=engine, store=store, executor=executor, orders=orders, s3_url=s3_url)
     async with asyncio.TaskGroup() as tasks:
         following = [tasks.create_task(view.follow()) for view in (controls, orders)]
         beating = tasks.create_task(heart.beat())

@@ -18,10 +18,13 @@ from preheat.logs import get_logger
 from preheat.paths import UfsPath
 from preheat.store import CachedObject, PageStore
 from preheat.versions import ObjectInfo
-from preheat.worker.fills import Counters
+from preheat.worker._bodies import info_of
+from preheat.worker.fills import Counters, Fill
 
 log = get_logger("worker")
 _MAX_OBJECTS = 1 << 16
+_LONG_SECONDS = 0.1
+"""From here on it counts that the under store was asked for a copy before it was complete."""
 _SAY_AGAIN_SECONDS = 60.0
 
 Clock = Callable[[], float]
@@ -70,11 +73,14 @@ class Checks:
         if len(self._said) > _MAX_OBJECTS:
             del self._said[next(iter(self._said))]
 
-    def doubt(self, path: UfsPath, info: ObjectInfo) -> None:
-        """Know that a copy of this version did not come from the under store: when it came tells nothing."""
-        known = self._said.get(str(path))
-        if known is None or known[0].etag != info.etag:
-            self.note(path, info, -inf)
+    def filled(self, path: UfsPath, item: CachedObject, fill: Fill) -> None:
+        """Know how old the version of a new copy is, if the moment when it was complete does not tell."""
+        known, info = self._said.get(str(path)), info_of(path, item)
+        if fill.from_peers:
+            if known is None or known[0].etag != item.etag:
+                self.note(path, info, -inf)
+        elif known is not None or self.now() - fill.began_at > _LONG_SECONDS:
+            self.note(path, info, fill.began_at)
 
     def forget(self, path: UfsPath) -> None:
         """Know no more than the copy tells: what was noted proved wrong."""

@@ -11,10 +11,9 @@ from preheat.paths import UfsPath
 from preheat.store import Notes
 from preheat.versions import ObjectInfo
 from preheat.worker._bodies import Bodies
-from preheat.worker._checks import Checks
 from preheat.worker._gate import ETags
 from preheat.worker._ranges import Asked, RangeReads, resolve
-from preheat.worker.fills import FOR_READERS, Candidates, Fills, Peers
+from preheat.worker.fills import FOR_READERS, Fills, Peers, Source
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +35,6 @@ class Misses:
         bodies: read them on their way.
         ranges: what is known of objects of which ranges were read.
         notes: what is known of objects besides.
-        checks: is told which versions are current.
         peers: other workers, which are asked before the under store; none if there are none.
         stat: looks at an object of the under store.
     """
@@ -48,7 +46,6 @@ class Misses:
         ranges: RangeReads,
         *,
         notes: Notes,
-        checks: Checks,
         peers: Peers | None,
         stat: Callable[[UfsPath, ETags], Awaitable[ObjectInfo]],
     ) -> None:
@@ -56,7 +53,6 @@ class Misses:
         self._bodies = bodies
         self._ranges = ranges
         self._notes = notes
-        self._checks = checks
         self._peers = peers
         self._stat = stat
 
@@ -84,7 +80,7 @@ class Misses:
                     return opened
         return await self._open_directly(path, etag, asked or (0, None))
 
-    def source(self, path: UfsPath, holders: Collection[str] = ()) -> Candidates | None:
+    def source(self, path: UfsPath, holders: Collection[str] = ()) -> Source | None:
         """Return the other workers that may have an object, or those of them with some ids; none if there are none."""
         return self._peers.source(path, self._fills.counters, holders=holders) if self._peers else None
 
@@ -93,33 +89,20 @@ class Misses:
     ) -> OpenedRead | None:
         """Follow the fill under way, or a new one; none if the one under way brings another version."""
         pieces = FOR_READERS.led_by(*asked) if asked else FOR_READERS
-        source, begun = self.source(path), self._checks.now()
-        fill = await self._fills.follow(path, etag=etag, pieces=pieces, source=source)
+        fill = await self._fills.follow(path, etag=etag, pieces=pieces, source=self.source(path))
         if fill is None:
             return None
-        info = await fill.version()
-        if not joining:
-            self.came(path, info, source, begun)
         pages = partial(self._bodies.followed, path, fill, patient=asked is None or not joining)
-        return OpenedRead(info=info, hit=False, pages=pages)
-
-    def came(self, path: UfsPath, info: ObjectInfo, source: Candidates | None, begun: float) -> None:
-        """Know how old the word about a version is that was asked for at some moment."""
-        if source is not None and source.gave:
-            self._checks.doubt(path, info)
-        else:
-            self._checks.note(path, info, begun)
+        return OpenedRead(info=await fill.version(), hit=False, pages=pages)
 
     async def _open_directly(self, path: UfsPath, etag: str | None, asked: Asked) -> OpenedRead:
         """Read a range without keeping it; begin to fill the object if that has become worth while."""
-        source, begun = self.source(path), self._checks.now()
         try:
-            download = await self._fills.download(path, etag, *asked, source=source)
+            download = await self._fills.download(path, etag, *asked, source=self.source(path))
         except InvalidRequest:  # the object ends before the range
             info = await self._stat(path, None if etag is None else (etag,))
             return OpenedRead(info=info, hit=False, pages=partial(self._bodies.direct, path, info))
         info = download.info
-        self.came(path, info, source, begun)
         self._ranges.learn(str(path), info, download.end - download.start)
         if self._ranges.is_worth_filling(str(path), (0, 0)) and not self._fills.under_way(path):
             pieces = FOR_READERS.led_by(download.end, None)

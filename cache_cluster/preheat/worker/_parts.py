@@ -54,6 +54,7 @@ class Parts:
             owners=owners,
             workers=RemoteWorkers(worker_id, token=token, tls=tls),
             recent=recent,
+            heard_file=self.store.directories[0] / "writes.heard",
             drain_seconds=settings.drain_seconds,
         )
         copies = Copies(ufs=self._ufs, store=self.store)
@@ -61,7 +62,14 @@ class Parts:
         self._authorizer = Authorizer() if settings.access.auth else None
         ids = PathIds(self.store.directories[0] / "path-ids.sqlite")
         self._alluxio = AlluxioWorker(
-            self._control, self._reads, self.store, url=settings.url, ids=ids, authorizer=self._authorizer
+            self._control,
+            self._reads,
+            self.store,
+            forward=self._forward,
+            url=settings.url,
+            ids=ids,
+            writes=self._writes,
+            authorizer=self._authorizer,
         )
         self._data = self._data_server()
         self._s3 = None if settings.s3_port is None else self._s3_server(settings.s3_port)

@@ -41,8 +41,6 @@ from preheat.worker.fills import Fills, Peers, Throttle
 __all__ = ["ETags", "OpenedRead", "ReadService"]
 _ATTEMPTS = 3
 """At an object that changes between the look at its version and its read, again and again."""
-_LONG_SECONDS = 1.0
-"""From here on it counts that a copy was asked for earlier than it was complete."""
 
 
 class ReadService:
@@ -74,21 +72,14 @@ class ReadService:
         notes = notes or Notes()
         self._notes = notes
         self.policies = policies or Policies()
-        self._fills = Fills(store, origin, notes=notes, stall_seconds=stall_seconds)
+        self._fills = Fills(store, origin, notes=notes, stall_seconds=stall_seconds, clock=clock)
         self.counters = self._fills.counters
         self._checks = Checks(store, self._stat_origin, self.counters, clock=clock)
+        self._fills.on_filled = self._checks.filled
         self._gate = Gate(self.policies, self._checks)
         self._bodies = Bodies(store, self._fills)
         self._ranges = RangeReads()
-        self._misses = Misses(
-            self._fills,
-            self._bodies,
-            self._ranges,
-            notes=notes,
-            checks=self._checks,
-            peers=peers,
-            stat=self._stat_origin,
-        )
+        self._misses = Misses(self._fills, self._bodies, self._ranges, notes=notes, peers=peers, stat=self._stat_origin)
         self._metadata = Metadata(
             store,
             origin,
@@ -206,11 +197,7 @@ class ReadService:
             info = await self._gate.fetchable(path, info)
         source = self._misses.source(path, holders) if from_peers else None
         etag, size = (info.etag, info.size) if info else (None, None)
-        joining, begun = self._fills.under_way(path), self._checks.now()
-        item = await self._fills.fetch(path, etag=etag, size=size, job_id=job_id, throttle=throttle, source=source)
-        if not joining and (source is not None or self._checks.now() - begun >= _LONG_SECONDS):
-            self._misses.came(path, info_of(path, item), source, begun)
-        return item
+        return await self._fills.fetch(path, etag=etag, size=size, job_id=job_id, throttle=throttle, source=source)
 
     def note(self, path: UfsPath, info: ObjectInfo) -> None:
         """Know an object's size and version from now on, without its bytes."""
@@ -252,28 +239,9 @@ class ReadService:
 
     def stats(self) -> dict[str, int]:
         """Return the counters as ``/v1/stats`` shows them."""
-        counters, usage = self.counters, self._store.usage()
+        usage = self._store.usage()
         return {
-            "hits": counters.hits,
-            "misses": counters.misses,
-            "hitBytes": counters.hit_bytes,
-            "missBytes": counters.miss_bytes,
-            "originReads": counters.origin_reads,
-            "loadReads": counters.load_reads,
-            "originBytes": counters.origin_bytes,
-            "originLists": counters.origin_lists,
-            "originStats": counters.origin_stats,
-            "originErrors": counters.origin_errors,
-            "originCorrupt": counters.origin_corrupt,
-            "originThrottled": counters.origin_throttled,
-            "peerReads": counters.peer_reads,
-            "peerBytes": counters.peer_bytes,
-            "readThrough": counters.read_through,
-            "checks": counters.checks,
-            "checksChanged": counters.checks_changed,
-            "checksGone": counters.checks_gone,
-            "drifted": counters.drifted,
-            "metadataHits": counters.metadata_hits,
+            **self.counters.named(),
             "corrupt": usage.corrupt,
             "evicted": usage.evicted,
             "damaged": usage.damaged,

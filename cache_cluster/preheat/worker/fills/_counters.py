@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(kw_only=True, slots=True)
@@ -41,3 +41,12 @@ class Counters:
     """Objects that a read found changed or gone at the under store: by a check, or because their pinned version is."""
     metadata_hits: int = 0
     """Listings, and looks at one object, that were answered from what a job had listed."""
+
+    def named(self) -> dict[str, int]:
+        """Return the counters by their names in JSON."""
+        return {_camel(name): count for name, count in asdict(self).items()}
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))

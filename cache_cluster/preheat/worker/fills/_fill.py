@@ -58,6 +58,10 @@ class Fill:
         self.source = source
         """Asked before the under store."""
         self.origin_asked = False
+        self.from_peers = False
+        """Whether any of it came from the source, and so nothing tells how old the version is."""
+        self.began_at = 0.0
+        """Seconds since the epoch when it began: the under store was asked then, or later."""
         self._superseded_by: str | None = None
         self.arrivals = Arrivals()
         self.task: asyncio.Task[Any] | None = None

@@ -7,7 +7,8 @@ leave, so that a client that gives up and comes back does not start it over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -35,10 +36,22 @@ class Fills:
         origin: where they come from.
         notes: what was known of them before, which ends with the fill.
         stall_seconds: a read fails when the under store sends nothing for this long.
+        clock: tells when fills begin.
     """
 
-    def __init__(self, store: PageStore, origin: UnderStore, *, notes: Notes, stall_seconds: float) -> None:
+    def __init__(
+        self,
+        store: PageStore,
+        origin: UnderStore,
+        *,
+        notes: Notes,
+        stall_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._store = store
+        self._clock = clock
+        self.on_filled: Callable[[UfsPath, CachedObject, Fill], None] | None = None
+        """Is told of each fill that brought its object. Quick, and raises nothing."""
         self._notes = notes
         self._origin = origin
         self._stall_seconds = stall_seconds
@@ -177,6 +190,7 @@ class Fills:
         if self._closed:
             raise Unavailable("The worker is stopping.")
         self._fills[str(path)] = fill
+        fill.began_at = self._clock()
         self._watch()
         return fill
 
@@ -207,6 +221,8 @@ class Fills:
             item = await self._transfers.bring(path, fill)
         finally:
             self._fills.pop(str(path), None)
+        if self.on_filled:
+            self.on_filled(path, item, fill)
         self._notes.forget(str(path))
         if not fill.job_id:
             self._flush_soon()

@@ -23,7 +23,7 @@ from preheat.settings import TlsSettings
 from preheat.tls import client_context
 from preheat.ufs import HEAD_BYTES, Answer, UnusableError, Wire
 from preheat.worker.fills._counters import Counters
-from preheat.worker.fills._fill import Gift
+from preheat.worker.fills._fill import Gift, Source
 
 log = get_logger("worker")
 MAX_BYTES = 8 << 20
@@ -75,7 +75,7 @@ class Peers:
         self._tls = tls or TlsSettings()
         self._peers: dict[str, _Peer] = {}
 
-    def source(self, path: UfsPath, counters: Counters, *, holders: Collection[str] = ()) -> Candidates | None:
+    def source(self, path: UfsPath, counters: Counters, *, holders: Collection[str] = ()) -> Source | None:
         """Return who may have an object; none if there is nobody to ask.
 
         Args:
@@ -91,7 +91,7 @@ class Peers:
             member for member in ranked if member.id != self._worker_id and (not holders or member.id in holders)
         ]
         peers = [peer for peer in map(self._peer, members) if peer.well]
-        return Candidates(peers, counters, written) if peers else None
+        return _Candidates(peers, counters, written) if peers else None
 
     def close(self) -> None:
         """Close the connections."""
@@ -108,18 +108,16 @@ class Peers:
         return peer
 
 
-class Candidates:
+class _Candidates:
     """Those who may have one object; who does not is not asked again."""
 
     def __init__(self, peers: list[_Peer], counters: Counters, written: str | None) -> None:
         self._peers = peers
         self._written = written
         self._counters = counters
-        self.gave = False
-        """Whether any of it came from a peer."""
+        self._read = False
 
     async def get(self, path: UfsPath, *, etag: str | None, start: int, end: int) -> Gift | None:
-        """Return bytes of an object, as :class:`~preheat.worker.fills.Source` does."""
         if end - start > MAX_BYTES:
             return None
         while self._peers:
@@ -133,8 +131,8 @@ class Candidates:
         return None
 
     def _count(self, size: int) -> None:
-        if not self.gave:
-            self.gave = True
+        if not self._read:
+            self._read = True
             self._counters.peer_reads += 1
         self._counters.peer_bytes += size
 

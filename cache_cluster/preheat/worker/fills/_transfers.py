@@ -185,6 +185,7 @@ class Transfers:
         if download is None or not is_version(download.info, etag, size):
             fill.source = None
             return None
+        fill.from_peers = True
         return download
 
     def _count(self, download: Download, size: int) -> None:

@@ -161,7 +161,7 @@ class Endpoints:
         pages = opened.pages(part.start, part.end)
         try:
             first = await anext(pages)
-        except VersionChanged:  # it was replaced before its first page was read
+        except (VersionChanged, ObjectNotFound):  # it was replaced, or went, before its first page was read
             if accepted is not None or not again:
                 raise
             return await self._open(request, path, accepted, wish, again=False)

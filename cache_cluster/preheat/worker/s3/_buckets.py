@@ -54,9 +54,8 @@ class Buckets:
 
     async def create(self, request: S3Request) -> bytes:
         """Answer a CreateBucket, which clients also send to be sure that there is one."""
-        root = self._policies.mounts.resolve(request.bucket, "")
-        check_write(request.sender, root)
         try:
+            check_write(request.sender, self._policies.mounts.resolve(request.bucket, ""))
             await self._check_exists(request)
         except BucketNotFound as error:
             raise S3Error(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from preheat import errors
@@ -101,12 +102,17 @@ class Fault:
     code: str
     status: int
     message: str
+    details: Mapping[str, str] = field(default_factory=dict)
+    """Further elements of its XML."""
 
 
 def fault_of(error: PreheatError) -> Fault:
     """Return how S3 would name an error."""
+    details: Mapping[str, str] = {}
     if isinstance(error, S3Error):
-        code = error.s3_code
+        code, details = error.s3_code, error.details
     else:
         code = next((code for kind, code in _CODES if isinstance(error, kind)), "InternalError")
-    return Fault(code=code, status=STATUS[code], message=str(error))
+    if isinstance(error, http.UnsatisfiableRange) and "size" in error.details:
+        details = {"ActualObjectSize": str(error.details["size"])}  # by which AWS's clients know an empty object
+    return Fault(code=code, status=STATUS[code], message=str(error), details=details)

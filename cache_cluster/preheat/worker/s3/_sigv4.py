@@ -1,5 +1,7 @@
 """AWS Signature Version 4 of requests, verified: in the header ``Authorization``, or in the query of a presigned URL.
 
+URLs may be presigned by Version 2 as well, see :mod:`preheat.worker.s3._sigv2`.
+
 Pure: the clock is an argument, and secrets come from a function.
 """
 
@@ -18,6 +20,7 @@ from urllib.parse import unquote_plus
 
 from preheat.worker.s3._canonical import canonical_headers, canonical_path, canonical_query
 from preheat.worker.s3._errors import S3Error
+from preheat.worker.s3._sigv2 import is_presigned_v2, verify_v2
 
 MAX_SKEW = 15 * 60
 """Seconds between the client's clock and ours."""
@@ -99,6 +102,9 @@ def verify(
         claim = _from_header(authorization, headers, query, now)
     elif "X-Amz-Algorithm=" in query:
         claim = _from_query(headers, query, now)
+    elif is_presigned_v2(query):
+        key_id = verify_v2(method, target, headers, secret_of=secret_of, now=now, max_expires=MAX_EXPIRES)
+        return Signature(access_key=key_id, content=UNSIGNED)
     else:
         raise S3Error("AccessDenied", "The request is not signed.", remedy="Give the client an access key.")
     key = signing_key(secret_of(claim.access_key), claim.day, claim.region)

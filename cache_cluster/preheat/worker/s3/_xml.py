@@ -51,9 +51,10 @@ class FailedDeletion:
     fault: Fault
 
 
-def error(fault: Fault, *, resource: str, request_id: str, **details: str) -> bytes:
-    """Return what says that a request failed; the details are further elements, such as ``Key``."""
-    fields = {"Code": fault.code, "Message": fault.message, **details, "Resource": resource, "RequestId": request_id}
+def error(fault: Fault, *, resource: str, request_id: str) -> bytes:
+    """Return what says that a request failed."""
+    fields = {"Code": fault.code, "Message": fault.message, **fault.details}
+    fields |= {"Resource": resource, "RequestId": request_id}
     return _document("Error", "".join(_element(name, value) for name, value in fields.items()), namespace="")
 
 

@@ -40,3 +40,7 @@ class RecentWrites:
         self._writes.move_to_end(written.path)
         if len(self._writes) > _MAX_PATHS:
             self._writes.popitem(last=False)
+
+    def forget(self, uri: str) -> None:
+        """Know nothing of a path any more."""
+        self._writes.pop(uri, None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from preheat.engine import Engine
 from preheat.errors import EngineUnavailable, PreheatError, ReadOnly
@@ -22,6 +23,7 @@ from preheat.versions import ObjectInfo
 from preheat.worker._policies import Policies
 from preheat.worker._reads import ReadService
 from preheat.worker.fills import Owners
+from preheat.worker.writes._absence import Absence
 from preheat.worker.writes._conditions import Condition
 from preheat.worker.writes._copies import WrittenCopies
 from preheat.worker.writes._local import LocalWrites
@@ -56,6 +58,7 @@ class WriteService:
         owners: says who owns a path.
         workers: the other workers.
         recent: the last writes, which reads know too.
+        heard_file: where it is noted when writes were last heard of.
         uploads: those in parts; by default S3's limits hold.
         drain_seconds: how long writes that have begun may take when the worker stops.
     """
@@ -72,6 +75,7 @@ class WriteService:
         owners: Owners,
         workers: RemoteWorkers,
         recent: RecentWrites,
+        heard_file: Path,
         uploads: Uploads | None = None,
         drain_seconds: float = 10.0,
     ) -> None:
@@ -81,6 +85,7 @@ class WriteService:
         self._remote = RemoteWrites(workers)
         self._drain_seconds = drain_seconds
         copies = WrittenCopies(store, reads)
+        self._absence = Absence(heard_file, store=store, policies=policies)
         self._log = WriteLog(worker_id, recent=recent, superseded=copies.supersede)
         self._local = LocalWrites(
             staging=staging,
@@ -95,11 +100,12 @@ class WriteService:
     async def following(self, engine: Engine) -> AsyncIterator[None]:
         """Take writes, and follow those of others, while the block runs."""
         async with self._workers.connected(), self._log.following(engine), asyncio.TaskGroup() as tasks:
-            sweeping = tasks.create_task(self._sweep())
+            background = [tasks.create_task(self._sweep()), tasks.create_task(self._absence.watch(engine))]
             try:
                 yield
             finally:
-                sweeping.cancel()
+                for task in background:
+                    task.cancel()
                 await self._local.close(self._drain_seconds)
 
     async def put(
@@ -236,7 +242,7 @@ class WriteService:
         )
 
     def _check_writable(self, path: UfsPath) -> None:
-        if not self._log.is_followed:
+        if not (self._log.is_followed and self._policies.mounts_loaded.is_set()):
             raise EngineUnavailable("This worker does not know yet what may be written.", remedy="Try again.")
         mount = self._policies.mounts.of(str(path))
         if mount.writes is WriteMode.READ_ONLY:

@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Protocol
+from dataclasses import dataclass
 
-from preheat.errors import Conflict, Forbidden, InvalidRequest, ObjectNotFound, VersionChanged
+from preheat.destinations import check as check_destination
+from preheat.errors import Conflict, InvalidRequest, ObjectNotFound, ReadOnly, VersionChanged
+from preheat.mounts import WriteMode
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE
-from preheat.versions import ObjectInfo
+from preheat.worker._freshness import Wish
 from preheat.worker._reads import OpenedRead, ReadService
 from preheat.worker.port import _http as http
 from preheat.worker.port._alluxio._jobs import Jobs
 from preheat.worker.port._alluxio._routes import Route
+from preheat.worker.writes import WriteService
 
 _MAX_PAGES = 64
 _LISTED = 1000
+_NOW = Wish(max_age=0)
+"""What is there is what the under store says: it is not to be overwritten because it is too new to be known here."""
 _AT_ONCE = 16
 _RECURSIVE = frozenset({"recursive", "recursiveAlias"})
 _UNKNOWN_OPTIONS = frozenset({"sync_parent_next_time", "remove_unchecked_option", "delete_mount_point"})
@@ -29,28 +34,23 @@ _UNKNOWN_OPTIONS = frozenset({"sync_parent_next_time", "remove_unchecked_option"
 Body = AsyncIterator[bytes | memoryview]
 
 
-class Writes(Protocol):
-    """Writes objects as their mounts say."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Change:
+    """A request, and the path that it names by an id."""
 
-    async def put(
-        self,
-        path: UfsPath,
-        chunks: Body,
-        *,
-        size: int | None,
-        if_match: str | None = None,
-        if_none_match: bool = False,
-    ) -> ObjectInfo:
-        """Write an object."""
-        ...
+    request: http.Request
+    route: Route
+    path: UfsPath
 
-    async def delete(self, path: UfsPath) -> bool:
-        """Remove an object; false if it was not there."""
-        ...
+    @property
+    def authorization(self) -> str | None:
+        """By whose right it is asked for."""
+        return self.request.headers.get("authorization")
 
-    async def copy(self, source: UfsPath, target: UfsPath) -> ObjectInfo:
-        """Copy an object."""
-        ...
+    @property
+    def options(self) -> frozenset[str]:
+        """Those that are on."""
+        return frozenset(name for name, value in self.route.fields.items() if value.lower() == "true")
 
 
 class Changes:
@@ -62,11 +62,11 @@ class Changes:
         jobs: what copies, moves and frees more than one object.
     """
 
-    def __init__(self, reads: ReadService, writes: Writes | None, jobs: Jobs) -> None:
+    def __init__(self, reads: ReadService, writes: WriteService | None, jobs: Jobs) -> None:
         self._reads = reads
         self._some_writes = writes
         self._jobs = jobs
-        self._of_one: dict[str, Callable[[http.Request, Route, UfsPath], Awaitable[object]]] = {
+        self._of_one: dict[str, Callable[[_Change], Awaitable[object]]] = {
             "chunk": self._put,
             "page": self._put_page,
             "touch": self._touch,
@@ -80,23 +80,25 @@ class Changes:
         Raises:
             PreheatError: it is not possible; of more than one object, some may have been changed.
         """
+        change = _Change(request=request, route=route, path=path)
         if target is None:
-            await self._of_one[route.name](request, route, path)
+            await self._of_one[route.name](change)
         else:
-            await self._copy(request, route, path, target)
+            await self._copy(change, target)
         return http.json_answer({"success": True})
 
     @property
-    def _writes(self) -> Writes:
+    def _writes(self) -> WriteService:
         if self._some_writes is None:
-            raise Forbidden("This worker writes nothing.")
+            raise ReadOnly("This worker writes nothing.")
         return self._some_writes
 
-    async def _put(self, request: http.Request, route: Route, path: UfsPath) -> None:  # noqa: ARG002 - as all of them
-        await self._writes.put(path, _body(request), size=request.length)
+    async def _put(self, change: _Change) -> None:
+        await self._writes.put(change.path, _body(change.request), size=change.request.length)
 
-    async def _put_page(self, request: http.Request, route: Route, path: UfsPath) -> None:
-        index, page = route.number(route.page, "page"), await _held_page(request)
+    async def _put_page(self, change: _Change) -> None:
+        path, route = change.path, change.route
+        index, page = route.number(route.page, "page"), await _held_page(change.request)
         if index >= _MAX_PAGES:
             raise InvalidRequest(
                 f"page={index}: a file that is written by pages has at most {_MAX_PAGES}.",
@@ -105,7 +107,7 @@ class Changes:
         if not index:
             await self._writes.put(path, _pieces(page), size=len(page))
             return
-        opened, start = await self._reads.open(path), index * PAGE_SIZE
+        opened, start = await self._reads.open(path, wish=_NOW), index * PAGE_SIZE
         if not start <= opened.info.size <= start + PAGE_SIZE:
             raise Conflict(
                 f"page={index} cannot be written: '{path}' has {opened.info.size} bytes.",
@@ -114,17 +116,18 @@ class Changes:
         body = _pieces(page, before=opened, end=start)
         await self._writes.put(path, body, size=start + len(page), if_match=opened.info.etag)
 
-    async def _touch(self, request: http.Request, route: Route, path: UfsPath) -> None:  # noqa: ARG002 - as above
+    async def _touch(self, change: _Change) -> None:
         try:
-            await self._writes.put(path, _pieces(b""), size=0, if_none_match=True)
+            await self._writes.put(change.path, _pieces(b""), size=0, if_none_match=True)
         except VersionChanged:  # it is there: touching a file must not empty it
             return
 
-    async def _make_directory(self, request: http.Request, route: Route, path: UfsPath) -> None:
-        """Do nothing: a directory is there as soon as there is a file in it."""
+    async def _make_directory(self, change: _Change) -> None:
+        """Do nothing where it could be written: a directory is there as soon as there is a file in it."""
+        self._check_writable(change.path)
 
-    async def _remove(self, request: http.Request, route: Route, path: UfsPath) -> None:
-        options = _options(route)
+    async def _remove(self, change: _Change) -> None:
+        path, options = change.path, change.options
         if refused := options & _UNKNOWN_OPTIONS:
             raise InvalidRequest(
                 f"{', '.join(sorted(refused))} has no meaning here; nothing was removed.",
@@ -132,7 +135,7 @@ class Changes:
                 "Use `preheat fs free` to remove what is cached and nothing else.",
             )
         if "remove_alluxio_only" in options:
-            await self._jobs.run("free", str(path), authorization=request.headers.get("authorization"))
+            await self._jobs.run("free", str(path), authorization=change.authorization)
         elif options & _RECURSIVE:
             await self._remove_all(path)
         elif not await self._writes.delete(path):
@@ -153,8 +156,9 @@ class Changes:
             raise Conflict(f"path='{path}' is a directory.", remedy="Say recursive=True if all of it is meant.")
         raise ObjectNotFound(f"path='{path}' does not exist.")
 
-    async def _copy(self, request: http.Request, route: Route, path: UfsPath, target: UfsPath) -> None:
-        options, moves = _options(route), route.name == "mv"
+    async def _copy(self, change: _Change, target: UfsPath) -> None:
+        path, options, moves = change.path, change.options, change.route.name == "mv"
+        check_destination(str(path), str(target))
         if await self._exists(path):
             if "forced" not in options and await self._exists(target):
                 raise Conflict(f"'{target}' exists.", remedy="Remove it first; a copy also takes force=True.")
@@ -162,18 +166,24 @@ class Changes:
             if moves:
                 await self._writes.delete(path)
         elif moves or options & _RECURSIVE:
+            for written in (target, path) if moves else (target,):
+                self._check_writable(written)
             await self._jobs.run(
                 "move" if moves else "copy",
                 _directory(path),
                 destination=_directory(target),
-                authorization=request.headers.get("authorization"),
+                authorization=change.authorization,
             )
         else:
             await self._refuse_directory(path)
 
+    def _check_writable(self, path: UfsPath) -> None:
+        if self._reads.policies.mounts.of(str(path)).writes is WriteMode.READ_ONLY:
+            raise ReadOnly(f"path='{path}' cannot be written.")
+
     async def _exists(self, path: UfsPath) -> bool:
         try:
-            await self._reads.stat(path)
+            await self._reads.stat(path, wish=_NOW)
         except ObjectNotFound:
             return False
         return True
@@ -184,11 +194,6 @@ class Changes:
 
 def _directory(path: UfsPath) -> str:
     return str(path) if not path.key or path.key.endswith("/") else f"{path}/"
-
-
-def _options(route: Route) -> frozenset[str]:
-    """Return the options that are on."""
-    return frozenset(name for name, value in route.fields.items() if value.lower() == "true")
 
 
 async def _body(request: http.Request) -> Body:

@@ -6,8 +6,8 @@ from preheat.errors import InvalidRequest, VersionChanged
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE
 from preheat.units import parse_size
+from preheat.worker._forward import Forward
 from preheat.worker._ranges import Asked, resolve
-from preheat.worker._reads import ReadService
 from preheat.worker.port import _http as http
 from preheat.worker.port._alluxio._routes import Route
 from preheat.worker.port._answers import Stream
@@ -19,17 +19,17 @@ class Contents:
     """Answers the GETs of ``/v1/chunk``, ``/v1/file``, ``/v1/head`` and ``/v1/tail``.
 
     Args:
-        reads: where the bytes come from.
+        reads: where the bytes come from: a client of Alluxio may ask any worker.
     """
 
-    def __init__(self, reads: ReadService) -> None:
+    def __init__(self, reads: Forward) -> None:
         self._reads = reads
 
     async def answer(self, request: http.Request, route: Route, path: UfsPath) -> bytes | Stream:
         """Return the bytes that a request asks for; what lies behind the end of the file is left out.
 
         Raises:
-            InvalidRequest: it asks for more than the page, or no number of bytes. Otherwise as ``ReadService.open``.
+            InvalidRequest: it asks for more than the page, or no number of bytes. Otherwise as ``Forward.open``.
         """
         asked = _asked(route)
         try:
@@ -38,7 +38,7 @@ class Contents:
             return await self._part(request, path, asked)
 
     async def _part(self, request: http.Request, path: UfsPath, asked: Asked | None) -> bytes | Stream:
-        opened = await self._reads.open(path, asked=asked)
+        opened = await self._reads.open(path, asked=asked, wish=request.headers)
         start, end = resolve(asked or (0, None), opened.info.size)
         end = max(start, end)
         head = http.head_of_part(opened.info, 200, start, end, hit=opened.hit, keep_alive=request.keep_alive)

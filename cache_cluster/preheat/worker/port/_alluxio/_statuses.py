@@ -11,6 +11,7 @@ from preheat.mounts import MountTable
 from preheat.paths import UfsPath
 from preheat.units import alluxio_size
 from preheat.versions import ObjectInfo
+from preheat.worker._forward import Forward
 from preheat.worker._reads import ReadService
 
 _PAGE = 1000
@@ -27,11 +28,13 @@ class Statuses:
     """Answers ``/v1/info`` and ``/v1/files``.
 
     Args:
-        reads: what knows the objects and the mounts.
+        reads: what knows the directories and the mounts.
+        forward: what knows the files, or who does.
     """
 
-    def __init__(self, reads: ReadService) -> None:
+    def __init__(self, reads: ReadService, forward: Forward) -> None:
         self._reads = reads
+        self._forward = forward
 
     async def status(self, path: UfsPath) -> Status:
         """Return what a path is: an object, else a directory if something is below it.
@@ -42,7 +45,7 @@ class Statuses:
         mounts = self._reads.policies.mounts
         if path.key and not path.key.endswith("/"):
             try:
-                info, _ = await self._reads.stat(path)
+                info, _ = await self._forward.stat(path)
             except ObjectNotFound:
                 pass
             else:

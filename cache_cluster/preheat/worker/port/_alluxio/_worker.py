@@ -16,10 +16,11 @@ from preheat.errors import InvalidPath, NotFound
 from preheat.paths import UfsPath
 from preheat.store import PageStore, PathIds
 from preheat.worker._coordinators import ControlPlane
+from preheat.worker._forward import Forward
 from preheat.worker._reads import ReadService
 from preheat.worker.port import _http as http
 from preheat.worker.port._access import Authorizer
-from preheat.worker.port._alluxio._changes import Changes, Writes
+from preheat.worker.port._alluxio._changes import Changes
 from preheat.worker.port._alluxio._contents import Contents
 from preheat.worker.port._alluxio._jobs import Jobs
 from preheat.worker.port._alluxio._loads import Loads
@@ -27,6 +28,7 @@ from preheat.worker.port._alluxio._paths import PathFinder, UnknownPathId
 from preheat.worker.port._alluxio._routes import Route, route_of
 from preheat.worker.port._alluxio._statuses import Statuses
 from preheat.worker.port._answers import Stream
+from preheat.worker.writes import WriteService
 
 _MISSING = 500
 _LEARNT_OF = ("files", "info", "load")
@@ -43,6 +45,7 @@ class AlluxioWorker:
         control: finds coordinators and other workers.
         reads: where objects come from.
         store: where they are kept.
+        forward: reads what belongs to other workers.
         url: this worker's data port, named where the owner of a path is not known.
         ids: what paths ids stand for; by default nothing is known. It is closed with this.
         writes: writes objects; none if nothing is written here.
@@ -55,9 +58,10 @@ class AlluxioWorker:
         reads: ReadService,
         store: PageStore,
         *,
+        forward: Forward,
         url: str,
         ids: PathIds | None = None,
-        writes: Writes | None = None,
+        writes: WriteService | None = None,
         authorizer: Authorizer | None = None,
     ) -> None:
         self._control = control
@@ -67,8 +71,8 @@ class AlluxioWorker:
         self._authorizer = authorizer
         self._paths = PathFinder(self._ids, store, control, url=url)
         self._loads = Loads(control)
-        self._statuses = Statuses(reads)
-        self._contents = Contents(reads)
+        self._statuses = Statuses(reads, forward)
+        self._contents = Contents(forward)
         self._changes = Changes(reads, writes, Jobs(control))
 
     async def close(self) -> None:

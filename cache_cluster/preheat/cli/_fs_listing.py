@@ -1,0 +1,148 @@
+"""``preheat fs ls``, ``stat`` and ``du``: what is below a path, and how much of it is cached where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Annotated
+
+import msgspec
+import typer
+
+from preheat.cli._errors import JsonFlag, usage_errors
+from preheat.cli._fs_view import Entry, File, added_up, entries, join, shown_cached, shown_replicas
+from preheat.cli._options import DEFAULT_COORDINATOR, Coordinator
+from preheat.cli._output import print_json, print_pairs, print_table, shown_time
+from preheat.data_client import DataClient
+from preheat.errors import ObjectNotFound
+from preheat.paths import UfsPath
+from preheat.units import human_size
+
+Path = Annotated[str, typer.Argument(metavar="PATH", help="A file, or all below it: s3://bucket/prefix/.")]
+
+
+class FileReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One file, and where it is."""
+
+    entry: Entry
+    workers: tuple[str, ...]
+    """Who holds this version."""
+    outdated: tuple[str, ...]
+    """Who holds another one."""
+    owners: tuple[str, ...]
+    """Who would hold as many copies, by placement."""
+
+
+def register(files: typer.Typer) -> None:
+    """Add the commands."""
+    files.command("ls")(list_files)
+    files.command("stat")(stat)
+    files.command("du")(disk_usage)
+
+
+def list_files(
+    path: Path,
+    *,
+    recursive: Annotated[bool, typer.Option("--recursive", "-R", help="Every file, in directories too.")] = False,
+    coordinator: Coordinator = DEFAULT_COORDINATOR,
+    as_json: JsonFlag = False,
+) -> None:
+    """List files with what is cached of each, and on how many workers; the files of a directory are added up."""
+    parsed = parse_path(path)
+    with DataClient(coordinator) as client:
+        found = list(entries(parsed, _files(client, parsed), recursive=recursive))
+    if as_json:
+        print_json({"entries": found})
+        return
+    rows = (
+        (human_size(each.size), shown_time(each.modified), shown_cached(each), shown_replicas(each), each.path)
+        for each in found
+    )
+    print_table(("SIZE", "MODIFIED", "CACHED", "REPLICAS", "PATH"), rows)
+
+
+def stat(path: Path, *, coordinator: Coordinator = DEFAULT_COORDINATOR, as_json: JsonFlag = False) -> None:
+    """Show one file and which workers hold it; or a directory, added up."""
+    parsed = parse_path(path)
+    with DataClient(coordinator) as client:
+        files = _files(client, parsed)
+        first = next(files)
+        if first.key != parsed.key:
+            entry = added_up(parsed, chain([first], files))
+            report = None
+        else:
+            entry = added_up(parsed, [first])
+            report = _report(client, parsed, first, entry)
+    if as_json:
+        print_json(report or {"entry": entry})
+    else:
+        print_pairs(_described(entry, report))
+
+
+def disk_usage(
+    path: Path,
+    *,
+    summary: Annotated[bool, typer.Option("--summary", "-s", help="One line for all of it.")] = False,
+    coordinator: Coordinator = DEFAULT_COORDINATOR,
+    as_json: JsonFlag = False,
+) -> None:
+    """Add up the files below a path, and what is cached of them."""
+    parsed = parse_path(path)
+    with DataClient(coordinator) as client:
+        files = _files(client, parsed)
+        found = [added_up(parsed, files)] if summary else list(entries(parsed, files))
+    if as_json:
+        print_json({"entries": found})
+        return
+    rows = (
+        (human_size(each.size), human_size(each.cached_bytes), shown_cached(each), str(each.files), each.path)
+        for each in found
+    )
+    print_table(("SIZE", "CACHED", "SHARE", "FILES", "PATH"), rows)
+
+
+def parse_path(path: str) -> UfsPath:
+    """Read a path of the command line."""
+    with usage_errors():
+        return UfsPath.parse(path)
+
+
+def _files(client: DataClient, path: UfsPath) -> Iterator[File]:
+    """Yield the files at and below a path, of which there is at least one.
+
+    Raises:
+        ObjectNotFound: there is none.
+    """
+    files = join(client.list(path), client.held(path))
+    first = next(files, None)
+    if first is None:
+        raise ObjectNotFound(f"path='{path}': nothing is at or below it.")
+    return chain([first], files)
+
+
+def _report(client: DataClient, path: UfsPath, file: File, entry: Entry) -> FileReport:
+    owners = client.owners(path)[: max(1, len(file.workers))]
+    return FileReport(
+        entry=entry, workers=file.workers, outdated=file.outdated, owners=tuple(member.id for member in owners)
+    )
+
+
+def _described(entry: Entry, report: FileReport | None) -> list[tuple[str, str]]:
+    pairs = [
+        ("path", entry.path),
+        ("type", entry.type),
+        ("files", str(entry.files)),
+        ("size", f"{human_size(entry.size)} ({entry.size} bytes)"),
+        ("modified", shown_time(entry.modified)),
+        ("cached", f"{shown_cached(entry)}, {human_size(entry.cached_bytes)}"),
+        ("replicas", shown_replicas(entry)),
+    ]
+    if report is None:
+        return pairs
+    return [
+        *(pair for pair in pairs if pair[0] != "files"),
+        ("etag", entry.etag or "-"),
+        ("workers", " ".join(report.workers) or "-"),
+        ("outdated on", " ".join(report.outdated) or "-"),
+        ("owned by", " ".join(report.owners)),
+    ]

@@ -1,0 +1,155 @@
+"""Reads of what was written and is not at the under store: it stands in the place of whatever is cached, or listed.
+
+It is read from this worker's page store, or else from one of the workers that hold it. No freshness is asked for: there
+is nothing newer.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+
+from preheat.errors import StoreError, Unavailable, VersionChanged
+from preheat.paths import UfsPath
+from preheat.store import PAGE_SIZE, CachedObject, PageStore
+from preheat.ufs import Selection
+from preheat.versions import ObjectInfo
+from preheat.worker._gate import ETags
+from preheat.worker._misses import OpenedRead
+from preheat.worker.fills import Candidates, Counters, Peers
+from preheat.writes import PendingWrite
+
+_REMOTE_BYTES = 4 << 20
+_MAX_REMOVED = 1 << 16
+
+
+class PendingTable:
+    """The pending writes as they are known here. What is older than what was known before is left out."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, tuple[PendingWrite, int]] = {}
+        self._by_uri: dict[str, PendingWrite] = {}
+        self._removed: OrderedDict[str, int] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._by_uri)
+
+    def get(self, uri: str) -> PendingWrite | None:
+        """Return what is pending at a path."""
+        return self._by_uri.get(uri)
+
+    def is_news(self, key: str, revision: int) -> bool:
+        """Whether nothing as new is known of a key."""
+        known = self._by_key[key][1] if key in self._by_key else self._removed.get(key, 0)
+        return revision > known
+
+    def set(self, key: str, write: PendingWrite, revision: int) -> PendingWrite | None:
+        """Know a pending write, and return the one whose place it takes."""
+        before = self._by_key.get(key)
+        self._by_key[key] = (write, revision)
+        self._by_uri[write.path] = write
+        return before[0] if before else None
+
+    def remove(self, key: str, revision: int) -> PendingWrite | None:
+        """Know that nothing is pending any more since a revision, and return what was."""
+        self._removed[key] = revision
+        self._removed.move_to_end(key)
+        if len(self._removed) > _MAX_REMOVED:
+            self._removed.popitem(last=False)
+        before = self._by_key.pop(key, None)
+        return self._by_uri.pop(before[0].path) if before else None
+
+    def below(self, path: UfsPath, after: str) -> list[ObjectInfo]:
+        """Return what is pending at and below a path, after a key, in order."""
+        root, selection = str(path.with_key("")), Selection.of(path, after)
+        found = (write.info for uri, write in self._by_uri.items() if uri.startswith(root))
+        return sorted((info for info in found if selection.selects(info.key)), key=lambda info: info.key)
+
+
+class PendingReads:
+    """Reads pending versions.
+
+    Args:
+        table: says which there are.
+        store: has those that are held here.
+        peers: the other workers; none if there are none.
+    """
+
+    def __init__(self, table: PendingTable, store: PageStore, peers: Peers | None) -> None:
+        self._table = table
+        self._store = store
+        self._peers = peers
+
+    def covers(self, uri: str) -> bool:
+        """Whether something is pending at a path."""
+        return self._table.get(uri) is not None
+
+    def held(self, uri: str) -> CachedObject | None:
+        """Return the pending version of a path if it is held here."""
+        write = self._table.get(uri)
+        return self._store.lookup(write.held_name) if write else None
+
+    def stat(self, path: UfsPath, if_match: ETags) -> ObjectInfo | None:
+        """Return the version that is pending at a path; none if nothing is.
+
+        Raises:
+            VersionChanged: it is none that the reader accepts.
+        """
+        write = self._table.get(str(path))
+        if write is None:
+            return None
+        if if_match is not None and write.etag not in if_match:
+            raise VersionChanged(f"path='{path}' has the etag {write.etag!r} now, not {' or '.join(if_match)!r}.")
+        return write.info
+
+    def open(self, path: UfsPath, if_match: ETags, counters: Counters) -> OpenedRead | None:
+        """Begin to read the version that is pending at a path; none if nothing is. Raises as :meth:`stat`."""
+        info, write = self.stat(path, if_match), self._table.get(str(path))
+        if info is None or write is None:
+            return None
+        return OpenedRead(info=info, hit=True, pages=partial(self.pages, write, counters))
+
+    async def pages(self, write: PendingWrite, counters: Counters, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield bytes [start, end) of a pending version.
+
+        Raises:
+            Unavailable: none of its holders can be reached.
+        """
+        item, source = self._store.lookup(write.held_name), None
+        while start < end:
+            page = self._local(item, start, min(end, (start // PAGE_SIZE + 1) * PAGE_SIZE)) if item else None
+            if page is None:
+                source = source or self._source(write, counters)
+                item, page = None, await _remote(source, write, start, min(end, start + _REMOTE_BYTES))
+            counters.hit_bytes += len(page)
+            yield page
+            start += len(page)
+
+    def merged(self, path: UfsPath, found: Sequence[ObjectInfo], *, after: str, limit: int) -> list[ObjectInfo]:
+        """Return a page of a listing with what is pending in it; of ``found`` there may be more if it has ``limit``."""
+        pending = self._table.below(path, after)
+        if len(found) >= limit:
+            pending = [info for info in pending if info.key <= found[-1].key]
+        by_key = {info.key: info for info in found} | {info.key: info for info in pending}
+        return [by_key[key] for key in sorted(by_key)][:limit]
+
+    def _local(self, item: CachedObject, start: int, end: int) -> bytes | None:
+        try:
+            return self._store.read(item, start, end)
+        except (StoreError, FileNotFoundError, VersionChanged):  # another holder has it
+            return None
+
+    def _source(self, write: PendingWrite, counters: Counters) -> Candidates | None:
+        path = UfsPath.parse(write.path)
+        return self._peers.source(path, counters, holders=write.holders) if self._peers else None
+
+
+async def _remote(source: Candidates | None, write: PendingWrite, start: int, end: int) -> bytes:
+    found = await source.get(UfsPath.parse(write.path), etag=write.etag, start=start, end=end) if source else None
+    if found is None:
+        raise Unavailable(
+            f"path='{write.path}' is not persisted yet, and none of its holders answers: {', '.join(write.holders)}.",
+            remedy="Read it again when one of them is back.",
+        )
+    return b"".join([bytes(chunk) async for chunk in found.chunks])

@@ -1,0 +1,381 @@
+"""The S3 port over in-memory twins: what boto3 and plain clients get, and what is refused, with which code."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yarl
+
+from preheat.engine import Bucket
+from preheat.store import PAGE_SIZE
+from preheat.ufs import MemoryUnderStore
+from testbed.certificates import Authority
+from tests.unit.s3_ports import S3Group, S3Port, s3_ports
+
+NAMES = [
+    "plain",
+    "a",
+    "a/b",
+    "with space",
+    "100%",
+    "a%20b",
+    "a%2Fb",
+    "a+b",
+    "why?",
+    "why?acl",
+    "a#b",
+    "/leading",
+    "a//b",
+    "a/./b/../c",
+    "ends/",
+    "-~_.!*'();:@&=$,[]",
+    '<&">',
+    "ü/日本/😀",
+    "back\\slash",
+    "tab\there",
+    "k" * 1024,
+    "é" * 512,
+]
+
+
+@pytest.fixture
+async def workers(tmp_path: Path) -> AsyncIterator[S3Group]:
+    async with s3_ports(tmp_path) as group:
+        yield group
+
+
+@pytest.fixture
+def port(workers: S3Group) -> S3Port:
+    return workers.ports[0]
+
+
+@pytest.fixture
+def origin(workers: S3Group) -> MemoryUnderStore:
+    return workers.origin
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    timeout = aiohttp.ClientTimeout(total=10)
+    async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
+        yield session
+
+
+async def ask(
+    http: aiohttp.ClientSession, port: S3Port, target: str, *, method: str = "GET", data: Any = None, **headers: str
+) -> tuple[int, bytes, aiohttp.typedefs.LooseHeaders]:
+    """Send a plain request, spelled as it stands."""
+    url = yarl.URL(port.url + target, encoded=True)
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with http.request(method, url, headers=sent, data=data) as response:
+        return response.status, await response.read(), response.headers
+
+
+async def code_of(http: aiohttp.ClientSession, port: S3Port, target: str, **how: Any) -> tuple[int, str]:
+    status, body, headers = await ask(http, port, target, **how)
+    assert headers["Content-Type"] == "application/xml"
+    assert f"<RequestId>{headers['x-amz-request-id']}</RequestId>".encode() in body
+    return status, body.partition(b"<Code>")[2].partition(b"</Code>")[0].decode()
+
+
+async def test_every_name_is_written_read_listed_and_deleted(port: S3Port, origin: MemoryUnderStore) -> None:
+    """None of them is another one's."""
+    for name in NAMES:
+        await port("put_object", Key=name, Body=name.encode())
+    for name in NAMES:
+        answer = await port("get_object", Key=name)
+        assert (answer["Body"], answer["ContentLength"]) == (name.encode(), len(name.encode()))
+        head = await port("head_object", Key=name)
+        assert head["ETag"] == f'"{hashlib.md5(name.encode()).hexdigest()}"'
+        assert (await origin.stat(port.worker.policies.mounts.resolve("data", name))).size == len(name.encode())
+    listed = [item["Key"] for item in (await port("list_objects_v2"))["Contents"]]
+    assert listed == sorted([*NAMES, "frozen/x"])
+    for name in NAMES:
+        await port("delete_object", Key=name)
+        assert await port.refused("get_object", Key=name) == (404, "NoSuchKey")
+    assert [item["Key"] for item in (await port("list_objects"))["Contents"]] == ["frozen/x"]
+
+
+@pytest.mark.parametrize("size", [0, 1, PAGE_SIZE - 1, PAGE_SIZE + 1, 5 * PAGE_SIZE])
+async def test_bodies_of_every_size_come_back(port: S3Port, size: int) -> None:
+    body = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    for checksum in ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"):
+        await port("put_object", Key=f"k{checksum}", Body=body, ChecksumAlgorithm=checksum)
+        for _ in ("from the cache", "again"):
+            assert (await port("get_object", Key=f"k{checksum}", ChecksumMode="ENABLED"))["Body"] == body
+
+
+async def test_over_tls_checksums_come_behind_the_body(tmp_path: Path) -> None:
+    """In chunks, which boto3 sends over HTTPS alone."""
+    body = random.Random(1).randbytes(300_000)
+    async with s3_ports(tmp_path, tls=Authority.make(tmp_path).issue("worker", "127.0.0.1")) as group:
+        for checksum in ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"):
+            answer = await group.ports[0]("put_object", Key="k", Body=body, ChecksumAlgorithm=checksum)
+            assert f"x-amz-checksum-{checksum.lower()}" in answer["ResponseMetadata"]["HTTPHeaders"]
+            assert (await group.ports[0]("get_object", Key="k"))["Body"] == body
+
+
+async def test_ranges_and_conditions(port: S3Port, origin: MemoryUnderStore, http: aiohttp.ClientSession) -> None:
+    info = origin.write("s3://b/k", b"0123456789")
+    tag, old, new = f'"{info.etag}"', "Mon, 01 Jan 2001 00:00:00 GMT", "Fri, 01 Jan 2100 00:00:00 GMT"
+    for cached in (False, True):
+        for headers, status, body in (
+            ({}, 200, b"0123456789"),
+            ({"Range": "bytes=2-4"}, 206, b"234"),
+            ({"Range": "bytes=-3"}, 206, b"789"),
+            ({"Range": "bytes=8-100"}, 206, b"89"),
+            ({"Range": "bytes=0--2"}, 200, b"0123456789"),  # as alluxiofs asks for all of it
+            ({"Range": "lines=1-2"}, 200, b"0123456789"),
+            ({"If_Match": tag}, 200, b"0123456789"),
+            ({"If_None_Match": tag}, 304, b""),
+            ({"If_None_Match": "*"}, 304, b""),
+            ({"If_None_Match": '"x"'}, 200, b"0123456789"),
+            ({"If_Modified_Since": old}, 200, b"0123456789"),
+            ({"If_Modified_Since": new}, 304, b""),
+            ({"If_Modified_Since": new, "If_None_Match": '"x"'}, 200, b"0123456789"),
+            ({"If_Modified_Since": "yesterday"}, 200, b"0123456789"),
+            ({"If_Unmodified_Since": new}, 200, b"0123456789"),
+            ({"If_Unmodified_Since": old, "If_Match": tag}, 200, b"0123456789"),
+            ({"If_Range": '"x"', "Range": "bytes=2-4"}, 200, b"0123456789"),
+        ):
+            if not cached:
+                port.worker.store.delete("s3://b/k")
+            found, read, answered = await ask(http, port, "/data/k", **headers)
+            assert (found, read) == (status, body), headers
+            assert (answered["ETag"], answered["Accept-Ranges"]) == (tag, "bytes")
+            found, read, answered = await ask(http, port, "/data/k", method="HEAD", **headers)
+            assert (found, read) == (status, b""), headers
+            assert status == 304 or int(answered["Content-Length"]) == len(body)
+        for headers, status, code in (
+            ({"Range": "bytes=10-"}, 416, "InvalidRange"),
+            ({"Range": "bytes=-0"}, 416, "InvalidRange"),
+            ({"If_Match": '"x"'}, 412, "PreconditionFailed"),
+            ({"If_Unmodified_Since": old}, 412, "PreconditionFailed"),
+        ):
+            assert await code_of(http, port, "/data/k", **headers) == (status, code), headers
+
+
+async def test_parameters_of_reads(port: S3Port, origin: MemoryUnderStore, http: aiohttp.ClientSession) -> None:
+    origin.write("s3://b/k", b"0123456789")
+    answer = await port(
+        "get_object", Key="k", ResponseContentType="text/plain", ResponseContentDisposition='attachment; filename="ü"'
+    )
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    assert (answer["ContentType"], answer["Body"]) == ("text/plain", b"0123456789")
+    assert headers["content-disposition"].encode("latin-1").decode() == 'attachment; filename="ü"'
+    answer = await port("get_object", Key="k", PartNumber=1)
+    assert (answer["PartsCount"], answer["ContentRange"]) == (1, "bytes 0-9/10")
+    assert await port.refused("get_object", Key="k", PartNumber=2) == (416, "InvalidRange")
+    assert (await port("head_object", Key="k", PartNumber=1))["ContentLength"] == 10
+    assert await code_of(http, port, "/data/k?response-content-type=x") == (400, "InvalidRequest")
+    signed = {"Authorization": "AWS4-HMAC-SHA256 whatever"}
+    assert await code_of(http, port, "/data/k?response-expires=a%0d%0aX:y", **signed) == (400, "InvalidArgument")
+
+
+REFUSED = [
+    ("/data/none", "GET", 404, "NoSuchKey"),
+    ("/none/k", "GET", 404, "NoSuchBucket"),
+    ("/none", "GET", 404, "NoSuchBucket"),
+    ("/none?location", "GET", 404, "NoSuchBucket"),
+    ("/none?uploads", "GET", 404, "NoSuchBucket"),
+    ("/data/k?acl", "GET", 501, "NotImplemented"),
+    ("/data/k?tagging", "PUT", 501, "NotImplemented"),
+    ("/data?policy", "GET", 501, "NotImplemented"),
+    ("/data?versions", "GET", 501, "NotImplemented"),
+    ("/data", "PUT", 409, "BucketAlreadyOwnedByYou"),
+    ("/none", "PUT", 501, "NotImplemented"),
+    ("/data", "DELETE", 501, "NotImplemented"),
+    ("/data/k", "PATCH", 405, "MethodNotAllowed"),
+    ("/", "POST", 405, "MethodNotAllowed"),
+    ("/data/%ff", "GET", 400, "InvalidURI"),
+    ("/data/%00", "GET", 400, "InvalidURI"),
+    ("/data?prefix=%ff", "GET", 400, "InvalidURI"),
+    ("/data/" + "k" * 1025, "GET", 400, "KeyTooLongError"),
+    ("/data?list-type=3", "GET", 400, "InvalidArgument"),
+    ("/data?list-type=2&max-keys=x", "GET", 400, "InvalidArgument"),
+    ("/data?list-type=2&continuation-token=x", "GET", 400, "InvalidArgument"),
+    ("/data/k?uploadId=x&partNumber=0", "PUT", 400, "InvalidArgument"),
+    ("/data/k?uploadId=x&partNumber=1", "PUT", 404, "NoSuchUpload"),
+    ("/data/k?uploadId=x", "GET", 404, "NoSuchUpload"),
+    ("/data/k?uploadId=x", "DELETE", 404, "NoSuchUpload"),
+    ("/data/k?uploadId=x", "POST", 400, "MalformedXML"),
+    ("/data?delete", "POST", 400, "MalformedXML"),
+    ("/frozen/x", "PUT", 403, "AccessDenied"),
+    ("/frozen/x", "DELETE", 403, "AccessDenied"),
+    ("/data/frozen/x", "DELETE", 403, "AccessDenied"),
+]
+
+
+async def test_what_is_refused(port: S3Port, http: aiohttp.ClientSession) -> None:
+    for target, method, status, code in REFUSED:
+        assert await code_of(http, port, target, method=method) == (status, code), (method, target[:80])
+    assert (await ask(http, port, "/frozen/x"))[:2] == (200, b"x")
+
+
+async def test_what_a_write_says_of_itself_has_to_be_so(port: S3Port, http: aiohttp.ClientSession) -> None:
+    """And nothing is written if it is not."""
+    md5 = base64.b64encode(hashlib.md5(b"data").digest()).decode()
+    sha256 = base64.b64encode(hashlib.sha256(b"data").digest()).decode()
+    for headers, code in (
+        ({"Content_MD5": md5[:-4] + "AA=="}, "BadDigest"),
+        ({"Content_MD5": "x"}, "InvalidDigest"),
+        ({"x_amz_checksum_sha256": sha256[:-4] + "AAA="}, "BadDigest"),
+        ({"x_amz_checksum_crc32": "AAAA"}, "InvalidRequest"),
+        ({"x_amz_content_sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER"}, "MissingContentLength"),
+    ):
+        assert (await code_of(http, port, "/data/k", method="PUT", data=b"data", **headers))[1] == code
+    assert await port.refused("get_object", Key="k") == (404, "NoSuchKey")
+    headers = {"Content_MD5": md5, "x_amz_checksum_sha256": sha256}
+    status, _, answered = await ask(http, port, "/data/k", method="PUT", data=b"data", **headers)
+    assert (status, answered["x-amz-checksum-sha256"]) == (200, sha256)
+
+
+async def test_conditions_of_writes(port: S3Port) -> None:
+    first = await port("put_object", Key="k", Body=b"1", IfNoneMatch="*")
+    assert await port.refused("put_object", Key="k", Body=b"2", IfNoneMatch="*") == (412, "PreconditionFailed")
+    assert await port.refused("put_object", Key="k", Body=b"2", IfMatch='"x"') == (412, "PreconditionFailed")
+    assert await port.refused("put_object", Key="k", Body=b"2", IfNoneMatch='"x"') == (501, "NotImplemented")
+    await port("put_object", Key="k", Body=b"2", IfMatch=first["ETag"])
+    assert (await port("get_object", Key="k"))["Body"] == b"2"
+
+
+async def test_a_refused_upload_is_not_read(workers: S3Group, port: S3Port) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port.server.port)
+    writer.write(b"PUT /frozen/x HTTP/1.1\r\nHost: w\r\nExpect: 100-continue\r\nContent-Length: 1000000000\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.startswith(b"HTTP/1.1 403 Forbidden")
+    assert b"\r\nConnection: close\r\n" in answer
+    assert answer.endswith(b"</Error>")
+    writer.close()
+
+
+async def test_copies(port: S3Port, origin: MemoryUnderStore) -> None:
+    source = origin.write("s3://b/from ü+%/x", b"0123456789")
+    copied = await port("copy_object", Key="to", CopySource={"Bucket": "data", "Key": "from ü+%/x"})
+    assert copied["CopyObjectResult"]["ETag"] == f'"{source.etag}"'
+    assert (await port("get_object", Key="to"))["Body"] == b"0123456789"
+    await port(
+        "copy_object", Key="thawed", CopySource="frozen/x", CopySourceIfMatch='"9dd4e461268c8034f5c8564e155c67a6"'
+    )
+    assert (await port("get_object", Key="thawed"))["Body"] == b"x"
+    for how, refusal in (
+        ({"CopySource": "data/none"}, (404, "NoSuchKey")),
+        ({"CopySource": "none/x"}, (404, "NoSuchBucket")),
+        ({"CopySource": "data"}, (400, "InvalidArgument")),
+        ({"CopySource": "data/to?versionId=1"}, (501, "NotImplemented")),
+        ({"CopySource": "data/to", "CopySourceIfMatch": '"x"'}, (412, "PreconditionFailed")),
+        ({"CopySource": "data/to", "CopySourceIfNoneMatch": f'"{source.etag}"'}, (412, "PreconditionFailed")),
+    ):
+        assert await port.refused("copy_object", Key="again", **how) == refusal
+    assert await port.refused("copy_object", Bucket="frozen", Key="y", CopySource="data/to") == (403, "AccessDenied")
+
+
+async def test_many_are_deleted_at_once(port: S3Port, origin: MemoryUnderStore) -> None:
+    keys = [f"{number}&<ü>" for number in range(50)]
+    for key in keys:
+        origin.write(f"s3://b/{key}")
+    asked = [{"Key": key} for key in [*keys, "not there", "frozen/x"]]
+    answer = await port("delete_objects", Delete={"Objects": asked})
+    assert [item["Key"] for item in answer["Deleted"]] == [*keys, "not there"]
+    assert [(item["Key"], item["Code"]) for item in answer["Errors"]] == [("frozen/x", "AccessDenied")]
+    assert "Deleted" not in await port("delete_objects", Delete={"Objects": asked[:2], "Quiet": True})
+    assert [item["Key"] for item in (await port("list_objects_v2"))["Contents"]] == ["frozen/x"]
+
+
+async def test_uploads_in_parts(port: S3Port, origin: MemoryUnderStore) -> None:
+    body = bytes(range(256)) * 40
+    upload = (await port("create_multipart_upload", Key="big ü"))["UploadId"]
+    parts = []
+    for number, piece in enumerate((body[:5000], body[5000:10000]), 1):
+        etag = (await port("upload_part", Key="big ü", UploadId=upload, PartNumber=number, Body=piece))["ETag"]
+        assert etag == f'"{hashlib.md5(piece).hexdigest()}"'
+        parts.append({"PartNumber": number, "ETag": etag})
+    origin.write("s3://b/source", body)
+    source = {"CopySource": "data/source", "CopySourceRange": "bytes=10000-10239"}
+    copied = await port("upload_part_copy", Key="big ü", UploadId=upload, PartNumber=3, **source)
+    parts.append({"PartNumber": 3, "ETag": copied["CopyPartResult"]["ETag"]})
+    listed = await port("list_parts", Key="big ü", UploadId=upload)
+    assert [(part["PartNumber"], part["Size"]) for part in listed["Parts"]] == [(1, 5000), (2, 5000), (3, 240)]
+    page = await port("list_parts", Key="big ü", UploadId=upload, MaxParts=1, PartNumberMarker=1)
+    assert ([part["PartNumber"] for part in page["Parts"]], page["IsTruncated"]) == ([2], True)
+    uploads = (await port("list_multipart_uploads", Prefix="big"))["Uploads"]
+    assert [(item["Key"], item["UploadId"]) for item in uploads] == [("big ü", upload)]
+    assert await port.refused("get_object", Key="big ü") == (404, "NoSuchKey")
+
+    how = {"Key": "big ü", "UploadId": upload}
+    for wrong, refusal in (
+        (parts[::-1], (400, "InvalidPartOrder")),
+        ([{"PartNumber": 9, "ETag": '"x"'}], (400, "InvalidPart")),
+        ([], (400, "MalformedXML")),
+    ):
+        assert await port.refused("complete_multipart_upload", MultipartUpload={"Parts": wrong}, **how) == refusal
+    done = await port("complete_multipart_upload", MultipartUpload={"Parts": parts}, **how)
+    assert done["Key"] == "big ü"
+    answer = await port("get_object", Key="big ü")
+    assert (answer["Body"], answer["ETag"]) == (body, done["ETag"])
+    assert await port.refused("complete_multipart_upload", MultipartUpload={"Parts": parts}, **how) == (
+        404,
+        "NoSuchUpload",
+    )
+
+
+async def test_an_upload_that_is_given_up_leaves_nothing(port: S3Port) -> None:
+    upload = (await port("create_multipart_upload", Key="k"))["UploadId"]
+    await port("upload_part", Key="k", UploadId=upload, PartNumber=1, Body=b"x" * 100)
+    await port("abort_multipart_upload", Key="k", UploadId=upload)
+    assert "Uploads" not in await port("list_multipart_uploads")
+    assert not list(port.worker.staging.directory.iterdir())
+
+
+async def test_buckets(port: S3Port, origin: MemoryUnderStore) -> None:
+    assert [bucket["Name"] for bucket in (await port("list_buckets"))["Buckets"]] == ["data", "frozen"]
+    await port("head_bucket")
+    assert await port.refused("head_bucket", Bucket="none") == (404, "404")
+    assert (await port("get_bucket_location"))["LocationConstraint"] is None
+    assert "Status" not in await port("get_bucket_versioning")
+
+
+async def test_a_listing_in_pages_and_by_directories(port: S3Port, origin: MemoryUnderStore) -> None:
+    keys = [f"d{number % 3}/{number:03}" for number in range(60)] + ["top", "frozen/x"]
+    for key in keys:
+        origin.write(f"s3://b/{key}", key.encode())
+    listed, more = [], {}
+    while True:
+        page = await port("list_objects_v2", MaxKeys=7, **more)
+        listed += [item["Key"] for item in page["Contents"]]
+        if not page["IsTruncated"]:
+            break
+        more = {"ContinuationToken": page["NextContinuationToken"]}
+    assert listed == sorted(keys)
+    page = await port("list_objects_v2", Delimiter="/")
+    assert [group["Prefix"] for group in page["CommonPrefixes"]] == ["d0/", "d1/", "d2/", "frozen/"]
+    assert [(item["Key"], item["Size"]) for item in page["Contents"]] == [("top", 3)]
+    page = await port("list_objects_v2", Bucket="frozen")
+    assert [item["Key"] for item in page["Contents"]] == ["x"]
+    page = await port("list_objects", Prefix="d1/", Marker="d1/040")
+    assert [item["Key"] for item in page["Contents"]] == ["d1/043", "d1/046", "d1/049", "d1/052", "d1/055", "d1/058"]
+
+
+async def test_without_mounts_the_buckets_are_those_of_the_under_store(
+    port: S3Port, origin: MemoryUnderStore, http: aiohttp.ClientSession
+) -> None:
+    origin.write("s3://other/k", b"data")
+    for name in port.worker.policies.mounts.names:
+        await port.worker.group.engine.delete(Bucket.MOUNTS, name)
+    async with asyncio.timeout(5):
+        while port.worker.policies.mounts.names:
+            await asyncio.sleep(0)
+    assert [bucket["Name"] for bucket in (await port("list_buckets"))["Buckets"]] == ["b", "other"]
+    assert (await port("get_object", Bucket="other", Key="k"))["Body"] == b"data"
+    assert await port.refused("get_object", Bucket="none", Key="k") == (404, "NoSuchBucket")
+    assert await port.refused("put_object", Bucket="other", Key="k", Body=b"") == (403, "AccessDenied")
+    assert await port.refused("create_bucket", Bucket="other") == (409, "BucketAlreadyOwnedByYou")
+    assert (await code_of(http, port, "/..%2f..%2fetc/passwd"))[0] == 404
