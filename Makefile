@@ -5,7 +5,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 SOURCES := provider cache_cluster tests testbed demo dags scripts
 
-.PHONY: help setup demo test lint format constraints bench bench-quick soak tour
+.PHONY: help setup demo test lint format constraints bench bench-quick soak tour clients
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -36,6 +36,11 @@ soak: setup ## thousands of long random histories of faults (SEEDS=2000 FIRST=0 
 
 tour: setup ## write docs/tour.md anew from a real run of its commands
 	$(PY) -m tests.integration.tour
+
+clients: setup ## try every operation with every client, and write docs/reference/clients.md anew
+	PYTHON=$(PYTHON) bash scripts/clients.sh
+	PYTHON=$(PYTHON) bash scripts/alluxio-clients.sh
+	$(PY) -m tests.clients
 
 constraints: setup ## resolve constraints.txt anew (names and versions only, no hosts)
 	bash scripts/constraints.sh

@@ -110,9 +110,6 @@ class DataClient:
             yield from page.objects
             after = page.next
 
-    def _page(self, path: UfsPath, after: str) -> _ListedPage:
-        return self._ask(path, lambda port: port.list(path, after))
-
     def held(self, path: UfsPath) -> Iterator[HeldReport]:
         """Yield the objects at and below a path by key that the workers hold; raises as the coordinator does."""
         after: str | None = ""
@@ -143,6 +140,9 @@ class DataClient:
             Forbidden: nobody may write there. Otherwise as :meth:`list`.
         """
         self._ask(path, lambda port: port.delete(path))
+
+    def _page(self, path: UfsPath, after: str) -> _ListedPage:
+        return self._ask(path, lambda port: port.list(path, after))
 
     def _ask(self, path: UfsPath, ask: Callable[[_DataPort], T]) -> T:
         last: Exception | None = None

@@ -7,10 +7,14 @@ that are read when they are asked for. Those read last are kept unpacked.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
+from dataclasses import replace
 
-from preheat.engine import Bucket, Engine
-from preheat.errors import EngineUnavailable
+import msgspec
+
+from preheat.engine import Bucket, Engine, Entry
+from preheat.errors import Conflict, EngineUnavailable
 from preheat.inventory import Block, Coverage, Inventory, Pin, block_key
 from preheat.paths import UfsPath
 from preheat.ufs import Selection
@@ -32,6 +36,7 @@ class Inventories:
     """
 
     def __init__(self, engine: Engine, *, cached_blocks: int = _CACHED_BLOCKS) -> None:
+        self._engine = engine
         self._blocks = _Blocks(engine, cached_blocks)
         self._records = BucketView(engine, Bucket.INVENTORIES, Inventory)
         self._pins = BucketView(engine, Bucket.PINS, Pin)
@@ -80,6 +85,33 @@ class Inventories:
     def pinned(self, pin: Pin) -> Inventory | None:
         """Return the inventory of a pin; none while its record is on its way here."""
         return self.coverage.inventories.get(pin.inventory)
+
+    async def forget_listings(self, uri: str) -> None:
+        """Retire what was listed, or is being listed, of which a URI is a part: something was written there.
+
+        Raises:
+            EngineUnavailable: nobody else could be told.
+        """
+        for item in self.coverage.current(uri):
+            await self.retire(item, time.time())
+
+    async def retire(self, inventory: Inventory, now: float) -> None:
+        """Let nobody find an inventory any more but its pin; coordinators delete it a minute later.
+
+        Raises:
+            EngineUnavailable: nobody else could be told.
+        """
+        while entry := await self._engine.get(Bucket.INVENTORIES, inventory.id):
+            known = msgspec.json.decode(entry.value or b"", type=Inventory)
+            if known.retired_at is not None:
+                return
+            value = msgspec.json.encode(replace(known, retired_at=now))
+            try:
+                revision = await self._engine.put(Bucket.INVENTORIES, known.id, value, revision=entry.revision)
+            except Conflict:  # it has just become whole, or was retired: neither happens twice
+                continue
+            self._records.apply(Entry(key=known.id, value=value, revision=revision))
+            return
 
     async def find(self, inventory: Inventory, path: UfsPath) -> ObjectInfo | None:
         """Return one object as it was listed; none if it was not there.

@@ -22,6 +22,8 @@ class Written:
     """Of the version that is there now; empty if there is none, or nobody knows: then no copy may be kept."""
     worker: str
     """The worker that wrote it."""
+    ends: str = ""
+    """Id of the pending write that is none any more."""
     written_at: float
     """Seconds since the epoch."""
 

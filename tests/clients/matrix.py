@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.clients.place import Place
+from testbed.s3 import JuiceFSGateway, S3Server
+from tests.clients.place import Place, fill, warm_place
 from tests.clients.session import OPERATIONS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "clients.md"
 SECONDS = 120
-PASS, NONE = "✓", "–"
+INSTALL_SECONDS = 240
+PASS, NONE, FAILED = "✓", "–", "✗"
+_INTRODUCTION = """# Clients
+
+What each client can do through a Preheat cluster, as its package has it, unchanged. `make clients` runs every operation
+of this table against a real cluster of two workers, and writes it anew; the tests run it, too, and compare. The bytes
+that are read belong to another worker than the one that is asked, and every answer is compared with what it has to be.
+
+- The clients of S3, and `preheat://` of the package `preheat`, use a cluster that asks for credentials, made by
+  `preheat token create --s3 --role submit --path s3://BUCKET/`: see [Read with S3](../how-to/read-with-s3.md).
+- `alluxio` and `alluxiofs` speak to a worker's data port, and can send no credentials: their cluster asks for none.
+- An *odd name* is `data/odd/a b+50%25&=ä'(1).txt`. *get, condition* is `If-Match` and `If-None-Match`.
+- `s3torchconnectorclient` is the part of `s3torchconnector` that speaks S3; the rest needs torch. DuckDB reads by its
+  extension httpfs, from the package `duckdb-extension-httpfs`.
+
+✓ passed, – the client does not do it, ✗ failed; the numbers are the reasons below.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +69,12 @@ S3_CLIENTS = (
     Client(name="duckdb", package="duckdb"),
     Client(name="s3torchconnectorclient", package="s3torchconnectorclient"),
 )
-CLIENTS = (*S3_CLIENTS, Client(name="preheat", package="preheat", environment=".venv"))
+PREHEAT = Client(name="preheat", package="preheat", environment=".venv")
+ALLUXIO_CLIENTS = (
+    Client(name="alluxio", package="alluxio", environment=".venv-alluxio"),
+    Client(name="alluxiofs", package="alluxiofs", environment=".venv-alluxio"),
+)
+CLIENTS = (*S3_CLIENTS, PREHEAT, *ALLUXIO_CLIENTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +87,9 @@ class Outcome:
     failed: bool = False
 
     @property
-    def cell(self) -> str:
+    def mark(self) -> str:
         """As the table shows it, without the reason."""
-        return "✗" if self.failed else NONE if self.reason else PASS
+        return FAILED if self.failed else NONE if self.reason else PASS
 
 
 def run_session(client: Client, endpoint: str, place: Place) -> list[Outcome]:
@@ -86,8 +111,33 @@ def run_session(client: Client, endpoint: str, place: Place) -> list[Outcome]:
     return outcomes
 
 
-def run_all(clients: Sequence[Client], place: Place) -> dict[str, list[Outcome]]:
-    """Return what each client could do at the worker that does not have the first object."""
+@contextmanager
+def filled_origin(directory: Path) -> Iterator[JuiceFSGateway]:
+    """Run an origin with the objects that the sessions expect."""
+    with JuiceFSGateway(directory) as origin:
+        fill(origin)
+        yield origin
+
+
+def run_all(directory: Path, origin: S3Server, clients: Sequence[Client] = CLIENTS) -> dict[str, list[Outcome]]:
+    """Return what each client could do, through the worker that does not have the first object.
+
+    Args:
+        directory: for the clusters: one that asks for credentials, and one for Alluxio's clients.
+        origin: was filled.
+        clients: by default all.
+    """
+    alluxio = [client for client in clients if client in ALLUXIO_CLIENTS]
+    others = [client for client in clients if client not in alluxio]
+    found: dict[str, list[Outcome]] = {}
+    for chosen, auth in ((others, True), (alluxio, False)):
+        if chosen:
+            with warm_place(origin, directory / f"auth-{auth}", auth=auth) as place:
+                found |= _run_at(chosen, place)
+    return found
+
+
+def _run_at(clients: Sequence[Client], place: Place) -> dict[str, list[Outcome]]:
     with ThreadPoolExecutor(2) as pool:
         found = pool.map(lambda client: run_session(client, place.other, place), clients)
         return dict(zip([client.name for client in clients], found, strict=True))
@@ -100,22 +150,41 @@ def version_of(client: Client) -> str:
     return done.stdout.strip()
 
 
+def installed() -> None:
+    """Make the environments of the clients, where they are not there yet."""
+    for script in ("clients.sh", "alluxio-clients.sh"):
+        environment = {**os.environ, "PYTHON": sys.executable}
+        subprocess.run(["bash", ROOT / "scripts" / script], env=environment, check=True, timeout=INSTALL_SECONDS)
+
+
+def page(found: Mapping[str, Sequence[Outcome]], versions: Mapping[str, str]) -> str:
+    """Return the page of the documentation."""
+    return f"{_INTRODUCTION}\n{table(found, versions)}\n"
+
+
 def table(found: Mapping[str, Sequence[Outcome]], versions: Mapping[str, str]) -> str:
     """Return the table in Markdown, with the reasons below it."""
-    names = list(found)
-    cells = {(name, outcome.operation): outcome for name in names for outcome in found[name]}
+    cells = {(name, outcome.operation): outcome for name, outcomes in found.items() for outcome in outcomes}
     notes: dict[str, int] = {}
-    lines = [
-        "| operation | " + " | ".join(names) + " |",
-        "|---" * (len(names) + 1) + "|",
-        "| *version* | " + " | ".join(versions[name] for name in names) + " |",
-    ]
+
+    def cell(outcome: Outcome) -> str:
+        note = notes.setdefault(outcome.reason, len(notes) + 1) if outcome.reason else 0
+        return f"{outcome.mark} ({note})" if note else outcome.mark
+
+    rows = [["", *found], ["---"] * (len(found) + 1), ["version", *(versions[name] for name in found)]]
     for operation, title in OPERATIONS.items():
-        row = []
-        for name in names:
-            outcome = cells[name, operation]
-            note = notes.setdefault(outcome.reason, len(notes) + 1) if outcome.reason else 0
-            row.append(f"{outcome.cell} ({note})" if note else outcome.cell)
-        lines.append(f"| {title} | " + " | ".join(row) + " |")
-    reasons = [f"{number}. {reason}" for reason, number in notes.items()]
-    return "\n".join([*lines, "", *reasons])
+        rows.append([title, *(cell(cells[name, operation]) for name in found)])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*lines, "", *(f"{number}. {reason}" for reason, number in notes.items())])
+
+
+def parse_table(text: str) -> dict[str, dict[str, str]]:
+    """Return what a page says of each client, by the row's title, with the reasons in the place of their numbers."""
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    notes = dict(re.findall(r"^(\d+)\. (.*)$", text, re.MULTILINE))
+    names = rows[0] if rows[0][0] else rows[0][1:]
+    found: dict[str, dict[str, str]] = {name: {} for name in names}
+    for title, *cells in rows[2:]:
+        for name, cell in zip(names, cells, strict=True):
+            found[name][title] = re.sub(r"\((\d+)\)", lambda match: notes[match[1]], cell)
+    return found

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from random import randint
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from testbed.local_cluster import LocalCluster, local_cluster
 from testbed.s3 import REGION, S3Server
@@ -32,26 +33,37 @@ class Place:
     """S3 endpoint of the worker that has not."""
     environment: dict[str, str]
     """What clients need but for the endpoint."""
-    worker_urls: tuple[str, ...]
 
 
-@contextmanager
-def warm_place(origin: S3Server, data_dir: Path, *, auth: bool = True) -> Iterator[Place]:
-    """Fill a bucket of an origin, start a cluster over it, mount the bucket, and load it.
-
-    Args:
-        origin: where the bucket is.
-        data_dir: of the cluster.
-        auth: whether the cluster asks for tokens; Alluxio's clients have none.
-    """
+def fill(origin: S3Server) -> None:
+    """Make the bucket at an origin."""
     client = origin.client()
     client.create_bucket(Bucket=BUCKET)
     for key in SIZES:
         client.put_object(Bucket=BUCKET, Key=key, Body=content(key))
     client.close()
+
+
+@contextmanager
+def warm_place(origin: S3Server, data_dir: Path, *, auth: bool = True) -> Iterator[Place]:
+    """Run a cluster over an origin that was filled, mount the bucket, and load it.
+
+    Args:
+        origin: where the bucket is.
+        data_dir: of the cluster.
+        auth: whether the cluster asks for tokens, and takes free ports: Alluxio's clients have no token, and expect
+            Alluxio's ports.
+    """
     environment = {**origin.environment(), "PREHEAT_AUTH": str(auth).lower()}
-    with local_cluster(data_dir, environment=environment) as cluster:
+    hosts = () if auth else _loopback_hosts()
+    with local_cluster(data_dir, environment=environment, worker_hosts=hosts) as cluster:
         yield _prepared(cluster, auth=auth)
+
+
+def _loopback_hosts() -> tuple[str, str]:
+    """Return two addresses of this machine on which hardly anybody else listens."""
+    network = f"127.{randint(1, 254)}.{randint(1, 254)}"
+    return f"{network}.1", f"{network}.2"
 
 
 def _prepared(cluster: LocalCluster, *, auth: bool) -> Place:
@@ -60,7 +72,14 @@ def _prepared(cluster: LocalCluster, *, auth: bool) -> Place:
         admin["PREHEAT_TOKEN"] = (cluster.data_dir / "admin.token").read_text().strip()
     _preheat("mount", "add", BUCKET, f"s3://{BUCKET}/", "--writes", "through", environment=admin)
     _preheat("job", "load", "--path", f"s3://{BUCKET}/", "--submit", "--wait", environment=admin)
-    environment = {"PREHEAT_COORDINATOR_URL": cluster.url, "AWS_REGION": REGION, "BUCKET": BUCKET}
+    environment = {
+        "PREHEAT_COORDINATOR_URL": cluster.url,
+        "WORKERS": ",".join(urlsplit(url).netloc for url in cluster.worker_urls),
+        "AWS_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+        "BUCKET": BUCKET,
+    }
     if auth:
         options = ("--role", "submit", "--path", f"s3://{BUCKET}/", "--s3", "--json")
         made = json.loads(_preheat("token", "create", *options, environment=admin))
@@ -72,7 +91,6 @@ def _prepared(cluster: LocalCluster, *, auth: bool) -> Place:
         owner=owners[0]["s3Url"],
         other=others[0]["s3Url"],
         environment=environment,
-        worker_urls=tuple(worker["url"] for worker in workers),
     )
 
 

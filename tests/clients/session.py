@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import shake_128
+from pathlib import Path
 
 OPERATIONS = {
     "list_buckets": "list buckets",
@@ -56,7 +57,7 @@ class Place:
     def here(cls) -> "Place":
         """Return what the environment says."""
         return cls(
-            client=os.path.basename(sys.argv[0]).removesuffix(".py"),
+            client=Path(sys.argv[0]).stem,
             endpoint=os.environ["AWS_ENDPOINT_URL"],
             bucket=os.environ["BUCKET"],
             access_key=os.environ["AWS_ACCESS_KEY_ID"],
@@ -86,8 +87,12 @@ def content(name: str, size: int | None = None) -> bytes:
 def same(found: object, wanted: object) -> None:
     """Fail unless both are equal."""
     if found != wanted:
-        shown = (value if len(repr(value)) < 120 else f"{len(value)} others" for value in (found, wanted))
-        raise AssertionError("found {!r}, not {!r}".format(*shown))
+        raise AssertionError(f"found {_shown(found)}, not {_shown(wanted)}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) < 120 else f"{text[:100]}… ({len(value)})"
 
 
 def refused(call: Callable[[], object], *words: str) -> None:
@@ -104,9 +109,14 @@ def refused(call: Callable[[], object], *words: str) -> None:
 
 def run(*command: str, data: bytes | None = None, **environment: str) -> bytes:
     """Return what a command of the client's environment prints."""
-    program = os.path.join(os.path.dirname(sys.executable), command[0])
+    program = Path(sys.executable).with_name(command[0])
     done = subprocess.run(
-        [program, *command[1:]], input=data, capture_output=True, timeout=_SECONDS, env={**os.environ, **environment}
+        [program, *command[1:]],
+        input=data,
+        capture_output=True,
+        timeout=_SECONDS,
+        env={**os.environ, **environment},
+        check=False,
     )
     if done.returncode:
         raise RuntimeError((done.stderr + done.stdout).decode(errors="replace"))
@@ -138,7 +148,7 @@ def main(operations: Mapping[str, Callable[[], None] | str]) -> None:
         if not isinstance(operation, str):
             try:
                 operation()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever the client raises is what came of it
                 reason = " ".join(f"{type(error).__name__}: {error}".split())
                 outcome.update(reason=reason[:_MAX_REASON], failed=True)
-        print(json.dumps(outcome), flush=True)
+        sys.stdout.write(json.dumps(outcome) + "\n")

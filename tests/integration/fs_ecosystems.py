@@ -1,6 +1,6 @@
 """What libraries do with ``preheat://``, in a process of .venv-ecosystems: ``make DIR``, or a library's name and DIR.
 
-``make`` writes the data sets to a directory. A library reads them below ``preheat://data/``, compares them with the
+``make`` writes the data sets to a directory. A library reads them below ``preheat://b/data/``, compares them with the
 directory's, and prints what the filesystem counted. It has the workers' URLs in PREHEAT_WORKERS. Imports stand in the
 functions, because each process needs one library.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import fsspec
 
-ROOT = "preheat://data"
+ROOT = "preheat://b/data"
 OPTIONS: dict[str, Any] = {"workers": os.environ.get("PREHEAT_WORKERS", "").split(",")}
 SHARDS, ROWS = 3, 200
 
@@ -77,7 +77,7 @@ def _arrow_filesystem() -> Any:
 def read_pyarrow(directory: Path) -> None:
     import pyarrow.dataset as ds
 
-    found = ds.dataset("data/parquet", filesystem=_arrow_filesystem(), format="parquet")
+    found = ds.dataset("b/data/parquet", filesystem=_arrow_filesystem(), format="parquet")
     assert found.count_rows() == SHARDS * ROWS
     table = found.to_table(filter=ds.field("id") >= ROWS, columns=["id", "text"]).sort_by("id")
     assert table.column("text").to_pylist() == [f"row {number}" for number in range(ROWS, SHARDS * ROWS)]
@@ -88,8 +88,8 @@ def write_pyarrow(directory: Path) -> None:
     import pyarrow.dataset as ds
 
     table = ds.dataset(directory / "parquet").to_table().sort_by("id")
-    ds.write_dataset(table, "data/written/arrow", filesystem=_arrow_filesystem(), format="parquet")
-    found = ds.dataset("data/written/arrow", filesystem=_arrow_filesystem(), format="parquet")
+    ds.write_dataset(table, "b/data/written/arrow", filesystem=_arrow_filesystem(), format="parquet")
+    found = ds.dataset("b/data/written/arrow", filesystem=_arrow_filesystem(), format="parquet")
     assert found.to_table().sort_by("id").equals(table)
 
 

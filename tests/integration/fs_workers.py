@@ -5,26 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
-import msgspec
 
-from preheat.engine import Bucket, MemoryEngine
 from preheat.fs import PreheatFileSystem
-from preheat.mounts import Mount
 from preheat.paths import UfsPath
 from preheat.placement import Member, PlacementMap
 from preheat.settings import TlsSettings
 from preheat.store import MemoryStore
 from preheat.ufs import MemoryUnderStore, UnderStore
-from preheat.worker._policies import Policies
 from preheat.worker._reads import ReadService
 from preheat.worker.port._server import DataServer, ServerSettings
-from preheat.worker.writes import RecentWrites, RemoteWorkers, Staging, WriteService
+from tests.unit.writing_workers import working
 
 T = TypeVar("T")
 SECONDS = 10.0
@@ -181,52 +177,19 @@ class Coordinator:
 
 
 class WritableWorker(Worker):
-    """One that takes writes, too, as its mounts say; it owns every path."""
+    """One whose bucket ``b`` is written through, except below ``frozen/``."""
 
-    def __init__(self, loop: Loop, origin: UnderStore, directory: Path, mounts: Sequence[Mount]) -> None:
-        self._directory = directory
-        self._mounts = mounts
-        self._stopping: asyncio.Event
-        super().__init__(loop, "worker-0", origin)
-
-    async def _make(self, settings: ServerSettings | None, tls: TlsSettings | None) -> DataServer:
-        policies, recent = Policies(), RecentWrites()
-        store = MemoryStore(capacity=256 << 20)
-        self.reads = ReadService(store, self.origin, policies=policies)
-        writes = WriteService(
-            self.id,
-            store=store,
-            origin=self.origin,
-            reads=self.reads,
-            policies=policies,
-            staging=Staging(self._directory / "staging"),
-            owners=lambda _path, _count: (Member(id=self.id, url=""),),
-            workers=RemoteWorkers(self.id),
-            recent=recent,
-        )
-        engine, ready, self._stopping = MemoryEngine(), asyncio.Event(), asyncio.Event()
-        self._following = asyncio.create_task(self._follow(engine, policies, writes, ready))
-        await ready.wait()
-        return DataServer(self.reads, settings=settings, tls=tls, writes=writes)
-
-    async def _follow(
-        self, engine: MemoryEngine, policies: Policies, writes: WriteService, ready: asyncio.Event
-    ) -> None:
-        for mount in self._mounts:
-            await engine.put(Bucket.MOUNTS, mount.name, msgspec.json.encode(mount))
-        async with policies.following(engine), writes.following(engine):
-            while not policies.mounts.names:
-                await asyncio.sleep(0)
-            ready.set()
-            await self._stopping.wait()
+    def __init__(self, loop: Loop, origin: MemoryUnderStore, directory: Path) -> None:
+        self._loop = loop
+        self.id = "w0"
+        self.origin = origin
+        self._running = working(directory, 1, origin=origin)
+        (worker,) = loop.run(self._running.__aenter__).workers
+        self.reads, self.server, self.url = worker.reads, worker.server, worker.url
+        self.port = int(self.url.rpartition(":")[2])
 
     def stop(self) -> None:
-        super().stop()
-        self._loop.run(self._end)
-
-    async def _end(self) -> None:
-        self._stopping.set()
-        await self._following
+        self._loop.run(self._running.__aexit__, None, None, None)
 
 
 def opened(**options: Any) -> Iterator[PreheatFileSystem]:

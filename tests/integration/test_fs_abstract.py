@@ -15,7 +15,6 @@ from fsspec.tests.abstract import (
 )
 
 from preheat.fs import PreheatFileSystem
-from preheat.mounts import Mount, WriteMode
 from preheat.ufs import MemoryUnderStore
 from tests.integration.fs_workers import Loop, WritableWorker, opened
 
@@ -23,9 +22,8 @@ from tests.integration.fs_workers import Loop, WritableWorker, opened
 @pytest.fixture(scope="module")
 def writable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WritableWorker]:
     loop, origin = Loop(), MemoryUnderStore()
-    origin.write("s3://bucket/there")
-    mount = Mount(name="bucket", path="s3://bucket/", writes=WriteMode.THROUGH)
-    worker = WritableWorker(loop, origin, tmp_path_factory.mktemp("worker"), [mount])
+    origin.write("s3://b/there")
+    worker = WritableWorker(loop, origin, tmp_path_factory.mktemp("worker"))
     yield worker
     worker.stop()
     loop.close()
@@ -43,7 +41,7 @@ class Fixtures(AbstractFixtures):
 
     @pytest.fixture
     def fs_path(self) -> str:
-        return "bucket/work"
+        return "b/work"
 
     @pytest.fixture
     def supports_empty_directories(self) -> bool:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from preheat.mounts import Mount, WriteMode
 from preheat.paths import UfsPath
 from preheat.ufs import MemoryUnderStore
 from tests.integration.fs_workers import Loop, WritableWorker
@@ -54,10 +53,9 @@ def data(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def worker(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WritableWorker]:
     """One that has all of the data cached."""
     loop, origin = Loop(), MemoryUnderStore()
-    mount = Mount(name="data", path="s3://data/", writes=WriteMode.THROUGH)
-    worker = WritableWorker(loop, origin, tmp_path_factory.mktemp("worker"), [mount])
+    worker = WritableWorker(loop, origin, tmp_path_factory.mktemp("worker"))
     for file in sorted(path for path in data.rglob("*") if path.is_file()):
-        uri = f"s3://data/{file.relative_to(data)}"
+        uri = f"s3://b/data/{file.relative_to(data)}"
         loop.run(fetch, worker, uri, origin.write(uri, file.read_bytes()))
     yield worker
     worker.stop()

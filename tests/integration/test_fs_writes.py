@@ -13,7 +13,6 @@ import pytest
 from preheat.errors import Forbidden, InvalidPath, ObjectNotFound, Unavailable
 from preheat.fs import PreheatFileSystem
 from preheat.fs._uploads import PART_BYTES
-from preheat.mounts import Mount, WriteMode
 from preheat.ufs import MemoryUnderStore
 from tests.integration.fs_workers import CuttingProxy, Loop, WritableWorker, opened
 
@@ -31,14 +30,12 @@ def loop() -> Iterator[Loop]:
 def origin() -> MemoryUnderStore:
     origin = MemoryUnderStore(page_size=3)
     origin.write("s3://b/there", b"there")
-    origin.write("s3://closed/there", b"there")
     return origin
 
 
 @pytest.fixture
 def worker(loop: Loop, origin: MemoryUnderStore, tmp_path: Path) -> Iterator[WritableWorker]:
-    mount = Mount(name="bucket", path="s3://b/", writes=WriteMode.THROUGH)
-    worker = WritableWorker(loop, origin, tmp_path / "worker", [mount])
+    worker = WritableWorker(loop, origin, tmp_path / "worker")
     yield worker
     worker.stop()
 
@@ -214,22 +211,22 @@ def test_a_mount_that_is_read_only_refuses(fs: PreheatFileSystem, origin: Memory
     (tmp_path / "f").write_bytes(b"x" * LARGE)
 
     def write(body: bytes) -> None:
-        with fs.open("closed/k", "wb") as file:
+        with fs.open("b/frozen/k", "wb") as file:
             file.write(body)
 
     for refused in (
         lambda: write(b""),
         lambda: write(b"x" * LARGE),
-        lambda: fs.pipe_file("closed/k", b"y" * (1 << 20)),
-        lambda: fs.put_file(str(tmp_path / "f"), "closed/k"),
-        lambda: fs.cp_file("b/there", "closed/k"),
-        lambda: fs.rm("closed/there"),
-        lambda: fs.mv("closed/there", "b/moved"),
-        lambda: fs.touch("closed/new"),
+        lambda: fs.pipe_file("b/frozen/k", b"y" * (1 << 20)),
+        lambda: fs.put_file(str(tmp_path / "f"), "b/frozen/k"),
+        lambda: fs.cp_file("b/there", "b/frozen/k"),
+        lambda: fs.rm("b/frozen/x"),
+        lambda: fs.mv("b/frozen/x", "b/moved"),
+        lambda: fs.touch("b/frozen/new"),
     ):
         with pytest.raises(Forbidden):
             refused()
-    assert fs.find("closed") == ["closed/there"]
+    assert fs.find("closed") == ["b/frozen/x"]
 
 
 def test_a_write_whose_answer_is_lost_is_repeated_elsewhere_unless_it_must_not(

@@ -15,7 +15,7 @@ from preheat.engine import Bucket, Engine, connect
 from preheat.errors import Conflict
 from preheat.inventories import Inventories
 from preheat.inventory import BLOCK_OBJECTS, block_key
-from preheat.jobs import Action, Job, JobSpec, Progress
+from preheat.jobs import Action, Job, JobSpec, JobState, Progress
 from preheat.paths import UfsPath
 from preheat.settings import EngineSettings
 from preheat.versions import DatasetVersion, ObjectInfo
@@ -55,13 +55,14 @@ async def test_the_longest_keys_fit_and_a_replaced_owner_is_refused(engine: Engi
     half = Page(root=ROOT, objects=objects[:3000])
     rest = Page(root=ROOT, objects=objects[3000:])
     replaced, owner = (InventoryWriter(engine, inventories, most=COUNT) for _ in range(2))
+    await replaced.begin(job)
     await replaced.add(job, Action.FETCH, half)
     job = Job(id="job", spec=job.spec, submitted_at=1.0, work=Progress(cursor=objects[2999].key, version=version.state))
     await owner.add(job, Action.FETCH, rest)
     with pytest.raises(Conflict):
         await replaced.add(job, Action.FETCH, rest)
     await owner.add(job, Action.FETCH, None)
-    assert await owner.publish(job) == ""
+    assert await owner.conclude(job, JobState.SUCCEEDED, "") == ""
     entry = await engine.get(Bucket.INVENTORY_BLOCKS, block_key(inventory_id(job, 0), 0))
     assert entry is not None
     assert 2 << 20 < len(entry.value or b"") < 8 << 20

@@ -276,9 +276,7 @@ class History:
             if (start := self.random.choice([0, 0, 3])) is not None
         ]
         plain = self.random.random() < 0.5
-        batch = Batch(
-            order=self.random.choice([*Order]), reads=[Read(path=uri) for uri in uris] if plain else reads
-        )
+        batch = Batch(order=self.random.choice([*Order]), reads=[Read(path=uri) for uri in uris] if plain else reads)
         began, wish = self.truth.now(), wish_of(*self._wish(uris[0], said))
         answer = BatchAnswer(self.reads, batch, may_read=None, may_fetch=lambda _: None, wish=wish)
         coded = b"".join([chunk async for chunk in answer.chunks()])
@@ -332,12 +330,14 @@ class History:
             assert said == "only-if-cached"
         elif isinstance(error, ObjectNotFound):
             age = -inf if directory == "pinned" else self._age(directory, said)
-            assert self.truth.was(uri, None, began, age), f"{uri} was there all the time"
+            assert self.truth.was(uri, None, began, age), f"{uri} was there all the time: {error}"
         elif isinstance(error, VersionChanged) and directory == "always" and etag is None and said != "max-stale":
             assert self.truth.changed_since(uri, began), f"{uri} did not change: {error}"
         elif isinstance(error, VersionChanged) and directory == "pinned":
-            assert etag is not None or not self.truth.was(uri, self.inventory[uri], began, -inf) or (
-                self.truth.changed_since(uri, began)
+            assert (
+                etag is not None
+                or not self.truth.was(uri, self.inventory[uri], began, -inf)
+                or (self.truth.changed_since(uri, began))
             ), f"{uri} has the pinned version: {error}"
         else:
             assert isinstance(error, (VersionChanged, CorruptPage, ConnectionError)), repr(error)

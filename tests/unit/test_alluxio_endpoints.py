@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
-import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preheat.errors import AccessDenied, PreheatError
 from preheat.mounts import Mount, MountTable
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, MemoryStore, PathIds, path_id
@@ -21,8 +16,7 @@ from preheat.worker._coordinators import ControlPlane
 from preheat.worker._forward import Forward
 from preheat.worker._reads import ReadService
 from preheat.worker.port._alluxio import AlluxioWorker
-from preheat.worker.port._answers import Stream
-from preheat.worker.port._http import Request, problem_answer
+from tests.unit.alluxio_port import Answered, ask, raw_target, target
 
 ODD_NAMES = (
     "a b", "a+b", "100%", "50% +x", "a%20b", "a%2Fb", "x%c3%a9", "a?b", "x&y=z", "x&offset=1", "é/😀", "a//b", "/lead",
@@ -30,17 +24,6 @@ ODD_NAMES = (
 )  # fmt: skip
 LOST_NAMES = ("a#b", "%41", "x#y?z&chunkSize=1")
 """The client's library changes these beyond recovery; their ids have to be known."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answered:
-    status: int
-    headers: str
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 class Port:
@@ -59,43 +42,13 @@ class Port:
         )
 
     async def ask(self, target: str, method: str = "GET") -> Answered:
-        request = Request(method=method, target=target, headers={}, keep_alive=True)
-        try:
-            answer = await self.worker.answer(request, only_cached_files)
-        except PreheatError as error:
-            answer = problem_answer(error).encode(head_only=False, keep_alive=True)
-        if isinstance(answer, Stream):
-            rest = [page async for page in answer.rest]
-            answer = b"".join((answer.head, answer.first, *rest))
-        head, _, body = answer.partition(b"\r\n\r\n")
-        return Answered(status=int(head.split()[1]), headers=head.decode(), body=body)
+        return await ask(self.worker, target, method)
 
     async def page(self, uri: str, page: int | str, query: str = "") -> Answered:
         return await self.ask(f"/v1/file/{path_id(uri)}/page/{page}{query}")
 
     async def learn(self, uri: str) -> None:
         await self.ask(target("/v1/info", path=uri))
-
-
-def only_cached_files(path: UfsPath) -> None:
-    if path.scheme == "file":
-        raise AccessDenied("files")
-
-
-def target(route: str, **params: str) -> str:
-    """Return a target with parameters as the clients encode them where they do."""
-    return _sent(requests.Request("GET", f"http://w{route}", params=params))
-
-
-def raw_target(text: str) -> str:
-    """Return what becomes of a target that a client did not encode."""
-    return _sent(requests.Request("GET", f"http://w{text}"))
-
-
-def _sent(request: requests.Request) -> str:
-    url = request.prepare().url
-    assert url is not None
-    return url.removeprefix("http://w").partition("#")[0]
 
 
 @pytest.fixture

@@ -94,11 +94,26 @@ async def test_of_too_many_objects_none_is_kept_and_the_report_says_so():
     await cluster.start_all()
     cluster.fill(20)
     job = await loaded(cluster, PATH)
-    assert job.reason == f"No inventory is kept of {PATH}: it is not whole, or has over 19 objects."
+    assert job.reason.startswith(f"No inventory is kept of {PATH}: it has over 19 objects, or ")
     assert cluster.coordinator.inventories.list() == []
     assert blocks_in(cluster.engine) == []
     assert (await loaded(cluster, "s3://b/data/0001")).reason == ""
     await cluster.stop_all()
+
+
+async def test_what_is_written_to_while_it_is_listed_is_not_kept(cluster: Cluster):
+    cluster.fill(3)
+    await cluster.pause_workers()
+    known = await cluster.coordinator.service.submit(load(PATH, "s3://b/data/0001"))
+    await cluster.coordinator.service.wait(known.job.id, after=known.revision + 2, seconds=5)
+    async with following(cluster.engine) as inventories:  # as a worker does that has just written an object
+        await inventories.forget_listings(f"{PATH}0002")
+    cluster.resume_workers()
+    assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
+    job = (await cluster.coordinator.service.get(known.job.id)).job
+    assert f"No inventory is kept of {PATH}:" in job.reason
+    assert [item.path for item in cluster.coordinator.inventories.list()] == ["s3://b/data/0001"]
+    assert len(blocks_in(cluster.engine)) == 1
 
 
 async def test_a_failed_load_leaves_nothing(cluster: Cluster):
@@ -170,6 +185,7 @@ class Owners:
 
     async def step(self, *, die: bool) -> bool:
         """List one page, or the end of a path; false at the end of the job."""
+        await self.writer.begin(self.job)
         work, spec = self.job.work, self.job.spec
         if work.listing_done:
             return False
@@ -216,7 +232,7 @@ async def test_whoever_takes_a_listing_over_leaves_the_whole_inventory(
     expected = await listed(origin, PATH)
     version = DatasetVersion()
     version.update(expected)
-    assert await owners.new_writer().publish(owners.job) == ""
+    assert await owners.new_writer().conclude(owners.job, JobState.SUCCEEDED, "") == ""
     async with following(owners.engine) as inventories:
         known = inventories.covering(PATH)
         assert known is not None
@@ -250,7 +266,7 @@ async def test_a_job_whose_beginning_is_not_written_leaves_none(small_blocks: No
     owners.save(cursor="data/003", version="ab" * 32)
     while await owners.step(die=False):
         pass
-    assert "No inventory is kept" in await owners.writer.publish(owners.job)
+    assert "No inventory is kept" in await owners.writer.conclude(owners.job, JobState.SUCCEEDED, "")
     assert blocks_in(owners.engine) == []
 
 
@@ -273,7 +289,7 @@ async def written(origin: MemoryUnderStore, path: str = "s3://b/") -> tuple[Coun
     owners.writer = owners.new_writer()
     while await owners.step(die=False):
         pass
-    await owners.writer.publish(owners.job)
+    await owners.writer.conclude(owners.job, JobState.SUCCEEDED, "")
     owners.engine.reads.clear()
     return owners.engine, owners.job
 

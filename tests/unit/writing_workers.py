@@ -16,6 +16,7 @@ from preheat.paths import UfsPath
 from preheat.placement import Member, PlacementMap
 from preheat.store import MemoryStore, PageStore
 from preheat.ufs import MemoryUnderStore
+from preheat.worker._pending import PendingReads, PendingTable
 from preheat.worker._policies import Policies
 from preheat.worker._reads import ReadService
 from preheat.worker.fills import Peers
@@ -57,7 +58,8 @@ class Worker:
         self.recent = RecentWrites()
         self.policies = Policies(store)
         self.peers = Peers(self.id, owners=group.owners, written=self.recent.etag)
-        self.reads = ReadService(store, group.origin, peers=self.peers, policies=self.policies)
+        pending = PendingReads(PendingTable(), store, self.peers)
+        self.reads = ReadService(store, group.origin, peers=self.peers, policies=self.policies, pending=pending)
         self.staging = Staging(group.directory / self.id, capacity=staging)
         self.writes = WriteService(
             self.id,
@@ -69,6 +71,7 @@ class Worker:
             owners=group.owners,
             workers=RemoteWorkers(self.id),
             recent=self.recent,
+            pending=pending,
             heard_file=group.directory / f"{self.id}.heard",
             uploads=Uploads(self.id, min_part_bytes=1000),
         )

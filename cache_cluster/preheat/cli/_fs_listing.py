@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from preheat.cli._errors import JsonFlag, usage_errors
-from preheat.cli._fs_view import Entry, File, added_up, entries, join, shown_cached, shown_replicas
+from preheat.cli._fs_view import Entry, File, added_up, as_cached, entries, join, shown_cached, shown_replicas
 from preheat.cli._options import DEFAULT_COORDINATOR, Coordinator
 from preheat.cli._output import print_json, print_pairs, print_table, shown_time
 from preheat.data_client import DataClient
@@ -18,6 +18,9 @@ from preheat.errors import ObjectNotFound
 from preheat.paths import UfsPath
 from preheat.units import human_size
 
+CachedOnly = Annotated[
+    bool, typer.Option("--cached", help="Only what is cached, as it is there; the under store is not listed.")
+]
 Path = Annotated[str, typer.Argument(metavar="PATH", help="A file, or all below it: s3://bucket/prefix/.")]
 
 
@@ -44,13 +47,14 @@ def list_files(
     path: Path,
     *,
     recursive: Annotated[bool, typer.Option("--recursive", "-R", help="Every file, in directories too.")] = False,
+    cached: CachedOnly = False,
     coordinator: Coordinator = DEFAULT_COORDINATOR,
     as_json: JsonFlag = False,
 ) -> None:
     """List files with what is cached of each, and on how many workers; the files of a directory are added up."""
     parsed = parse_path(path)
     with DataClient(coordinator) as client:
-        found = list(entries(parsed, _files(client, parsed), recursive=recursive))
+        found = list(entries(parsed, _files(client, parsed, cached=cached), recursive=recursive))
     if as_json:
         print_json({"entries": found})
         return
@@ -61,11 +65,17 @@ def list_files(
     print_table(("SIZE", "MODIFIED", "CACHED", "REPLICAS", "PATH"), rows)
 
 
-def stat(path: Path, *, coordinator: Coordinator = DEFAULT_COORDINATOR, as_json: JsonFlag = False) -> None:
+def stat(
+    path: Path,
+    *,
+    cached: CachedOnly = False,
+    coordinator: Coordinator = DEFAULT_COORDINATOR,
+    as_json: JsonFlag = False,
+) -> None:
     """Show one file and which workers hold it; or a directory, added up."""
     parsed = parse_path(path)
     with DataClient(coordinator) as client:
-        files = _files(client, parsed)
+        files = _files(client, parsed, cached=cached)
         first = next(files)
         if first.key != parsed.key:
             entry = added_up(parsed, chain([first], files))
@@ -83,13 +93,14 @@ def disk_usage(
     path: Path,
     *,
     summary: Annotated[bool, typer.Option("--summary", "-s", help="One line for all of it.")] = False,
+    cached: CachedOnly = False,
     coordinator: Coordinator = DEFAULT_COORDINATOR,
     as_json: JsonFlag = False,
 ) -> None:
     """Add up the files below a path, and what is cached of them."""
     parsed = parse_path(path)
     with DataClient(coordinator) as client:
-        files = _files(client, parsed)
+        files = _files(client, parsed, cached=cached)
         found = [added_up(parsed, files)] if summary else list(entries(parsed, files))
     if as_json:
         print_json({"entries": found})
@@ -107,16 +118,16 @@ def parse_path(path: str) -> UfsPath:
         return UfsPath.parse(path)
 
 
-def _files(client: DataClient, path: UfsPath) -> Iterator[File]:
-    """Yield the files at and below a path, of which there is at least one.
+def _files(client: DataClient, path: UfsPath, *, cached: bool) -> Iterator[File]:
+    """Yield the files at and below a path, of which there is at least one; only the cached ones, if so asked.
 
     Raises:
         ObjectNotFound: there is none.
     """
-    files = join(client.list(path), client.held(path))
+    files = map(as_cached, client.held(path)) if cached else join(client.list(path), client.held(path))
     first = next(files, None)
     if first is None:
-        raise ObjectNotFound(f"path='{path}': nothing is at or below it.")
+        raise ObjectNotFound(f"path='{path}': nothing is {'cached ' if cached else ''}at or below it.")
     return chain([first], files)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from heapq import merge
 from itertools import groupby
@@ -74,7 +74,7 @@ def join(listed: Iterable[ListedReport], held: Iterable[HeldReport]) -> Iterator
         if origin is not None:
             yield _listed(origin, copies)
         elif copies is not None:
-            yield _only_cached(copies)
+            yield replace(as_cached(copies), only_cached=True)
 
 
 def _listed(origin: ListedReport, copies: HeldReport | None) -> File:
@@ -91,7 +91,8 @@ def _listed(origin: ListedReport, copies: HeldReport | None) -> File:
     )
 
 
-def _only_cached(copies: HeldReport) -> File:
+def as_cached(copies: HeldReport) -> File:
+    """Return a file as the workers hold it."""
     return File(
         key=copies.key,
         size=copies.size,
@@ -99,7 +100,6 @@ def _only_cached(copies: HeldReport) -> File:
         modified=copies.last_modified,
         workers=copies.workers,
         outdated=copies.outdated,
-        only_cached=True,
     )
 
 

@@ -1,19 +1,23 @@
 """The inventories that load jobs leave: the pages of each path go into blocks as they are listed.
 
-Blocks without a record are nobody's. The record is written when the job has succeeded, so that an inventory is visible
-whole or not at all; what it says is read from the blocks, whichever coordinators wrote them.
+The record says first that a path is being listed, and when the job has succeeded that the inventory is whole: only then
+is it visible. What it says is read from the blocks, whichever coordinators wrote them.
 """
 
 from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
 
 import msgspec
 
 from preheat.coordinator._catalog import Page
 from preheat.coordinator._draft import Draft, Totals, drop_blocks, read_blocks
 from preheat.engine import Bucket, Engine, Entry
+from preheat.errors import Conflict
 from preheat.inventories import Inventories
 from preheat.inventory import BLOCK_OBJECTS, Block, BlockHead, Inventory, head_of
-from preheat.jobs import Action, Job, JobSpec, JobType
+from preheat.jobs import Action, Job, JobSpec, JobState, JobType
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
 from preheat.planning import passes
@@ -47,6 +51,27 @@ class InventoryWriter:
         self._most = most
         self._draft: Draft | None = None
 
+    async def begin(self, job: Job) -> None:
+        """Let those who write know that a job lists its paths from now on; for one that was taken over they know.
+
+        Raises:
+            EngineUnavailable: the engine does not answer.
+        """
+        for number, uri in enumerate(job.spec.paths if leaves_inventories(job.spec) else ()):
+            begun = Inventory(
+                id=inventory_id(job, number),
+                path=str(UfsPath.parse(uri)),
+                version="",
+                objects=0,
+                bytes=0,
+                listed_at=job.started_at or job.submitted_at,
+                job_id=job.id,
+                first_keys=(),
+                listing=True,
+            )
+            with suppress(Conflict):  # an earlier owner was first
+                await self._engine.put(Bucket.INVENTORIES, begun.id, msgspec.json.encode(begun), revision=0)
+
     async def add(self, job: Job, action: Action, page: Page | None) -> None:
         """Write a page, or note the end of a path, before the job's progress has it.
 
@@ -67,29 +92,54 @@ class InventoryWriter:
         else:
             await self._draft.append(page.objects)
 
-    async def publish(self, job: Job) -> str:
-        """Make the inventories of a job that is about to have succeeded visible; return which are not kept, and why.
+    async def conclude(self, job: Job, state: JobState, reason: str) -> str:
+        """Make the inventories of a job visible that is about to have succeeded; it may be done again.
 
-        May be done again.
+        Returns:
+            The reason of the job's state, and which inventories are not kept.
+
+        Raises:
+            EngineUnavailable: the engine does not answer.
         """
-        if not leaves_inventories(job.spec):
-            return ""
+        if state is not JobState.SUCCEEDED or not leaves_inventories(job.spec):
+            return reason
         without = list[str]()
         for number, uri in enumerate(job.spec.paths):
-            inventory = await self._described(job, number, str(UfsPath.parse(uri)))
-            if inventory is None:
-                await drop_blocks(self._engine, inventory_id(job, number))
+            if not await self._record(job, number):
+                await _discard(self._engine, inventory_id(job, number))
                 without.append(uri)
-            else:
-                await self._record(inventory)
         if not without:
-            return ""
-        return f"No inventory is kept of {', '.join(without)}: it is not whole, or has over {self._most:,} objects."
+            return reason
+        note = (
+            f"No inventory is kept of {', '.join(without)}: it has over {self._most:,} objects, or was written to or "
+            "pinned otherwise meanwhile."
+        )
+        return f"{reason} {note}".lstrip()
 
-    async def _described(self, job: Job, number: int, uri: str) -> Inventory | None:
-        """Return what the blocks of a path amount to; none if they are not whole."""
+    async def _record(self, job: Job, number: int) -> bool:
+        """Write that an inventory is whole; false if it is not, or was retired while it was listed."""
+        entry = await self._engine.get(Bucket.INVENTORIES, inventory_id(job, number))
+        if entry is None or entry.value is None:
+            return False
+        begun = msgspec.json.decode(entry.value, type=Inventory)
+        if not begun.listing:  # an earlier owner was here, and died before the job's record said so
+            return True
+        whole = await self._whole(job, begun) if begun.retired_at is None else None
+        if whole is None:
+            return False
+        value = msgspec.json.encode(whole)
+        try:
+            revision = await self._engine.put(Bucket.INVENTORIES, whole.id, value, revision=entry.revision)
+        except Conflict:  # it was retired at this moment
+            return False
+        self._inventories.records.apply(Entry(key=whole.id, value=value, revision=revision))
+        log.info("A listing is known.", action="inventory_kept", path=whole.path, objects=whole.objects)
+        return True
+
+    async def _whole(self, job: Job, begun: Inventory) -> Inventory | None:
+        """Return what the blocks of an inventory amount to; none if they are not whole."""
         heads, last = list[BlockHead](), b""
-        async for value in read_blocks(self._engine, inventory_id(job, number)):
+        async for value in read_blocks(self._engine, begun.id):
             heads.append(head_of(value))
             last = value
         in_order = all(head.objects == BLOCK_OBJECTS * place for place, head in enumerate(heads))
@@ -98,22 +148,14 @@ class InventoryWriter:
         totals = Totals.behind(Block(last))
         if job.spec.parts == 1 and totals.version.state != (job.work.version or DatasetVersion().state):
             return None
-        return Inventory(
-            id=inventory_id(job, number),
-            path=uri,
+        return replace(
+            begun,
             version=str(totals.version),
             objects=totals.objects,
             bytes=totals.bytes,
-            listed_at=job.started_at or job.submitted_at,
-            job_id=job.id,
             first_keys=tuple(head.first_key for head in heads),
+            listing=False,
         )
-
-    async def _record(self, inventory: Inventory) -> None:
-        value = msgspec.json.encode(inventory)
-        revision = await self._engine.put(Bucket.INVENTORIES, inventory.id, value)
-        self._inventories.records.apply(Entry(key=inventory.id, value=value, revision=revision))
-        log.info("A listing is known.", action="inventory_kept", path=inventory.path, objects=inventory.objects)
 
 
 def inventory_id(job: Job, number: int) -> str:
@@ -124,7 +166,11 @@ def inventory_id(job: Job, number: int) -> str:
 async def discard(engine: Engine, job: Job) -> None:
     """Drop what a job wrote that has not succeeded. May be done again."""
     for number in range(job.spec.parts if leaves_inventories(job.spec) else 0):
-        key = inventory_id(job, number)
-        if await engine.get(Bucket.INVENTORIES, key):  # it was about to succeed when its owner died
-            await engine.delete(Bucket.INVENTORIES, key)
-        await drop_blocks(engine, key)
+        await _discard(engine, inventory_id(job, number))
+
+
+async def _discard(engine: Engine, key: str) -> None:
+    """Drop the blocks of an inventory that nobody has read, and then its record: what a crash leaves is found by it."""
+    await drop_blocks(engine, key)
+    if await engine.get(Bucket.INVENTORIES, key):
+        await engine.delete(Bucket.INVENTORIES, key)

@@ -111,6 +111,7 @@ class JobRunner:
 
     async def _run_passes(self) -> tuple[JobState, str]:
         first, *others = passes(self._job.spec)
+        await self._inventory.begin(self._job)
         try:
             await self._run_pass(first)
             for action in others:
@@ -145,8 +146,7 @@ class JobRunner:
 
     async def _end(self, state: JobState, reason: str) -> None:
         job = self._job
-        if state is JobState.SUCCEEDED:
-            reason = " ".join(filter(None, (reason, await self._inventory.publish(job))))
+        reason = await self._inventory.conclude(job, state, reason)
         await self._save(replace(job, state=state, reason=reason, finished_at=time.time()))
         if state is not JobState.SUCCEEDED:
             await self._records.change_control(job.id, lambda control: replace(control, stop=True))

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
-
-import msgspec
 
 from preheat.access import Role, authorize, caller
 from preheat.coordinator._draft import drop_blocks
 from preheat.coordinator._inventory import discard
-from preheat.engine import Bucket, Engine, Entry
+from preheat.engine import Bucket, Engine
 from preheat.errors import Conflict, EngineUnavailable, NotFound
 from preheat.inventories import Inventories
 from preheat.inventory import Inventory
@@ -60,7 +57,7 @@ class InventoryUpkeep:
             EngineUnavailable: the engine does not answer; the next call goes on.
         """
         for inventory in self._inventories.coverage.superseded():
-            await self._retire(inventory, now)
+            await self._inventories.retire(inventory, now)
         for inventory in self._inventories.coverage.expired(now - _GRACE_SECONDS):
             await self._delete(inventory)
         for job, _ in self._jobs.values():
@@ -97,18 +94,7 @@ class InventoryUpkeep:
                 f"The inventory {inventory_id} of {inventory.path} is pinned.",
                 remedy=f"Unpin it first: `preheat fs unpin {inventory.path}`.",
             )
-        await self._retire(inventory, time.time())
-
-    async def _retire(self, inventory: Inventory, now: float) -> None:
-        known = self._inventories.records.get(inventory.id)
-        value = msgspec.json.encode(replace(inventory, retired_at=now))
-        try:
-            revision = await self._engine.put(
-                Bucket.INVENTORIES, inventory.id, value, revision=known[1] if known else 0
-            )
-        except Conflict:  # another coordinator was first
-            return
-        self._inventories.records.apply(Entry(key=inventory.id, value=value, revision=revision))
+        await self._inventories.retire(inventory, time.time())
 
     async def _delete(self, inventory: Inventory) -> None:
         await drop_blocks(self._engine, inventory.id)

@@ -50,17 +50,22 @@ class Bodies:
     ) -> Body:
         """Yield bytes of a cached object, from elsewhere if need be.
 
-        A copy that went bad or was evicted under way is fetched ``again``, once; where the disk fails, the under store
-        is read in its place.
+        A copy that went bad or was evicted under way is fetched ``again``, once; one that is evicted once more, or
+        cannot be read because the disk fails, is read from the under store in its place.
         """
         try:
             async for page in self.cached(item, start, end, hit=hit):
                 yield page
                 start += len(page)
-        except (CorruptPage, ObjectNotFound):
+        except CorruptPage:
             if not again:
                 raise
             rest = await self._refilled(path, item, start, end)
+        except ObjectNotFound:
+            if again:
+                rest = await self._refilled(path, item, start, end)
+            else:
+                rest = self.direct(path, info_of(path, item), start, end)
         except StoreError as error:
             self.note_read_through(path, error)
             rest = self.direct(path, info_of(path, item), start, end)

@@ -67,20 +67,21 @@ class Checks:
         self._drift = Drift(counters)
 
     def note(self, path: UfsPath, info: ObjectInfo, at: float) -> None:
-        """Know that a version was current at a moment, or later."""
-        known, before = self._said.pop(str(path), (info, -inf))
-        self._said[str(path)] = (info, max(before, at) if known.etag == info.etag else at)
+        """Know that a version was current at a moment, unless something later is known."""
+        uri = str(path)
+        if uri in self._said and self._said[uri][1] > at:
+            return
+        self._said.pop(uri, None)
+        self._said[uri] = (info, at)
         if len(self._said) > _MAX_OBJECTS:
             del self._said[next(iter(self._said))]
 
     def filled(self, path: UfsPath, item: CachedObject, fill: Fill) -> None:
         """Know how old the version of a new copy is, if the moment when it was complete does not tell."""
-        known, info = self._said.get(str(path)), info_of(path, item)
         if fill.from_peers:
-            if known is None or known[0].etag != item.etag:
-                self.note(path, info, -inf)
-        elif known is not None or self.now() - fill.began_at > _LONG_SECONDS:
-            self.note(path, info, fill.began_at)
+            self.note(path, info_of(path, item), -inf)
+        elif str(path) in self._said or self.now() - fill.began_at > _LONG_SECONDS:
+            self.note(path, info_of(path, item), fill.began_at)
 
     def forget(self, path: UfsPath) -> None:
         """Know no more than the copy tells: what was noted proved wrong."""
@@ -89,10 +90,13 @@ class Checks:
     def age(self, item: CachedObject) -> float:
         """Return the seconds since a copy was known to be current.
 
-        Of what was not noted, or so long ago that it is forgotten, it is the moment when the copy was complete.
+        It is infinite if the last word was about another version. Of what was not noted, or so long ago that it is
+        forgotten, it is the time since the copy was complete.
         """
         known = self._said.get(item.path)
-        return self.now() - (known[1] if known and known[0].etag == item.etag else item.cached_at)
+        if known is None:
+            return self.now() - item.cached_at
+        return self.now() - known[1] if known[0].etag == item.etag else inf
 
     async def ask(self, path: UfsPath, holds: float) -> ObjectInfo:
         """Return the current version of an object, as of less than ``holds`` seconds ago; drop a copy if it is gone.

@@ -13,6 +13,7 @@ from preheat.worker._actions import Actions
 from preheat.worker._coordinators import ControlPlane
 from preheat.worker._copies import Copies
 from preheat.worker._forward import Forward
+from preheat.worker._pending import PendingReads, PendingTable
 from preheat.worker._policies import Policies
 from preheat.worker._reads import ReadService
 from preheat.worker.fills import Peers
@@ -42,7 +43,10 @@ class Parts:
         owners = self._control.owners
         self._peers = Peers(worker_id, owners=owners, token=token, tls=tls, written=recent.etag)
         self._policies = Policies(self.store)
-        self._reads = ReadService(self.store, self._ufs, notes=self._notes, peers=self._peers, policies=self._policies)
+        pending = PendingReads(PendingTable(), self.store, self._peers)
+        self._reads = ReadService(
+            self.store, self._ufs, notes=self._notes, peers=self._peers, policies=self._policies, pending=pending
+        )
         self._forward = Forward(self._reads, worker_id=worker_id, owners=owners, token=token, tls=tls)
         self._writes = WriteService(
             worker_id,
@@ -54,6 +58,7 @@ class Parts:
             owners=owners,
             workers=RemoteWorkers(worker_id, token=token, tls=tls),
             recent=recent,
+            pending=pending,
             heard_file=self.store.directories[0] / "writes.heard",
             drain_seconds=settings.drain_seconds,
         )

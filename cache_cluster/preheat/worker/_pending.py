@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from typing import TypeVar
 
 from preheat.errors import StoreError, Unavailable, VersionChanged
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject, PageStore
 from preheat.ufs import Selection
 from preheat.versions import ObjectInfo
+from preheat.worker._freshness import NotCached
 from preheat.worker._gate import ETags
 from preheat.worker._misses import OpenedRead
 from preheat.worker.fills import Candidates, Counters, Peers
 from preheat.writes import PendingWrite
 
+T = TypeVar("T")
 _REMOTE_BYTES = 4 << 20
-_MAX_REMOVED = 1 << 16
+_MAX_REMEMBERED = 1 << 16
 
 
 class PendingTable:
@@ -31,6 +34,7 @@ class PendingTable:
         self._by_key: dict[str, tuple[PendingWrite, int]] = {}
         self._by_uri: dict[str, PendingWrite] = {}
         self._removed: OrderedDict[str, int] = OrderedDict()
+        self._ended: OrderedDict[str, None] = OrderedDict()
 
     def __bool__(self) -> bool:
         return bool(self._by_uri)
@@ -53,12 +57,19 @@ class PendingTable:
 
     def remove(self, key: str, revision: int) -> PendingWrite | None:
         """Know that nothing is pending any more since a revision, and return what was."""
-        self._removed[key] = revision
-        self._removed.move_to_end(key)
-        if len(self._removed) > _MAX_REMOVED:
-            self._removed.popitem(last=False)
+        _remember(self._removed, key, revision)
         before = self._by_key.pop(key, None)
         return self._by_uri.pop(before[0].path) if before else None
+
+    def end(self, key: str, write_id: str) -> PendingWrite | None:
+        """Know that a write is not pending any more, whatever of it is still to be heard; return it if it was known."""
+        _remember(self._ended, write_id, None)
+        known = self._by_key.get(key)
+        return self.remove(key, known[1]) if known and known[0].id == write_id else None
+
+    def has_ended(self, write: PendingWrite) -> bool:
+        """Whether it is known that a write is not pending any more."""
+        return write.id in self._ended
 
     def below(self, path: UfsPath, after: str) -> list[ObjectInfo]:
         """Return what is pending at and below a path, after a key, in order."""
@@ -77,17 +88,17 @@ class PendingReads:
     """
 
     def __init__(self, table: PendingTable, store: PageStore, peers: Peers | None) -> None:
-        self._table = table
+        self.table = table
         self._store = store
         self._peers = peers
 
     def covers(self, uri: str) -> bool:
         """Whether something is pending at a path."""
-        return self._table.get(uri) is not None
+        return self.table.get(uri) is not None
 
     def held(self, uri: str) -> CachedObject | None:
         """Return the pending version of a path if it is held here."""
-        write = self._table.get(uri)
+        write = self.table.get(uri)
         return self._store.lookup(write.held_name) if write else None
 
     def stat(self, path: UfsPath, if_match: ETags) -> ObjectInfo | None:
@@ -96,19 +107,31 @@ class PendingReads:
         Raises:
             VersionChanged: it is none that the reader accepts.
         """
-        write = self._table.get(str(path))
+        write = self.table.get(str(path))
         if write is None:
             return None
         if if_match is not None and write.etag not in if_match:
             raise VersionChanged(f"path='{path}' has the etag {write.etag!r} now, not {' or '.join(if_match)!r}.")
         return write.info
 
-    def open(self, path: UfsPath, if_match: ETags, counters: Counters) -> OpenedRead | None:
-        """Begin to read the version that is pending at a path; none if nothing is. Raises as :meth:`stat`."""
-        info, write = self.stat(path, if_match), self._table.get(str(path))
+    def open(self, path: UfsPath, if_match: ETags, counters: Counters, *, only_cached: bool) -> OpenedRead | None:
+        """Begin to read the version that is pending at a path; none if nothing is.
+
+        Raises:
+            VersionChanged: it is none that the reader accepts.
+            NotCached: it is held elsewhere, and ``only_cached`` is wanted: so questions do not go round.
+        """
+        info, write = self.stat(path, if_match), self.table.get(str(path))
         if info is None or write is None:
             return None
+        if only_cached and self.held(str(path)) is None:
+            raise NotCached(f"path='{path}' is pending, and held by other workers.")
+        counters.hits += 1
         return OpenedRead(info=info, hit=True, pages=partial(self.pages, write, counters))
+
+    def whole(self, write: PendingWrite) -> AsyncIterator[bytes]:
+        """Yield all of a pending version, for whoever persists it; raises as :meth:`pages`."""
+        return self.pages(write, Counters(), 0, write.size)
 
     async def pages(self, write: PendingWrite, counters: Counters, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield bytes [start, end) of a pending version.
@@ -128,7 +151,7 @@ class PendingReads:
 
     def merged(self, path: UfsPath, found: Sequence[ObjectInfo], *, after: str, limit: int) -> list[ObjectInfo]:
         """Return a page of a listing with what is pending in it; of ``found`` there may be more if it has ``limit``."""
-        pending = self._table.below(path, after)
+        pending = self.table.below(path, after)
         if len(found) >= limit:
             pending = [info for info in pending if info.key <= found[-1].key]
         by_key = {info.key: info for info in found} | {info.key: info for info in pending}
@@ -143,6 +166,13 @@ class PendingReads:
     def _source(self, write: PendingWrite, counters: Counters) -> Candidates | None:
         path = UfsPath.parse(write.path)
         return self._peers.source(path, counters, holders=write.holders) if self._peers else None
+
+
+def _remember(known: OrderedDict[str, T], key: str, value: T) -> None:
+    known[key] = value
+    known.move_to_end(key)
+    if len(known) > _MAX_REMEMBERED:
+        known.popitem(last=False)
 
 
 async def _remote(source: Candidates | None, write: PendingWrite, start: int, end: int) -> bytes:

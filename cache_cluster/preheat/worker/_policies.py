@@ -6,16 +6,12 @@ Reads need it at hand, and never wait for the records; only the objects of an in
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 
-import msgspec
-
-from preheat.engine import Bucket, Engine, Entry
-from preheat.errors import Conflict, ObjectNotFound, StoreError, Unavailable, VersionChanged
+from preheat.engine import Bucket, Engine
+from preheat.errors import ObjectNotFound, StoreError, Unavailable, VersionChanged
 from preheat.inventories import Inventories
 from preheat.inventory import Coverage, Inventory, Pin, covering_paths
 from preheat.logs import get_logger
@@ -24,6 +20,7 @@ from preheat.paths import UfsPath
 from preheat.store import PageStore
 from preheat.versions import ObjectInfo
 from preheat.views import BucketView
+from preheat.writes import HELD_PREFIX
 
 log = get_logger("worker")
 
@@ -38,7 +35,6 @@ class Policies:
     def __init__(self, store: PageStore | None = None) -> None:
         self._store = store
         self._mounts: Sequence[Mount] = ()
-        self._engine: Engine | None = None
         self._inventories: Inventories | None = None
         self._by_version: tuple[Coverage, dict[str, list[Inventory]]] = (Coverage(), {})
         self.mounts = MountTable()
@@ -51,7 +47,7 @@ class Policies:
     async def following(self, engine: Engine) -> AsyncIterator[None]:
         """Keep what is known current while the block runs."""
         mounts, inventories = BucketView(engine, Bucket.MOUNTS, Mount), Inventories(engine)
-        self._engine, self._inventories, self.mounts_loaded = engine, inventories, mounts.loaded
+        self._inventories, self.mounts_loaded = inventories, mounts.loaded
         mounts.listeners.add(lambda _: self._set_mounts([mount for mount, _ in mounts.values()]))
         inventories.pins.listeners.add(lambda _: self._set_pins(inventories))
         async with asyncio.TaskGroup() as tasks:
@@ -122,17 +118,8 @@ class Policies:
         Raises:
             EngineUnavailable: nobody else could be told.
         """
-        if self._inventories is None or self._engine is None or self.listing(uri) is None:
-            return
-        paths, records = frozenset(covering_paths(uri)), self._inventories.records
-        for item, revision in records.values():
-            if item.path in paths and item.retired_at is None:
-                retired = msgspec.json.encode(replace(item, retired_at=time.time()))
-                try:
-                    written = await self._engine.put(Bucket.INVENTORIES, item.id, retired, revision=revision)
-                except Conflict:  # somebody else has just retired or deleted it
-                    continue
-                records.apply(Entry(key=item.id, value=retired, revision=written))
+        if self._inventories is not None:
+            await self._inventories.forget_listings(uri)
 
     def _pinned(self, uri: str, pin: Pin) -> Inventory:
         inventory = self._known().pinned(pin)
@@ -202,7 +189,7 @@ class Policies:
     def _keep_no_more(self, wanted: set[str]) -> None:
         if self._store is None:
             return
-        for prefix in set(self._store.pins()) - wanted:
+        for prefix in set(self._store.pins()) - wanted - {HELD_PREFIX}:
             with _logged_faults(prefix):
                 self._store.unpin(prefix)
 

@@ -34,6 +34,7 @@ from preheat.worker._freshness import ANY, NotCached, Wish
 from preheat.worker._gate import ETags, Gate, Terms
 from preheat.worker._metadata import Metadata, accepts
 from preheat.worker._misses import Misses, OpenedRead
+from preheat.worker._pending import PendingReads, PendingTable
 from preheat.worker._policies import Policies
 from preheat.worker._ranges import Asked, RangeReads
 from preheat.worker.fills import Fills, Peers, Throttle
@@ -52,6 +53,7 @@ class ReadService:
         notes: what is known of objects that are not in the store; by default nothing.
         peers: other workers, which are asked before the under store; by default nobody.
         policies: which versions may be served; by default any that is cached.
+        pending: reads what is written and not at the under store yet; by default nothing is.
         stall_seconds: a fill fails when the under store sends nothing for this long.
         clock: tells how old what is known is.
     """
@@ -64,6 +66,7 @@ class ReadService:
         notes: Notes | None = None,
         peers: Peers | None = None,
         policies: Policies | None = None,
+        pending: PendingReads | None = None,
         stall_seconds: float = 60.0,
         clock: Clock = time.time,
     ) -> None:
@@ -72,6 +75,7 @@ class ReadService:
         notes = notes or Notes()
         self._notes = notes
         self.policies = policies or Policies()
+        self._pending = pending or PendingReads(PendingTable(), store, peers)
         self._fills = Fills(store, origin, notes=notes, stall_seconds=stall_seconds, clock=clock)
         self.counters = self._fills.counters
         self._checks = Checks(store, self._stat_origin, self.counters, clock=clock)
@@ -105,6 +109,9 @@ class ReadService:
         Raises:
             VersionChanged, ObjectNotFound, Unavailable: as ``Policies.bound``.
         """
+        if self._pending.covers(uri):
+            held = self._pending.held(uri)
+            return held if held is not None and accepts(if_match, held.etag) else None
         item = self._store.lookup(uri)
         if item is None or not accepts(if_match, item.etag):
             return None
@@ -119,7 +126,7 @@ class ReadService:
 
     def read_small(self, uris: Sequence[str], wish: Wish = ANY) -> list[tuple[CachedObject, bytes]]:
         """Read whole hits at once, as ``PageStore.read_small``, up to the first that may not be served; count them."""
-        found = self._store.read_small(uris)
+        found = self._store.read_small(list(takewhile(lambda uri: not self._pending.covers(uri), uris)))
         if not (self.policies.allows_all and wish.is_plain):
             found = list(takewhile(lambda hit: self._gate.passes(hit[0], wish), found))
         self.counters.hits += len(found)
@@ -128,7 +135,7 @@ class ReadService:
 
     async def has(self, path: UfsPath, if_match: ETags = None, wish: Wish = ANY) -> bool:
         """Whether a copy may be served without asking the under store; raises as :meth:`servable`."""
-        if self.servable(str(path), if_match, wish) is not None:
+        if self._pending.covers(str(path)) or self.servable(str(path), if_match, wish) is not None:
             return True
         if self.policies.bound(str(path), wish.version) is None:
             return False
@@ -151,6 +158,8 @@ class ReadService:
             ObjectNotFound: there is no such object, or it does not belong to the dataset version that is read.
             NotCached: the under store would have to be asked, and must not. Otherwise as ``UnderStore.get``.
         """
+        if opened := self._pending.open(path, if_match, self.counters, only_cached=wish.only_cached):
+            return opened
         for attempt in range(1, _ATTEMPTS + 1):
             terms = Terms(etags=if_match)
             item = self.servable(str(path), if_match, wish)
@@ -203,6 +212,10 @@ class ReadService:
         """Know an object's size and version from now on, without its bytes."""
         self._notes.put(str(path), info)
 
+    def is_pending(self, path: UfsPath) -> bool:
+        """Whether the under store has not got what was written to a path last."""
+        return self._pending.covers(str(path))
+
     def supersede(self, path: UfsPath, etag: str) -> None:
         """Forget what is known of an object, and let no other version than this one come; if empty, none at all.
 
@@ -219,6 +232,8 @@ class ReadService:
             VersionChanged: the version is none that the reader accepts.
             ObjectNotFound, NotCached: as :meth:`open`. Otherwise as ``UnderStore.stat``.
         """
+        if pending := self._pending.stat(path, if_match):
+            return pending, True
         if item := self.servable(str(path), if_match, wish):
             return info_of(path, item), True
         return await self._metadata.stat(path, if_match, wish)
@@ -231,7 +246,8 @@ class ReadService:
         Raises:
             NotCached: the under store would have to be asked, and must not. Otherwise as ``UnderStore.list``.
         """
-        return await self._metadata.list(path, after=after, limit=limit, wish=wish)
+        found = await self._metadata.list(path, after=after, limit=limit, wish=wish)
+        return self._pending.merged(path, found, after=after, limit=limit)
 
     def list_cached(self, path: UfsPath, *, after: str, limit: int) -> tuple[CachedCopy, ...]:
         """Return up to ``limit`` objects of the store at and below a path, after a key, as a listing would."""

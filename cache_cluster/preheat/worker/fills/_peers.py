@@ -23,7 +23,7 @@ from preheat.settings import TlsSettings
 from preheat.tls import client_context
 from preheat.ufs import HEAD_BYTES, Answer, UnusableError, Wire
 from preheat.worker.fills._counters import Counters
-from preheat.worker.fills._fill import Gift, Source
+from preheat.worker.fills._fill import Gift
 
 log = get_logger("worker")
 MAX_BYTES = 8 << 20
@@ -75,7 +75,7 @@ class Peers:
         self._tls = tls or TlsSettings()
         self._peers: dict[str, _Peer] = {}
 
-    def source(self, path: UfsPath, counters: Counters, *, holders: Collection[str] = ()) -> Source | None:
+    def source(self, path: UfsPath, counters: Counters, *, holders: Collection[str] = ()) -> Candidates | None:
         """Return who may have an object; none if there is nobody to ask.
 
         Args:
@@ -91,7 +91,7 @@ class Peers:
             member for member in ranked if member.id != self._worker_id and (not holders or member.id in holders)
         ]
         peers = [peer for peer in map(self._peer, members) if peer.well]
-        return _Candidates(peers, counters, written) if peers else None
+        return Candidates(peers, counters, written) if peers else None
 
     def close(self) -> None:
         """Close the connections."""
@@ -108,7 +108,7 @@ class Peers:
         return peer
 
 
-class _Candidates:
+class Candidates:
     """Those who may have one object; who does not is not asked again."""
 
     def __init__(self, peers: list[_Peer], counters: Counters, written: str | None) -> None:
@@ -118,6 +118,7 @@ class _Candidates:
         self._read = False
 
     async def get(self, path: UfsPath, *, etag: str | None, start: int, end: int) -> Gift | None:
+        """Return bytes of an object, as :class:`~preheat.worker.fills.Source` does."""
         if end - start > MAX_BYTES:
             return None
         while self._peers:

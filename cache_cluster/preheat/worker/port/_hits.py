@@ -120,9 +120,10 @@ class _Judge:
 
     def __init__(self, lines: bytes) -> None:
         self._parser = httptools.HttpRequestParser(self)
-        self._headers: dict[str, str] = {}
+        self._lines: list[tuple[bytes, bytes]] = []
         self._kept_alive: list[bool] = []
         self._parser.feed_data(_START + _VERSION + lines)
+        self._headers = http.headers_of(self._lines)
 
     @property
     def plain(self) -> bool:
@@ -136,7 +137,7 @@ class _Judge:
         return headers.get("authorization", ""), http.accepted_etags(headers.get("if-match")), wished(headers)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        http.add_header(self._headers, name, value)
+        self._lines.append((name, value))
 
     def on_message_complete(self) -> None:
         self._kept_alive.append(self._parser.should_keep_alive())

@@ -7,7 +7,7 @@ order of the conditions is the RFC's: If-Match (which chooses the version, see t
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
@@ -133,11 +133,15 @@ class Answer:
         return head if head_only else head + self.body
 
 
-def add_header(headers: dict[str, str], name: bytes, value: bytes) -> None:
-    """Take a header line over; one that comes again continues the first, as RFC 9110 says."""
-    field, text = name.decode("latin-1").lower(), value.decode("latin-1")
-    known = headers.get(field)
-    headers[field] = text if known is None else f"{known}, {text}"
+def headers_of(lines: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return header lines by lower-case name; one that comes again continues the first, as RFC 9110 says."""
+    headers = {_field_name(name): value.decode("latin-1") for name, value in lines}
+    if len(headers) < len(lines):
+        headers = {}
+        for name, value in lines:
+            field, text = _field_name(name), value.decode("latin-1")
+            headers[field] = f"{headers[field]}, {text}" if field in headers else text
+    return headers
 
 
 def json_answer(value: Any) -> Answer:
@@ -256,6 +260,11 @@ def unknown_target(target: str) -> NotFound:
         f"There is nothing at {target[:200]!r}.",
         remedy="The data port has /v1/data/, /v1/batch, /v1/list, /v1/cached, /v1/stat, /v1/stats and /v1/healthz.",
     )
+
+
+@lru_cache(maxsize=1024)
+def _field_name(name: bytes) -> str:
+    return name.decode("latin-1").lower()
 
 
 def names(if_none_match: str, etag: str) -> bool:

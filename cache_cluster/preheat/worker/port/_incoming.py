@@ -12,7 +12,7 @@ from collections.abc import Callable
 import httptools
 
 from preheat.errors import InvalidRequest, PreheatError
-from preheat.worker.port._http import BodyTooLarge, HeadTooLarge, Request, add_header
+from preheat.worker.port._http import BodyTooLarge, HeadTooLarge, Request, headers_of
 from preheat.worker.port._limits import ServerSettings
 from preheat.worker.port._request_body import Intake, RequestBody
 
@@ -96,7 +96,7 @@ class Incoming:
         self._marks += 1
         self._head_bytes = self._field_bytes = 0
         self._url = b""
-        self._headers: dict[str, str] = {}
+        self._lines: list[tuple[bytes, bytes]] = []
         self._on_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -104,15 +104,18 @@ class Incoming:
         self._field_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._field_bytes += len(name) + len(value)
-        if self._in_head:  # otherwise it is a trailer: what was checked of the head must not change behind it
-            add_header(self._headers, name, value)
+        if self._in_head:
+            self._lines.append((name, value))
+        else:  # a trailer: what was checked of the head must not change behind it
+            self._field_bytes += len(name) + len(value)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._held = bytearray()
         if self.ended:
             return
+        self._field_bytes += sum([len(name) + len(value) for name, value in self._lines])
+        self._headers = headers_of(self._lines)
         length = int(self._headers.get("content-length", "0"))  # the parser has refused what is no number
         self._method, self._target = self._parser.get_method().decode("ascii"), self._url.decode("latin-1")
         kind = self._intake(self._method, self._target)

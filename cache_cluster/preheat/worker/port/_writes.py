@@ -6,19 +6,22 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from urllib.parse import unquote
 
 import msgspec
 
+from preheat.engine import is_token
 from preheat.errors import InvalidRequest, ObjectNotFound
 from preheat.paths import UfsPath
 from preheat.versions import ObjectInfo
 from preheat.worker.port import _http as http
 from preheat.worker.port._request_body import Intake
 from preheat.worker.writes import FORWARDED, WriteService, info_json, part_json, upload_json
+from preheat.writes import held_name
 
 _COPY = "/v1/copy"
+_HELD = "/v1/held"
 _UPLOADS = "/v1/uploads"
 _WRITTEN = "/v1/written"
 _UPLOAD = re.compile(r"/v1/uploads/([^/?]+)(?:/(\d{1,9}))?")
@@ -70,8 +73,11 @@ class WriteEndpoints:
             target = UfsPath.parse(fields.get("target", ""))
             return _object(await self._writes.copy(path, target, forwarded=_is_forwarded(request)))
         if route == _WRITTEN:
-            known = await self._writes.wait_known(_number(fields.get("revision", ""), "revision"))
+            revision, pending = _number(fields.get("revision", ""), "revision"), "pending" in fields
+            known = await self._writes.wait_known(revision, pending=pending)
             return http.json_answer({"known": known})
+        if route == _HELD:
+            return await self._hold(request, path, fields)
         if route == _UPLOADS:
             return await self._uploads(request, path)
         return await self._upload(request, path, route)
@@ -93,6 +99,14 @@ class WriteEndpoints:
         if not await self._writes.delete(path, forwarded=_is_forwarded(request)):
             raise ObjectNotFound(f"path='{path}' does not exist.")
         return http.json_answer({"deleted": str(path)})
+
+    async def _hold(self, request: http.Request, path: UfsPath, fields: Mapping[str, str]) -> http.Answer:
+        write_id, etag = fields.get("id", ""), fields.get("etag", "")
+        if not (is_token(write_id) and etag and request.length is not None):
+            raise InvalidRequest("id, etag or Content-Length is missing.", remedy="This is for workers alone.")
+        name = held_name(write_id, str(path))
+        await self._writes.hold(name, _chunks(request), etag=etag, size=request.length)
+        return http.json_answer({"held": name})
 
     async def _uploads(self, request: http.Request, path: UfsPath) -> http.Answer:
         if request.method == "POST":
@@ -125,6 +139,8 @@ def methods_of(target: str) -> tuple[str, ...] | None:
     route = target.partition("?")[0]
     if route in (_COPY, _WRITTEN):
         return ("POST",)
+    if route == _HELD:
+        return ("PUT",)
     if route == _UPLOADS:
         return ("GET", "POST")
     match = _UPLOAD.fullmatch(route)

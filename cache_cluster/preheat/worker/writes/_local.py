@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
-from preheat.errors import NotFound
+from preheat.errors import NoLiveWorker, NotFound, StoreError
+from preheat.logs import get_logger
+from preheat.mounts import Mount, WriteMode
 from preheat.paths import UfsPath
 from preheat.ufs import UnderStore
 from preheat.versions import ObjectInfo
 from preheat.worker._reads import ReadService
+from preheat.worker.writes._async import AsyncWrites
 from preheat.worker.writes._body import Body
 from preheat.worker.writes._conditions import ALWAYS, Condition
+from preheat.worker.writes._held import HeldCopies
 from preheat.worker.writes._staging import Chunks, Staged, Staging
 from preheat.worker.writes._through import ThroughWrites
 from preheat.worker.writes._uploads import Part, Uploads, check_number
+from preheat.writes import PendingWrite
 
 T = TypeVar("T")
-Acknowledge = Callable[[UfsPath, int], Awaitable[None]]
-"""Returns when the others know of a write of a path, at a revision of the log."""
+log = get_logger("worker")
+
+
+class Acknowledge(Protocol):
+    """Returns when the others know of a write, by the revision of its record."""
+
+    async def __call__(self, path: UfsPath, revision: int, *, pending: bool = False) -> None: ...
 
 
 class LocalWrites:
@@ -31,6 +41,10 @@ class LocalWrites:
         staging: receives bodies.
         uploads: those in parts.
         through: writes to the under store.
+        cached: writes to the caches of workers.
+        held: has what was written there.
+        pages: yields the bytes of a pending version, wherever they are.
+        mounts: returns the mount of a URI.
         origin: the under store.
         reads: has the bytes of what is copied.
         acknowledge: awaited before a write is.
@@ -42,6 +56,10 @@ class LocalWrites:
         staging: Staging,
         uploads: Uploads,
         through: ThroughWrites,
+        cached: AsyncWrites,
+        held: HeldCopies,
+        pages: Callable[[PendingWrite], AsyncIterator[bytes]],
+        mounts: Callable[[str], Mount],
         origin: UnderStore,
         reads: ReadService,
         acknowledge: Acknowledge,
@@ -49,6 +67,10 @@ class LocalWrites:
         self._staging = staging
         self.uploads = uploads
         self._through = through
+        self._cached = cached
+        self._held = held
+        self._pages = pages
+        self._mounts = mounts
         self._origin = origin
         self._reads = reads
         self._acknowledge = acknowledge
@@ -68,11 +90,12 @@ class LocalWrites:
 
     async def copy(self, source: UfsPath, target: UfsPath) -> ObjectInfo:
         """Copy an object, by the under store itself if it can."""
-        copied = await self._to_the_end(self._copy(source, target))
-        if copied is not None:
-            return copied
-        etag = (await self._origin.stat(source)).etag
-        opened = await self._reads.open(source, (etag,))
+        pending = self._reads.is_pending(source)
+        if not (pending or self._mounts(str(target)).is_temporary(target)):
+            copied = await self._to_the_end(self._copy(source, target))
+            if copied is not None:
+                return copied
+        opened = await self._reads.open(source, None if pending else ((await self._origin.stat(source)).etag,))
         return await self.put(target, opened.pages(0, opened.info.size), size=opened.info.size)
 
     async def create_upload(self, path: UfsPath) -> str:
@@ -107,6 +130,17 @@ class LocalWrites:
             task.add_done_callback(lambda _: self._completing.pop(upload_id, None))
         return await asyncio.shield(task)
 
+    async def persist(self, path: UfsPath) -> bool:
+        """Give the under store what is pending at a path; false if nothing is. Raises as ``ThroughWrites.persist``."""
+        revision = await self._to_the_end(self._through.persist(path, pages=self._pages, held=self._held.body))
+        if revision is not None:
+            await self._acknowledge(path, revision)
+        return revision is not None
+
+    async def hold(self, name: str, chunks: Chunks, *, etag: str, size: int) -> None:
+        """Hold what another worker sends; raises as ``HeldCopies.receive``."""
+        await self._held.receive(name, chunks, etag=etag, size=size)
+
     async def close(self, seconds: float) -> None:
         """Let the writes that have begun end within some seconds, and drop the uploads."""
         if self._tasks:
@@ -125,6 +159,20 @@ class LocalWrites:
         return info
 
     async def _write(self, path: UfsPath, body: Body, condition: Condition) -> ObjectInfo:
+        mount = self._mounts(str(path))
+        temporary = mount.is_temporary(path)
+        if temporary or mount.writes is WriteMode.ASYNC:
+            try:
+                info, revision = await self._cached.put(
+                    path, body, condition, replicas=mount.write_replicas, temporary=temporary
+                )
+            except (NoLiveWorker, StoreError) as error:
+                if temporary:
+                    raise
+                log.warning("A write goes to the under store at once.", action="not_async", error=str(error))
+            else:
+                await self._acknowledge(path, revision, pending=True)
+                return info
         info, revision = await self._through.put(path, body, condition)
         await self._acknowledge(path, revision)
         return info

@@ -7,6 +7,7 @@ import heapq
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import count
 
 import msgspec
@@ -20,6 +21,8 @@ from preheat.writes import Written, key_of
 
 log = get_logger("worker")
 
+Ended = Callable[[UfsPath, str], None]
+"""Is told a path and the id of a write that is not pending there any more."""
 Superseded = Callable[[UfsPath, str], None]
 """Is told a path and the etag of what is there now, empty if no copy of it may be kept. Quick, and raises nothing."""
 
@@ -31,11 +34,13 @@ class WriteLog:
         worker_id: this worker.
         recent: remembers them.
         superseded: told of each write, this worker's own too, before readers may see what came of it.
+        ended: told of each pending write that others ended.
     """
 
-    def __init__(self, worker_id: str, *, recent: RecentWrites, superseded: Superseded) -> None:
+    def __init__(self, worker_id: str, *, recent: RecentWrites, superseded: Superseded, ended: Ended) -> None:
         self._worker_id = worker_id
         self._superseded = superseded
+        self._ended = ended
         self._engine: Engine | None = None
         self._started_at = time.time()
         self._recent = recent
@@ -63,15 +68,20 @@ class WriteLog:
         self._recent.remember(self._written(path, etag), 0)
         self._superseded(path, etag)
 
-    async def announce(self, path: UfsPath, etag: str) -> int:
+    async def announce(self, path: UfsPath, etag: str, *, ends: str = "") -> int:
         """Tell the other workers, and return the revision that :meth:`reached` waits for.
+
+        Args:
+            path: what was written.
+            etag: of the version that is there now; empty if there is none.
+            ends: id of the pending write that is none any more.
 
         Raises:
             EngineUnavailable: they may not come to know.
         """
         if self._engine is None:
             raise EngineUnavailable("The other workers cannot be told of a write now.", remedy="Try again.")
-        written = self._written(path, etag)
+        written = replace(self._written(path, etag), ends=ends)
         revision = await self._engine.put(Bucket.WRITES, key_of(written.path), msgspec.json.encode(written))
         known = self._recent.get(written.path)
         if known is None or known.revision < revision:
@@ -95,8 +105,11 @@ class WriteLog:
         own = written.worker == self._worker_id and written.written_at >= self._started_at
         if own or (known is not None and known.revision > revision):
             return
+        path = UfsPath.parse(written.path)
         self._recent.remember(written, revision)
-        self._superseded(UfsPath.parse(written.path), written.etag)
+        self._superseded(path, written.etag)
+        if written.ends:
+            self._ended(path, written.ends)
 
     def _written(self, path: UfsPath, etag: str) -> Written:
         return Written(path=str(path), etag=etag, worker=self._worker_id, written_at=time.time())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -15,7 +15,6 @@ from preheat.paths import UfsPath
 from preheat.store import PageStore
 from preheat.worker._pending import PendingTable
 from preheat.worker.writes._log import Reached, Superseded
-from preheat.worker.writes._recent import RecentWrites
 from preheat.writes import PendingWrite, key_of
 
 log = get_logger("worker")
@@ -29,16 +28,12 @@ class PendingLog:
     Args:
         table: to be kept.
         store: holds the bytes.
-        recent: the last writes that are not pending.
         superseded: told when what is cached of a path is out of date.
     """
 
-    def __init__(
-        self, table: PendingTable, *, store: PageStore, recent: RecentWrites, superseded: Superseded
-    ) -> None:
+    def __init__(self, table: PendingTable, *, store: PageStore, superseded: Superseded) -> None:
         self.table = table
         self._store = store
-        self._recent = recent
         self._superseded = superseded
         self._engine: Engine | None = None
         self._seen = Reached()
@@ -76,11 +71,16 @@ class PendingLog:
         self._apply(Entry(key=key, value=value, revision=written))
         return written
 
-    async def remove(self, path: UfsPath, revision: int) -> None:
-        """Remove the record with a revision; raises as :meth:`put`."""
+    async def remove(self, path: UfsPath, revision: int, *, etag: str) -> None:
+        """Remove the record with a revision, for the under store has a version now; raises as :meth:`put`."""
         key = key_of(str(path))
         await self._known_engine().delete(Bucket.PENDING, key, revision=revision)
-        self._forget(key, revision)
+        self._forget(key, revision, etag)
+
+    def end(self, path: UfsPath, write_id: str) -> None:
+        """Know from another worker that a write is not pending any more."""
+        if write := self.table.end(key_of(str(path)), write_id):
+            self.drop(write.held_name)
 
     async def reached(self, revision: int, seconds: float) -> bool:
         """Wait until this worker has heard of a revision; false if the time passes before."""
@@ -91,7 +91,9 @@ class PendingLog:
         try:
             self._store.delete(name)
         except StoreError as error:
-            log.warning("What is not pending any more is still held.", action="drop_failed", name=name, error=str(error))
+            log.warning(
+                "What is not pending any more is still held.", action="drop_failed", name=name, error=str(error)
+            )
 
     def _known_engine(self) -> Engine:
         if self._engine is None:
@@ -110,20 +112,21 @@ class PendingLog:
         if not self.table.is_news(entry.key, entry.revision):
             return
         if entry.value is None:
-            self._forget(entry.key, entry.revision)
+            self._forget(entry.key, entry.revision, "")
             return
         write = msgspec.json.decode(entry.value, type=PendingWrite)
+        if self.table.has_ended(write):
+            return
         before = self.table.set(entry.key, write, entry.revision)
         if before is not None and before.id == write.id:
             return
         if before is not None:
             self.drop(before.held_name)
-        self._recent.forget(write.path)
         self._superseded(UfsPath.parse(write.path), "")
 
-    def _forget(self, key: str, revision: int) -> None:
-        """Go back to what the under store has: of copies that came meanwhile only what is known to be new stays."""
+    def _forget(self, key: str, revision: int, etag: str) -> None:
+        """Go back to what the under store has: of the copies that came meanwhile only those with an etag stay."""
         before = self.table.remove(key, revision)
         if before is not None:
             self.drop(before.held_name)
-            self._superseded(UfsPath.parse(before.path), self._recent.etag(before.path) or "")
+            self._superseded(UfsPath.parse(before.path), etag)

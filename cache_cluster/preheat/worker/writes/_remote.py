@@ -109,14 +109,21 @@ class RemoteWorkers:
             raise _refusal(answer, response.status, member)
         return answer
 
-    async def tell(self, members: Iterable[Member], path: UfsPath, revision: int) -> None:
-        """Wait until other workers know of a write, but not longer than a second, nor for who did not answer lately."""
+    async def tell(self, members: Iterable[Member], path: UfsPath, revision: int, *, pending: bool = False) -> None:
+        """Wait until other workers know of a write, but not longer than a second, nor for who did not answer lately.
+
+        Args:
+            members: those workers.
+            path: what was written.
+            revision: of its record.
+            pending: whether it is that of a pending write.
+        """
+        target = f"/v1/written?path={quote(str(path), safe='')}&revision={revision}{'&pending=true' if pending else ''}"
         now = asyncio.get_running_loop().time()
         well = [member for member in members if self._left_out.get(member.id, 0.0) <= now]
-        await asyncio.gather(*(self._tell(member, path, revision) for member in well))
+        await asyncio.gather(*(self._tell(member, target) for member in well))
 
-    async def _tell(self, member: Member, path: UfsPath, revision: int) -> None:
-        target = f"/v1/written?path={quote(str(path), safe='')}&revision={revision}"
+    async def _tell(self, member: Member, target: str) -> None:
         try:
             async with asyncio.timeout(_TOLD_SECONDS):
                 await self.ask(member, "POST", target)

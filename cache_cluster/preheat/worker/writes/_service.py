@@ -20,27 +20,22 @@ from preheat.placement import Member
 from preheat.store import PageStore
 from preheat.ufs import UnderStore
 from preheat.versions import ObjectInfo
+from preheat.worker._pending import PendingReads
 from preheat.worker._policies import Policies
 from preheat.worker._reads import ReadService
 from preheat.worker.fills import Owners
-from preheat.worker.writes._absence import Absence
 from preheat.worker.writes._conditions import Condition
-from preheat.worker.writes._copies import WrittenCopies
-from preheat.worker.writes._local import LocalWrites
-from preheat.worker.writes._log import WriteLog
+from preheat.worker.writes._own import OwnWrites
 from preheat.worker.writes._recent import RecentWrites
 from preheat.worker.writes._remote import NotReachedError, RemoteWorkers
 from preheat.worker.writes._routes import Routes
 from preheat.worker.writes._staging import Chunks, Staging
-from preheat.worker.writes._through import ThroughWrites
 from preheat.worker.writes._uploads import Part, Upload, Uploads
 from preheat.worker.writes._wire import RemoteWrites
 
 log = get_logger("worker")
 _TOLD = 32
 """Workers that are told of a write directly: those that rank highest for its path."""
-_TOLD_SECONDS = 1.0
-_SWEEP_SECONDS = 600.0
 
 
 class WriteService:
@@ -58,6 +53,7 @@ class WriteService:
         owners: says who owns a path.
         workers: the other workers.
         recent: the last writes, which reads know too.
+        pending: reads what is not at the under store yet; ``reads`` has it too.
         heard_file: where it is noted when writes were last heard of.
         uploads: those in parts; by default S3's limits hold.
         drain_seconds: how long writes that have begun may take when the worker stops.
@@ -75,6 +71,7 @@ class WriteService:
         owners: Owners,
         workers: RemoteWorkers,
         recent: RecentWrites,
+        pending: PendingReads,
         heard_file: Path,
         uploads: Uploads | None = None,
         drain_seconds: float = 10.0,
@@ -83,30 +80,29 @@ class WriteService:
         self._routes = Routes(worker_id, owners)
         self._workers = workers
         self._remote = RemoteWrites(workers)
-        self._drain_seconds = drain_seconds
-        copies = WrittenCopies(store, reads)
-        self._absence = Absence(heard_file, store=store, policies=policies)
-        self._log = WriteLog(worker_id, recent=recent, superseded=copies.supersede)
-        self._local = LocalWrites(
-            staging=staging,
-            uploads=uploads or Uploads(worker_id),
-            through=ThroughWrites(worker_id, origin=origin, copies=copies, log=self._log, recent=recent),
+        self._own = OwnWrites(
+            worker_id,
+            store=store,
             origin=origin,
             reads=reads,
+            policies=policies,
+            staging=staging,
+            uploads=uploads or Uploads(worker_id),
+            recent=recent,
+            pending=pending,
+            heard_file=heard_file,
+            remote=self._remote,
+            others=self._routes.others,
             acknowledge=self._acknowledge,
+            drain_seconds=drain_seconds,
         )
+        self._local = self._own.local
 
     @asynccontextmanager
     async def following(self, engine: Engine) -> AsyncIterator[None]:
         """Take writes, and follow those of others, while the block runs."""
-        async with self._workers.connected(), self._log.following(engine), asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(self._sweep()), tasks.create_task(self._absence.watch(engine))]
-            try:
-                yield
-            finally:
-                for task in background:
-                    task.cancel()
-                await self._local.close(self._drain_seconds)
+        async with self._workers.connected(), self._own.following(engine):
+            yield
 
     async def put(
         self,
@@ -231,18 +227,35 @@ class WriteService:
         uploads = [*self._local.uploads.begun(str(path)), *(upload for some in found for upload in some)]
         return sorted(uploads, key=lambda upload: (upload.path, upload.started_at, upload.id))
 
-    async def wait_known(self, revision: int) -> bool:
-        """Wait until this worker knows of another's write; false if it does not hear of it within a second."""
-        return await self._log.reached(revision, _TOLD_SECONDS)
+    async def persist(self, path: UfsPath) -> bool:
+        """Give the under store what is pending at a path; false if nothing is.
 
-    async def _acknowledge(self, path: UfsPath, revision: int) -> None:
+        Raises:
+            Unavailable: somebody else does it, or none of its holders can be reached. Otherwise as ``UnderStore.put``.
+        """
+        return await self._local.persist(path)
+
+    async def hold(self, name: str, chunks: Chunks, *, etag: str, size: int) -> None:
+        """Hold what another worker is about to acknowledge.
+
+        Raises:
+            StoreFull: it does not fit.
+            VersionChanged: it has fewer or more bytes.
+        """
+        await self._local.hold(name, chunks, etag=etag, size=size)
+
+    async def wait_known(self, revision: int, *, pending: bool = False) -> bool:
+        """Wait until this worker knows of another's write; false if it does not hear of it within a second."""
+        return await self._own.wait_known(revision, pending=pending)
+
+    async def _acknowledge(self, path: UfsPath, revision: int, *, pending: bool = False) -> None:
         await asyncio.gather(
             self._policies.forget_listings(str(path)),
-            self._workers.tell(self._routes.others(path)[:_TOLD], path, revision),
+            self._workers.tell(self._routes.others(path)[:_TOLD], path, revision, pending=pending),
         )
 
     def _check_writable(self, path: UfsPath) -> None:
-        if not (self._log.is_followed and self._policies.mounts_loaded.is_set()):
+        if not self._own.is_possible:
             raise EngineUnavailable("This worker does not know yet what may be written.", remedy="Try again.")
         mount = self._policies.mounts.of(str(path))
         if mount.writes is WriteMode.READ_ONLY:
@@ -259,8 +272,3 @@ class WriteService:
                 "A worker's uploads are not known.", action="uploads_unknown", worker=member.id, error=str(error)
             )
             return []
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(_SWEEP_SECONDS)
-            self._local.uploads.expire()

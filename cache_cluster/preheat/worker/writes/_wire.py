@@ -16,6 +16,7 @@ from preheat.worker.writes._conditions import ANY, Condition
 from preheat.worker.writes._remote import RemoteWorkers
 from preheat.worker.writes._staging import Chunks
 from preheat.worker.writes._uploads import Part, Upload
+from preheat.writes import PendingWrite
 
 
 class RemoteWrites:
@@ -37,6 +38,11 @@ class RemoteWrites:
             headers["If-Match"] = ANY if condition.if_match == ANY else f'"{condition.if_match}"'
         target = f"/v1/data/{path.url_path}"
         return _info(await self._workers.ask(member, "PUT", target, body=chunks, size=size, headers=headers))
+
+    async def hold(self, member: Member, write: PendingWrite, chunks: Chunks) -> None:
+        """Have a pending version held."""
+        target = f"/v1/held?path={quote(write.path, safe='')}&id={write.id}&etag={write.etag}"
+        await self._workers.ask(member, "PUT", target, body=chunks, size=write.size)
 
     async def delete(self, member: Member, path: UfsPath) -> bool:
         """Remove an object; false if it was not there."""

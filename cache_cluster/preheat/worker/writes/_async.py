@@ -1,0 +1,133 @@
+"""Writes that are acknowledged when enough workers hold them; the under store gets them afterwards, or never."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from preheat.errors import Conflict, NoLiveWorker, PreheatError, StoreError, VersionChanged
+from preheat.logs import get_logger
+from preheat.paths import UfsPath
+from preheat.placement import Member
+from preheat.versions import ObjectInfo
+from preheat.worker.writes._body import Body, chunks
+from preheat.worker.writes._conditions import ALWAYS, Condition
+from preheat.worker.writes._held import HeldCopies
+from preheat.worker.writes._pending_log import PendingLog
+from preheat.worker.writes._remote import NotReachedError
+from preheat.worker.writes._through import ThroughWrites
+from preheat.worker.writes._wire import RemoteWrites
+from preheat.writes import PendingWrite
+
+log = get_logger("worker")
+_ATTEMPTS = 20
+
+
+class AsyncWrites:
+    """Has workers hold a version, then writes the record that makes it the present one.
+
+    Args:
+        worker_id: this worker, which is the first holder.
+        held: holds versions here.
+        remote: has others hold them.
+        others: returns the other workers, those that rank highest for a path first.
+        log: the records.
+        through: knows what the under store has.
+    """
+
+    def __init__(
+        self,
+        worker_id: str,
+        *,
+        held: HeldCopies,
+        remote: RemoteWrites,
+        others: Callable[[UfsPath], Sequence[Member]],
+        log: PendingLog,
+        through: ThroughWrites,
+    ) -> None:
+        self._worker_id = worker_id
+        self._held = held
+        self._remote = remote
+        self._others = others
+        self._log = log
+        self._through = through
+
+    async def put(
+        self, path: UfsPath, body: Body, condition: Condition = ALWAYS, *, replicas: int, temporary: bool
+    ) -> tuple[ObjectInfo, int]:
+        """Have a version held; return it, and the revision of its record.
+
+        Raises:
+            VersionChanged: the condition does not hold.
+            NoLiveWorker: fewer than ``replicas`` workers took it; nothing was written.
+            StoreFull, StoreError: this worker did not.
+            Conflict: others write the path again and again.
+            EngineUnavailable: it may or may not be written.
+        """
+        write = PendingWrite(
+            path=str(path),
+            id=uuid.uuid4().hex,
+            etag=body.etag,
+            size=body.size,
+            written_at=time.time(),
+            holders=(self._worker_id,),
+            temporary=temporary,
+        )
+        await self._check(path, condition, (await self._log.current(path))[0])
+        try:
+            write = replace(write, holders=await self._hold(path, write, body, replicas))
+            return write.info, await self._record(path, write, condition)
+        except (Conflict, NoLiveWorker, StoreError, VersionChanged):  # after others it may be written all the same
+            self._log.drop(write.held_name)
+            raise
+
+    async def _record(self, path: UfsPath, write: PendingWrite, condition: Condition) -> int:
+        """Make a version that is held the present one: this is the moment of the write."""
+        for _ in range(_ATTEMPTS):
+            current, revision = await self._log.current(path)
+            await self._check(path, condition, current)
+            if current is not None:
+                write = replace(write, claimed_by=current.claimed_by, claimed_until=current.claimed_until)
+            with suppress(Conflict):
+                return await self._log.put(write, revision)
+        raise Conflict(f"path='{path}' is written by others again and again.", remedy="Try again.")
+
+    async def _check(self, path: UfsPath, condition: Condition, pending: PendingWrite | None) -> None:
+        if condition.asks:
+            condition.check(path, pending.info if pending else await self._through.current(path))
+
+    async def _hold(self, path: UfsPath, write: PendingWrite, body: Body, replicas: int) -> tuple[str, ...]:
+        """Have a version held here and at the next workers in line, and return who does."""
+        line = self._others(path)
+        first, later = line[: replicas - 1], line[replicas - 1 :]
+        own, *others = await asyncio.gather(
+            self._held.keep(write.held_name, body),
+            *(self._hold_at(member, write, body) for member in first),
+            return_exceptions=True,
+        )
+        if isinstance(own, BaseException):
+            raise own
+        holders = [member.id for member, done in zip(first, others, strict=True) if done is True]
+        for member in later:
+            if len(holders) + 1 >= replicas:
+                break
+            if await self._hold_at(member, write, body):
+                holders.append(member.id)
+        if len(holders) + 1 < replicas:
+            raise NoLiveWorker(
+                f"path='{path}' is to be held by {replicas} workers, and {len(holders) + 1} took it.",
+                remedy="Add workers, or mount it with fewer --write-replicas.",
+            )
+        return (self._worker_id, *holders)
+
+    async def _hold_at(self, member: Member, write: PendingWrite, body: Body) -> bool:
+        try:
+            await self._remote.hold(member, write, chunks(body))
+        except (NotReachedError, PreheatError) as error:
+            log.warning("A worker does not hold a write.", action="not_held", worker=member.id, error=str(error))
+            return False
+        return True

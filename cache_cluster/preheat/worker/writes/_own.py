@@ -1,0 +1,134 @@
+"""A worker's own part in all writes, put together: what it does itself, and how it follows what others do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from preheat.engine import Engine
+from preheat.mounts import Mount
+from preheat.paths import UfsPath
+from preheat.placement import Member
+from preheat.store import PageStore
+from preheat.ufs import UnderStore
+from preheat.worker._pending import PendingReads
+from preheat.worker._policies import Policies
+from preheat.worker._reads import ReadService
+from preheat.worker.writes._absence import Absence
+from preheat.worker.writes._async import AsyncWrites
+from preheat.worker.writes._body import in_thread
+from preheat.worker.writes._claims import Claims
+from preheat.worker.writes._copies import WrittenCopies
+from preheat.worker.writes._held import HeldCopies
+from preheat.worker.writes._local import Acknowledge, LocalWrites
+from preheat.worker.writes._log import WriteLog
+from preheat.worker.writes._pending_log import PendingLog
+from preheat.worker.writes._recent import RecentWrites
+from preheat.worker.writes._staging import Staging
+from preheat.worker.writes._through import ThroughWrites
+from preheat.worker.writes._uploads import Uploads
+from preheat.worker.writes._wire import RemoteWrites
+
+_SWEEP_SECONDS = 600.0
+_KNOWN_SECONDS = 1.0
+
+
+class OwnWrites:
+    """Writes here; see :class:`~preheat.worker.writes.WriteService` for the arguments that it passes on.
+
+    Args:
+        worker_id: this worker.
+        store: this worker's cache.
+        origin: the under store.
+        reads: serves the cache.
+        policies: says how is written.
+        staging: receives bodies.
+        uploads: those in parts.
+        recent: the last writes.
+        pending: reads what is not at the under store yet.
+        heard_file: where it is noted when writes were last heard of.
+        remote: has other workers write.
+        others: returns the other workers, those that rank highest for a path first.
+        acknowledge: awaited before a write is.
+        drain_seconds: how long writes that have begun may take in the end.
+    """
+
+    def __init__(
+        self,
+        worker_id: str,
+        *,
+        store: PageStore,
+        origin: UnderStore,
+        reads: ReadService,
+        policies: Policies,
+        staging: Staging,
+        uploads: Uploads,
+        recent: RecentWrites,
+        pending: PendingReads,
+        heard_file: Path,
+        remote: RemoteWrites,
+        others: Callable[[UfsPath], Sequence[Member]],
+        acknowledge: Acknowledge,
+        drain_seconds: float,
+    ) -> None:
+        self._policies = policies
+        self._drain_seconds = drain_seconds
+        copies = WrittenCopies(store, reads)
+        self._absence = Absence(heard_file, store=store, policies=policies)
+
+        def superseded(path: UfsPath, etag: str) -> None:
+            recent.forget(str(path))
+            copies.supersede(path, etag)
+
+        self._pending_log = pending_log = PendingLog(pending.table, store=store, superseded=superseded)
+        self._held = HeldCopies(store, pending.table)
+        self._log = WriteLog(worker_id, recent=recent, superseded=copies.supersede, ended=pending_log.end)
+        claims = Claims(worker_id, pending_log)
+        through = ThroughWrites(worker_id, origin=origin, copies=copies, log=self._log, recent=recent, claims=claims)
+        self.local = LocalWrites(
+            staging=staging,
+            uploads=uploads,
+            through=through,
+            cached=AsyncWrites(
+                worker_id, held=self._held, remote=remote, others=others, log=pending_log, through=through
+            ),
+            held=self._held,
+            pages=pending.whole,
+            mounts=self._mount,
+            origin=origin,
+            reads=reads,
+            acknowledge=acknowledge,
+        )
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether it is known what may be written, and the others can be told."""
+        return self._log.is_followed and self._policies.mounts_loaded.is_set()
+
+    @asynccontextmanager
+    async def following(self, engine: Engine) -> AsyncIterator[None]:
+        """Take writes, and follow those of others, while the block runs."""
+        async with self._log.following(engine), self._pending_log.following(engine), asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(self._sweep()), tasks.create_task(self._absence.watch(engine))]
+            try:
+                yield
+            finally:
+                for task in background:
+                    task.cancel()
+                await self.local.close(self._drain_seconds)
+
+    async def wait_known(self, revision: int, *, pending: bool) -> bool:
+        """Wait until another's write is known here; false if nothing is heard of it within a second."""
+        return await (self._pending_log if pending else self._log).reached(revision, _KNOWN_SECONDS)
+
+    def _mount(self, uri: str) -> Mount:
+        return self._policies.mounts.of(uri)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            self.local.uploads.expire()
+            if self._pending_log.loaded.is_set():
+                await in_thread(self._held.drop_orphans)
