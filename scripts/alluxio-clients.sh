@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv-alluxio: Alluxio's own Python clients, unmodified. An environment of its own, because they pin an old protobuf.
 set -euo pipefail
+exec {lock}<"$0" && flock "$lock" # two test processes may want it
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
 UV=$(command -v uv || echo .uv/bin/uv) # make setup put one there if the machine had none

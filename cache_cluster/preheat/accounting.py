@@ -34,6 +34,7 @@ _VERBS = {
     JobType.MOVE: "moved",
     JobType.REPLICATE: "replicated",
     JobType.REBALANCE: "rebalanced",
+    JobType.PERSIST: "persisted",
 }
 _NOTHING = Tally()
 
@@ -191,7 +192,7 @@ def verdict(job: Job) -> tuple[JobState, str]:
 
 
 def _verdict_on_nothing(job: Job) -> tuple[JobState, str]:
-    if job.spec.type in (JobType.FREE, JobType.REBALANCE):  # there is nothing to drop or to move, so it is done
+    if job.spec.type in (JobType.FREE, JobType.REBALANCE, JobType.PERSIST):  # there is nothing to do, so it is done
         return JobState.SUCCEEDED, ""
     where = job.spec.index or ", ".join(job.spec.paths)
     what = "cached" if job.spec.type.lists_cache else "listed"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from preheat.versions import ObjectInfo
+from preheat.versions import DatasetVersion, ObjectInfo
 
 BLOCK_OBJECTS = 4096
 """Objects in one block; the last one of an inventory may have fewer."""
@@ -137,16 +137,31 @@ def _age(inventory: Inventory) -> tuple[float, str]:
     return inventory.listed_at, inventory.id
 
 
-class BlockHead(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """What a stored block says of itself, and of those before it: enough to go on behind it."""
+class Position(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What the objects up to some point of a listing amount to; by default its beginning."""
 
-    objects: int
-    """In the blocks before."""
-    bytes: int
-    """Of the objects in the blocks before."""
-    version: str
-    """State of the dataset version's hash chain before the block."""
+    objects: int = 0
+    bytes: int = 0
+    version: str = ""
+    """State of the dataset version's hash chain."""
+
+    def after(self, objects: Sequence[ObjectInfo]) -> Position:
+        """Return the position behind the objects that come next."""
+        version = DatasetVersion(self.version)
+        version.update(objects)
+        return Position(
+            objects=self.objects + len(objects),
+            bytes=self.bytes + sum(item.size for item in objects),
+            version=version.state,
+        )
+
+
+class BlockHead(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Where a stored block stands: enough to tell if another one follows it, and to go on behind it."""
+
     first_key: str
+    start: Position
+    end: Position
 
 
 class _HeadOfBlock(msgspec.Struct, frozen=True, array_like=True):
@@ -209,10 +224,6 @@ class Block:
         start = max(bisect_left(self._keys, prefix), bisect_right(self._keys, after))
         end = bisect_left(self._keys, True, lo=start, key=lambda key: not key.startswith(prefix))  # noqa: FBT003
         return [self._at(number) for number in range(start, min(end, start + limit))]
-
-    def objects(self) -> list[ObjectInfo]:
-        """Return all objects."""
-        return [self._at(number) for number in range(len(self))]
 
     def up_to(self, key: str) -> list[ObjectInfo]:
         """Return the objects whose key is not greater than ``key``."""

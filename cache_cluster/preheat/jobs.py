@@ -24,11 +24,12 @@ class JobType(StrEnum):
     MOVE = "move"  #: the same, then delete the source
     REPLICATE = "replicate"  #: bring what is cached to a number of copies, each on one of its owners
     REBALANCE = "rebalance"  #: bring what is cached to its owners, each object in as many copies as it has
+    PERSIST = "persist"  #: give the under store what was written to the cache
 
     @property
     def lists_cache(self) -> bool:
         """Whether the job's objects are those that the workers hold, rather than those of the under store."""
-        return self in (JobType.FREE, JobType.REPLICATE, JobType.REBALANCE)
+        return self in (JobType.FREE, JobType.REPLICATE, JobType.REBALANCE, JobType.PERSIST)
 
     @property
     def has_destination(self) -> bool:
@@ -138,6 +139,7 @@ class Action(StrEnum):
     NOTE = "note"  #: know their sizes and versions
     TRIM = "trim"  #: drop them, except on the batch's keepers
     REBALANCE = "rebalance"  #: have them on the batch's keepers; then drop them on the other holders
+    PERSIST = "persist"  #: give the under store the versions of them that are pending
     COPY = "copy"  #: write them to the destination
     MOVE = "move"  #: the same, then delete them at the source
 

@@ -29,6 +29,7 @@ _PASSES = {
     JobType.MOVE: (Action.COPY, Action.MOVE),
     JobType.REPLICATE: (Action.FETCH, Action.TRIM),
     JobType.REBALANCE: (Action.REBALANCE,),
+    JobType.PERSIST: (Action.PERSIST,),
 }
 
 

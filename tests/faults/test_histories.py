@@ -61,12 +61,13 @@ def test_histories_of_all_types_are_worth_checking():
     """Each type of job succeeds often, breaks off and moves between coordinators."""
     histories = [history_of(seed, CHORES) for seed in range(SEEDS_TO_LOOK_AT)]
     ends = Counter((ending.job.spec.type, ending.job.state) for history in histories for ending in history.endings)
-    assert all(ends[kind, JobState.SUCCEEDED] >= 4 for kind in JobType)
-    assert all(ends[kind, JobState.STOPPED] + ends[kind, JobState.FAILED] for kind in JobType)
+    kinds = set(JobType) - {JobType.PERSIST}  # nothing is written through these workers
+    assert all(ends[kind, JobState.SUCCEEDED] >= 4 for kind in kinds)
+    assert all(ends[kind, JobState.STOPPED] + ends[kind, JobState.FAILED] for kind in kinds)
     moved_on = [
         ending.job.spec.type for history in histories for ending in history.endings if ending.job.generation > 1
     ]
-    assert set(moved_on) == set(JobType)
+    assert set(moved_on) == kinds
     assert any(success.job.spec.index for history in histories for success in history.successes)
 
 

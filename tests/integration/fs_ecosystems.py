@@ -127,7 +127,7 @@ def read_zarr(_: Path) -> None:
     import zarr
 
     store = zarr.storage.FsspecStore.from_url(f"{ROOT}/array.zarr", storage_options=OPTIONS, read_only=True)
-    array = zarr.open_array(store, mode="r")
+    array = zarr.open_array(store, mode="r", zarr_format=3)  # without it, it looks for files of format 2, too
     expected = np.arange(10_000).reshape(100, 100)
     assert (array[:] == expected).all()
     assert (array[30:40, 80:] == expected[30:40, 80:]).all()
@@ -197,6 +197,17 @@ def write_torch(_: Path) -> None:
         torch.save(model.state_dict(), file)
     with fsspec.open(f"{ROOT}/written/checkpoint.pt", "rb", **OPTIONS) as file:
         assert torch.load(file)["weight"].equal(model.weight)
+
+
+def refuse_origin(_: Path) -> None:
+    from preheat.errors import InvalidRequest
+
+    try:
+        fsspec.filesystem("preheat", fallback="origin", **OPTIONS)
+    except InvalidRequest as error:
+        assert "preheat[server]" in str(error), error
+    else:
+        raise AssertionError("this environment has no library that reads under stores")
 
 
 def counted() -> dict[str, int]:

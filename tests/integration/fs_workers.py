@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
+import os
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,8 +16,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
+import msgspec
 
+from preheat.engine import Bucket
 from preheat.fs import PreheatFileSystem
+from preheat.mounts import Mount
 from preheat.paths import UfsPath
 from preheat.placement import Member, PlacementMap
 from preheat.settings import TlsSettings
@@ -24,6 +32,7 @@ from tests.unit.writing_workers import working
 
 T = TypeVar("T")
 SECONDS = 10.0
+INSTALL_SECONDS = 600
 
 
 class Loop:
@@ -184,9 +193,19 @@ class WritableWorker(Worker):
         self.id = "w0"
         self.origin = origin
         self._running = working(directory, 1, origin=origin)
-        (worker,) = loop.run(self._running.__aenter__).workers
+        self._group = loop.run(self._running.__aenter__)
+        (worker,) = self._group.workers
         self.reads, self.server, self.url = worker.reads, worker.server, worker.url
         self.port = int(self.url.rpartition(":")[2])
+
+    def mount(self, mount: Mount) -> None:
+        """Add a mount."""
+        self._loop.run(self._mount, mount)
+
+    async def _mount(self, mount: Mount) -> None:
+        await self._group.engine.put(Bucket.MOUNTS, mount.name, msgspec.json.encode(mount))
+        while mount.name not in self._group.workers[0].policies.mounts.names:
+            await asyncio.sleep(0.001)
 
     def stop(self) -> None:
         self._loop.run(self._running.__aexit__, None, None, None)
@@ -202,3 +221,13 @@ def owner_of(uri: str, workers: list[Worker]) -> Worker:
     members = tuple(Member(id=worker.id, url=worker.url) for worker in workers)
     owner = PlacementMap(members=members).owners(uri)[0]
     return next(worker for worker in workers if worker.id == owner.id)
+
+
+def ecosystems_python() -> Path:
+    """Return the interpreter of .venv-ecosystems, made at the first use."""
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    with (Path(tempfile.gettempdir()) / "preheat-ecosystems.lock").open("w") as lock:  # two test processes may want it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(["bash", root / "scripts/ecosystems.sh"], env=environment, check=True, timeout=INSTALL_SECONDS)
+    return root / ".venv-ecosystems/bin/python"

@@ -1,4 +1,4 @@
-"""Dialect A: a worker's ``/v1/load`` and ``/v1/node``, with a coordinator that it finds by itself."""
+"""Dialect A: what a worker answers with the help of coordinators and other workers, which it finds by itself."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ import uvicorn
 from preheat.access import Grant, Role
 from preheat.api import create_app
 from preheat.engine import Bucket, MemoryEngine
+from preheat.paths import UfsPath
+from preheat.placement import Member, PlacementMap
 from preheat.registry import Beacon
 from preheat.settings import CoordinatorSettings
-from preheat.store import MemoryStore
+from preheat.store import MemoryStore, path_id
 from preheat.tokens import TokenStore
 from preheat.ufs import MemoryUnderStore
 from preheat.worker._coordinators import ControlPlane
@@ -67,9 +69,10 @@ class ServedCluster(Cluster):
 class Worker:
     """The data port of a worker, asked as Alluxio's clients do."""
 
-    def __init__(self, url: str, control: ControlPlane, http: aiohttp.ClientSession) -> None:
+    def __init__(self, url: str, control: ControlPlane, reads: ReadService, http: aiohttp.ClientSession) -> None:
         self.url = url
         self.control = control
+        self.reads = reads
         self.headers: dict[str, str] = {}
         self._http = http
 
@@ -85,16 +88,20 @@ class Worker:
             answer: dict[str, Any] = json.loads(await response.text())
         return answer
 
+    async def read(self, target: str) -> tuple[int, bytes]:
+        async with self._http.get(f"{self.url}{target}") as response:
+            return response.status, await response.read()
+
     async def get(self, target: str) -> tuple[int, Any]:
         async with self._http.get(f"{self.url}{target}") as response:
             return response.status, json.loads(await response.text())
 
 
 @asynccontextmanager
-async def working(engine: MemoryEngine) -> AsyncIterator[Worker]:
+async def working(engine: MemoryEngine, origin: MemoryUnderStore | None = None) -> AsyncIterator[Worker]:
     control = ControlPlane()
     store = MemoryStore(capacity=1 << 20)
-    reads = ReadService(store, MemoryUnderStore())
+    reads = ReadService(store, origin or MemoryUnderStore())
     timeout = aiohttp.ClientTimeout(total=SECONDS)
     forward = Forward(reads, worker_id="w", owners=control.owners)
     alluxio = AlluxioWorker(control, reads, store, forward=forward, url="http://127.0.0.9:28080")
@@ -103,7 +110,7 @@ async def working(engine: MemoryEngine) -> AsyncIterator[Worker]:
         control.following(engine),
         aiohttp.ClientSession(timeout=timeout) as http,
     ):
-        yield Worker(server.url, control, http)
+        yield Worker(server.url, control, reads, http)
     await alluxio.close()
     await forward.close()
     await reads.close()
@@ -264,6 +271,28 @@ async def test_node_names_the_owner(worker: Worker, cluster: ServedCluster) -> N
 async def test_node_names_itself_where_the_owner_is_not_known(query: str) -> None:
     async with working(MemoryEngine()) as worker:
         assert await worker.get(f"/v1/node{query}") == (200, {"Host": "127.0.0.9", "HttpServerPort": 28080})
+
+
+async def test_an_id_is_known_if_any_worker_knows_it() -> None:
+    engine, origin = MemoryEngine(), MemoryUnderStore()
+    for name in ("listed", "cached"):
+        origin.write(f"s3://b/{name}/x", name.encode())
+    async with working(engine, origin) as one, working(engine, origin) as other:
+        members = (
+            Member(id="gone", url="http://127.0.0.1:9"),
+            *(Member(id=each.url, url=each.url) for each in (one, other)),
+        )
+        await engine.put(Bucket.CLUSTER, "placement", msgspec.json.encode(PlacementMap(members=members)))
+        async with asyncio.timeout(SECONDS):
+            while not (one.control.owners("x", 1) and other.control.owners("x", 1)):
+                await asyncio.sleep(0.01)
+        await one.get("/v1/files?path=s3://b/listed")
+        await one.reads.fetch(UfsPath.parse("s3://b/cached/x"), info=None)
+        for name in ("listed", "cached"):
+            target = f"/v1/file/{path_id(f's3://b/{name}/x')}/page/0"
+            assert await other.read(target) == (200, name.encode())
+        status, body = await other.read(f"/v1/file/{path_id('s3://b/neither')}/page/0")
+        assert (status, json.loads(body)["code"]) == (500, "unknown_path_id")
 
 
 async def test_the_callers_token_is_passed_on() -> None:

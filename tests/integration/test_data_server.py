@@ -284,7 +284,8 @@ async def test_what_is_cached_is_listed_as_the_under_store_would(
         after = page["next"]
     expected = [info async for infos in origin.list(UfsPath.parse(path)) for info in infos]
     assert listed == [
-        {"key": info.key, "size": info.size, "etag": info.etag, "lastModified": info.last_modified} for info in expected
+        {"key": info.key, "size": info.size, "etag": info.etag, "lastModified": info.last_modified, "job": ""}
+            for info in expected
     ]
 
 

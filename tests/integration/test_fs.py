@@ -469,29 +469,6 @@ def test_an_origin_that_is_away_is_no_reason_to_ask_other_workers(loop: Loop) ->
         worker.stop()
 
 
-def test_the_code_of_the_how_to_page_runs(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    coordinator: Coordinator,
-    origin: MemoryUnderStore,
-) -> None:
-    page = (Path(__file__).parents[2] / "docs/how-to/read-with-fsspec.md").read_text()
-    monkeypatch.setenv("PREHEAT_COORDINATOR_URL", coordinator.url)
-    for number in range(10):
-        origin.write(f"s3://datasets/images/cats/{number}.jpg", bytes([number]) * 100)
-    names: dict[str, Any] = {}
-    exec(page.partition("```python\n")[2].partition("```")[0], names)
-    fs = names["fs"]
-    try:
-        assert names["first"] == bytes([1]) * 16
-        assert names["images"]["datasets/images/cats/7.jpg"] == bytes([7]) * 100
-        assert names["heads"][9] == bytes([9]) * 16
-        assert capsys.readouterr().out == "10 images; 11 hits, 10 misses\n"
-    finally:
-        fs.clear_instance_cache()
-        fsspec.asyn.sync(fs.loop, fs.aclose)
-
-
 def test_it_can_be_pickled(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:
     origin.write("s3://b/k", b"data")
     assert fs.cat_file("b/k") == b"data"

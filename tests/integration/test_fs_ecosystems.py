@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,14 @@ import pytest
 
 from preheat.paths import UfsPath
 from preheat.ufs import MemoryUnderStore
-from tests.integration.fs_workers import Loop, WritableWorker
+from tests.integration.fs_workers import Loop, WritableWorker, ecosystems_python
 
-ROOT = Path(__file__).parents[2]
-INSTALL_SECONDS = 600
 SECONDS = 60
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def python() -> Path:
-    """The interpreter that has the libraries, made at the first use."""
-    environment = {**os.environ, "PYTHON": sys.executable}
-    subprocess.run(["bash", ROOT / "scripts/ecosystems.sh"], env=environment, check=True, timeout=INSTALL_SECONDS)
-    return ROOT / ".venv-ecosystems/bin/python"
+    return ecosystems_python()
 
 
 def run(python: Path, *arguments: str, workers: str = "") -> str:
@@ -80,3 +74,7 @@ def test_it_reads_from_the_cache_alone(python: Path, data: Path, worker: Writabl
 @pytest.mark.parametrize("library", ["duckdb", "pandas", "pyarrow", "torch", "zarr"])
 def test_it_writes_through(python: Path, data: Path, worker: WritableWorker, library: str) -> None:
     run(python, f"write_{library}", str(data), workers=worker.url)
+
+
+def test_the_plain_client_says_what_a_fallback_needs(python: Path, data: Path) -> None:
+    run(python, "refuse_origin", str(data))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -13,8 +16,9 @@ import pytest
 from preheat.errors import Forbidden, InvalidPath, ObjectNotFound, Unavailable
 from preheat.fs import PreheatFileSystem
 from preheat.fs._uploads import PART_BYTES
+from preheat.mounts import Mount, WriteMode
 from preheat.ufs import MemoryUnderStore
-from tests.integration.fs_workers import CuttingProxy, Loop, WritableWorker, opened
+from tests.integration.fs_workers import SECONDS, Coordinator, CuttingProxy, Loop, WritableWorker, opened
 
 LARGE = PART_BYTES + 12_345
 
@@ -132,7 +136,7 @@ def test_a_transaction_that_fails_writes_nothing(fs: PreheatFileSystem) -> None:
 
     with pytest.raises(ZeroDivisionError):
         change()
-    assert fs.find("b") == ["b/there"]
+    assert fs.find("b") == ["b/frozen/x", "b/there"]
 
 
 def test_a_write_whose_part_fails_makes_no_object(
@@ -149,6 +153,19 @@ def test_a_write_whose_part_fails_makes_no_object(
     assert "k" not in origin._buckets["b"]
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # that is the point
+def test_a_forked_child_does_not_finish_its_parents_file(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:
+    with fs.open("b/k", "wb") as file:
+        file.write(b"begun, ")
+        child = multiprocessing.get_context("fork").Process(target=file.close)
+        child.start()
+        child.join(SECONDS)
+        assert child.exitcode == 0
+        assert "k" not in origin._buckets["b"]
+        file.write(b"ended")
+    assert stored(origin, "k") == b"begun, ended"
+
+
 def test_copy_move_and_remove(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:
     tree = {f"b/d/{name}": name.encode() for name in ("1", "2", "e/3", "e/f/4")}
     fs.pipe(tree)
@@ -159,14 +176,14 @@ def test_copy_move_and_remove(fs: PreheatFileSystem, origin: MemoryUnderStore) -
     with pytest.raises(IsADirectoryError):
         fs.mv("b/d", "b/elsewhere")
     fs.mv("b/d/e", "b/elsewhere", recursive=True)
-    assert fs.find("b") == ["b/copy", "b/d/2", "b/elsewhere/3", "b/elsewhere/f/4", "b/moved", "b/there"]
+    assert fs.find("b") == ["b/copy", "b/d/2", "b/elsewhere/3", "b/elsewhere/f/4", "b/frozen/x", "b/moved", "b/there"]
     fs.mv("b/moved", "b/moved")
     with pytest.raises(IsADirectoryError):
         fs.rm("b/elsewhere")
     fs.rm("b/elsewhere", recursive=True)
     fs.rm(["b/copy", "b/moved"])
     fs.rm("b/d/*")
-    assert fs.find("b") == ["b/there"]
+    assert fs.find("b") == ["b/frozen/x", "b/there"]
     for remove in (lambda: fs.rm("b/missing"), lambda: fs.rm("b/missing", recursive=True), lambda: fs.rm_file("b/x")):
         with pytest.raises(FileNotFoundError):
             remove()
@@ -226,7 +243,7 @@ def test_a_mount_that_is_read_only_refuses(fs: PreheatFileSystem, origin: Memory
     ):
         with pytest.raises(Forbidden):
             refused()
-    assert fs.find("closed") == ["b/frozen/x"]
+    assert fs.find("b/frozen") == ["b/frozen/x"]
 
 
 def test_a_write_whose_answer_is_lost_is_repeated_elsewhere_unless_it_must_not(
@@ -264,3 +281,35 @@ async def test_it_writes_asynchronously(worker: WritableWorker) -> None:
     await fs._rm("b/l")
     assert not await fs._exists("b/l")
     await fs.aclose()
+
+
+def test_the_code_of_the_how_to_page_runs(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    loop: Loop,
+    worker: WritableWorker,
+    origin: MemoryUnderStore,
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/read-with-fsspec.md").read_text()
+    coordinator = Coordinator(loop=loop, members=[worker])
+    coordinator.start()
+    monkeypatch.setenv("PREHEAT_COORDINATOR_URL", coordinator.url)
+    worker.mount(Mount(name="datasets", path="s3://datasets/", writes=WriteMode.THROUGH))
+    for number in range(10):
+        origin.write(f"s3://datasets/images/cats/{number}.jpg", bytes([number]) * 100)
+    names: dict[str, Any] = {}
+    try:
+        for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+            exec(block, names)
+        assert names["first"] == bytes([1]) * 16
+        assert names["images"]["datasets/images/cats/7.jpg"] == bytes([7]) * 100
+        assert names["heads"][9] == bytes([9]) * 16
+        assert names["newest"] == names["cached"] == bytes([1]) * 100
+        written = [f"datasets/runs/best/{name}" for name in ("a.bin", "b.bin", "done", "loss.csv")]
+        assert capsys.readouterr().out.endswith(f"10 images; 11 hits, 10 misses\n2016 bytes in {written}\n")
+        assert sorted(origin._buckets["datasets"]) == [f"images/cats/{number}.jpg" for number in range(10)]
+    finally:
+        for fs in (names["fs"], names.get("patient", names["fs"])):
+            fsspec.asyn.sync(fs.loop, fs.aclose)
+        PreheatFileSystem.clear_instance_cache()
+        coordinator.stop()

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -97,6 +99,11 @@ def test_a_detached_cluster_from_up_to_down(lab: Lab):
     assert status["url"] in printed
     assert f"AIRFLOW_CONN_PREHEAT_DEFAULT=preheat://{status['url'].removeprefix('http://')}" in printed
     assert {worker["id"] for worker in status["workers"] if worker["live"]} == {"worker-0", "worker-1"}
+    for worker in status["workers"]:
+        assert lab.part(worker["id"])["s3Url"] == worker["s3Url"]
+        assert worker["s3Url"] in printed
+        with pytest.raises(HTTPError):  # it answers
+            urlopen(f"{worker['s3Url']}/nothing/here", timeout=10)
 
     commands = list(lab.processes().values())
     for kind, count in (("nats-server", 1), ("preheat.cli coordinator", 1), ("preheat.cli worker", 2)):

@@ -136,6 +136,7 @@ class Tour:
             workers = [part for part in json.loads(state.read_text())["parts"] if part["name"].startswith("worker-")]
             for number, worker in enumerate(workers):
                 self.places[f"127.0.0.1:{28080 + number}"] = worker["url"].removeprefix("http://")
+                self.places[f"127.0.0.1:{29998 + number}"] = worker["s3_url"].removeprefix("http://")
 
     def _with_ids(self, command: str) -> str:
         return _ID.sub(lambda found: self.ids.get(found[0], found[0]), command)

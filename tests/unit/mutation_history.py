@@ -7,7 +7,6 @@ one that it replaces until it has ended: in between nobody can tell.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import random
 from collections import Counter

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from preheat.access import Grant, Role, acting_for
 from preheat.coordinator import _cached, _catalog
 from preheat.coordinator._cached import CachedListing, CachedPage, HeldPage, MemoryCachedListing, merge
 from preheat.coordinator._cached_http import HttpCachedListing
@@ -21,7 +22,7 @@ from preheat.coordinator._failures import FailureLog
 from preheat.coordinator._source import JobSource, Page
 from preheat.copies import CachedCopy, HeldObject
 from preheat.engine import Bucket, MemoryEngine
-from preheat.errors import NoLiveWorker, Unavailable
+from preheat.errors import Forbidden, NoLiveWorker, Unavailable
 from preheat.jobs import FailedObject, Job, JobOptions, JobSpec, JobType, Progress
 from preheat.paths import UfsPath
 from preheat.placement import Member
@@ -153,6 +154,16 @@ async def test_a_worker_in_the_map_that_does_not_answer_fails_the_job():
 async def test_nobody_knows_what_is_cached_when_nobody_is_there():
     with pytest.raises(NoLiveWorker, match="could say what is cached"):
         await pages_of(source_of({}))
+
+
+async def test_what_is_held_is_told_within_the_callers_prefixes():
+    source = source_of(stores_with(["s3://b/x/1", "s3://b/x/2"], ["s3://b/x/2"]))
+    page = await source.held("s3://b/x/", after="", limit=1)
+    assert ([(item.key, item.workers) for item in page.objects], page.next) == ([("x/1", ("w0",))], "x/1")
+    (second,) = (await source.held("s3://b/x/", after="x/1", limit=9)).objects
+    assert second.workers == ("w0", "w1")
+    with acting_for(Grant(role=Role.READ, prefixes=("s3://b/y/",))), pytest.raises(Forbidden):
+        await source.held("s3://b/x/", after="", limit=1)
 
 
 async def test_filters_apply_to_what_is_cached():

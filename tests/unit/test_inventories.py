@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from preheat.coordinator import _draft, _inventory
+from preheat.coordinator import _draft
 from preheat.coordinator._catalog import Page
 from preheat.coordinator._inventory import InventoryWriter, inventory_id
 from preheat.engine import Bucket, Engine, Entry, MemoryEngine
@@ -41,8 +41,7 @@ async def following(engine: Engine, **settings: int) -> AsyncIterator[Inventorie
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (_draft, _inventory):
-        monkeypatch.setattr(module, "BLOCK_OBJECTS", 5)
+    monkeypatch.setattr(_draft, "BLOCK_OBJECTS", 5)
 
 
 async def listed(origin: MemoryUnderStore, uri: str, after: str = "") -> list[ObjectInfo]:
@@ -107,6 +106,7 @@ async def test_what_is_written_to_while_it_is_listed_is_not_kept(cluster: Cluste
     known = await cluster.coordinator.service.submit(load(PATH, "s3://b/data/0001"))
     await cluster.coordinator.service.wait(known.job.id, after=known.revision + 2, seconds=5)
     async with following(cluster.engine) as inventories:  # as a worker does that has just written an object
+        assert inventories.covering(PATH) is None
         await inventories.forget_listings(f"{PATH}0002")
     cluster.resume_workers()
     assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
@@ -176,6 +176,7 @@ class Owners:
         self.job = Job(id="job", spec=JobSpec(paths=paths), submitted_at=1.0)
         self.inventories = Inventories(self.engine)
         self.writer = self.new_writer()
+        self.replaced = (self.writer, self.job)
 
     def new_writer(self) -> InventoryWriter:
         return InventoryWriter(self.engine, self.inventories, most=1000)
@@ -183,22 +184,43 @@ class Owners:
     def save(self, **progress: object) -> None:
         self.job = replace(self.job, work=replace(self.job.work, **progress))  # type: ignore[arg-type]
 
+    def replace_writer(self) -> None:
+        self.replaced = (self.writer, self.job)
+        self.writer = self.new_writer()
+
+    async def haunt(self) -> bool:
+        """Let an owner go on that was replaced without knowing it; true if it was not refused."""
+        writer, job = self.replaced
+        if job.work.listing_done:
+            return False
+        try:
+            await writer.add(job, Action.FETCH, await self.next_page(job))
+        except Conflict:
+            return False
+        return True
+
+    async def next_page(self, job: Job) -> Page | None:
+        path = UfsPath.parse(job.spec.paths[job.work.path_index])
+        objects = await anext(aiter(self.origin.list(path, after=job.work.cursor)), None)
+        return Page(root="s3://b/", objects=objects, cursor=objects[-1].key) if objects else None
+
     async def step(self, *, die: bool) -> bool:
         """List one page, or the end of a path; false at the end of the job."""
         await self.writer.begin(self.job)
         work, spec = self.job.work, self.job.spec
         if work.listing_done:
             return False
-        page = await anext(aiter(self.origin.list(UfsPath.parse(spec.paths[work.path_index]), after=work.cursor)), None)
-        await self.writer.add(
-            self.job, Action.FETCH, Page(root="s3://b/", objects=page, cursor=page[-1].key) if page else None
-        )
+        page = await self.next_page(self.job)
+        try:
+            await self.writer.add(self.job, Action.FETCH, page)
+        except Conflict:
+            die = True
         if die:
-            self.writer = self.new_writer()
+            self.replace_writer()
         elif page:
             version = DatasetVersion(work.version)
-            version.update(page)
-            self.save(cursor=page[-1].key, version=version.state)
+            version.update(page.objects)
+            self.save(cursor=page.cursor, version=version.state)
         else:
             last = work.path_index + 1 == len(spec.paths)
             self.save(path_index=work.path_index + 1, cursor="", listing_done=last)
@@ -209,9 +231,10 @@ class Owners:
 @given(
     st.integers(0, 40),
     st.integers(1, 12),
-    st.lists(st.sampled_from(["go on", "die", "die and lose the next", "be replaced"]), max_size=40),
+    st.lists(st.sampled_from(["go on", "die", "die and lose the next", "be replaced", "haunt"]), max_size=40),
     st.booleans(),
 )
+@example(6, 6, ["die and lose the next", "go on", "be replaced"], False)  # nobody writes the second block again
 async def test_whoever_takes_a_listing_over_leaves_the_whole_inventory(
     small_blocks: None, count: int, page_size: int, fates: list[str], two_paths: bool
 ):
@@ -220,9 +243,12 @@ async def test_whoever_takes_a_listing_over_leaves_the_whole_inventory(
         origin.write(f"{PATH}{number:03d}", b"x" * number)
     origin.write("s3://b/other")
     owners = Owners(origin, (PATH, "s3://b/other") if two_paths else (PATH,))
+    haunted = False
     for fate in [*fates, *["go on"] * 100]:
-        if fate == "be replaced":
-            owners.writer = owners.new_writer()
+        if fate == "haunt" and not two_paths:  # with several, the job has no version to compare what they left with
+            haunted |= await owners.haunt()
+        elif fate in {"haunt", "be replaced"}:
+            owners.replace_writer()
         elif not await owners.step(die=fate.startswith("die")):
             break
         if fate == "die and lose the next":
@@ -232,10 +258,13 @@ async def test_whoever_takes_a_listing_over_leaves_the_whole_inventory(
     expected = await listed(origin, PATH)
     version = DatasetVersion()
     version.update(expected)
-    assert await owners.new_writer().conclude(owners.job, JobState.SUCCEEDED, "") == ""
+    note = await owners.new_writer().conclude(owners.job, JobState.SUCCEEDED, "")
+    assert haunted or not note
     async with following(owners.engine) as inventories:
         known = inventories.covering(PATH)
-        assert known is not None
+        if known is None:
+            assert PATH in note
+            return
         assert (known.version, known.objects) == (str(version), len(expected))
         assert known.bytes == sum(item.size for item in expected)
         assert await inventories.objects(known, UfsPath.parse(PATH), limit=100) == expected
@@ -251,10 +280,8 @@ async def test_an_owner_that_was_replaced_is_refused(small_blocks: None):
     await owners.step(die=False)
     replaced, owners.writer = owners.writer, owners.new_writer()
     await owners.step(die=False)
-    owners.writer, stale = replaced, owners.job
     with pytest.raises(Conflict):
-        await owners.step(die=False)
-    assert owners.job == stale
+        await replaced.add(owners.job, Action.FETCH, await owners.next_page(owners.job))
 
 
 async def test_a_job_whose_beginning_is_not_written_leaves_none(small_blocks: None):
@@ -268,6 +295,51 @@ async def test_a_job_whose_beginning_is_not_written_leaves_none(small_blocks: No
         pass
     assert "No inventory is kept" in await owners.writer.conclude(owners.job, JobState.SUCCEEDED, "")
     assert blocks_in(owners.engine) == []
+
+
+class RacingEngine(MemoryEngine):
+    """Lets somebody else be faster, once, than the next change of an inventory's record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: Callable[[], Awaitable[object]] | None = None
+
+    async def put(self, bucket: Bucket, key: str, value: bytes, *, revision: int | None = None) -> int:
+        first, self.first = (None, self.first) if bucket is not Bucket.INVENTORIES else (self.first, None)
+        if first:
+            await first()
+        return await super().put(bucket, key, value, revision=revision)
+
+
+@pytest.mark.parametrize("writer_is_first", [True, False])
+async def test_a_write_at_the_moment_when_an_inventory_becomes_whole_is_never_overlooked(writer_is_first: bool):
+    origin = MemoryUnderStore()
+    origin.write(f"{PATH}0")
+    owners = Owners(origin, (PATH,))
+    owners.engine = engine = RacingEngine()
+    owners.writer = owners.new_writer()
+    while await owners.step(die=False):
+        pass
+
+    async with following(engine) as inventories:
+
+        def conclude() -> Awaitable[str]:
+            return owners.writer.conclude(owners.job, JobState.SUCCEEDED, "")
+
+        def write() -> Awaitable[None]:
+            return inventories.forget_listings(f"{PATH}0")
+
+        engine.first, last = (write, conclude) if writer_is_first else (conclude, write)
+        note = await last()
+        assert inventories.covering(PATH) is None
+        if writer_is_first:
+            assert "No inventory is kept" in str(note)
+            assert blocks_in(engine) == []
+        else:
+            (retired,) = inventories.coverage.inventories.values()
+            assert retired.retired_at is not None
+            await inventories.retire(retired, retired.retired_at + 1)
+            assert inventories.coverage.inventories[retired.id] == retired
 
 
 class CountingEngine(MemoryEngine):

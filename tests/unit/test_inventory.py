@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preheat.coordinator._comparison import ChangeKind, Comparison, side_by_side
-from preheat.inventory import Block, BlockHead, Coverage, Inventory, Pin, head_of, pack, stored_block
+from preheat.inventory import Block, BlockHead, Coverage, Inventory, Pin, Position, head_of, pack, stored_block
 from preheat.versions import DatasetVersion, ObjectInfo
 
 KEYS = st.text("ab/é", max_size=5)
 URIS = KEYS.map(lambda key: f"s3://b/{key}")
-HEAD = BlockHead(objects=7, bytes=70, version="ab" * 32, first_key="a")
+HEAD = BlockHead(first_key="a", start=Position(), end=Position(objects=7, bytes=70, version="ab" * 32))
 
 
 def info(key: str, etag: str = "e", size: int = 1) -> ObjectInfo:
@@ -72,7 +72,7 @@ def test_a_block_holds_what_was_put_into_it(
     value = stored_block(HEAD, parts)
     block = Block(value)
     assert head_of(value) == block.head == HEAD
-    assert block.objects() == objects
+    assert block.up_to("\U0010ffff") == objects
     assert block.find(key) == next((item for item in objects if item.key == key), None)
     assert block.up_to(key) == [item for item in objects if item.key <= key]
     below = [item for item in objects if item.key.startswith(key) and item.key > after]

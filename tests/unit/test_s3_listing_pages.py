@@ -105,7 +105,7 @@ async def test_a_prefix_within_a_name_is_gone_to():
 async def test_a_full_page_reads_one_more_key():
     bucket = Bucket([f"{number:06}" for number in range(3000)])
     page = await list_page(ListQuery(), bucket)
-    assert (len(page.objects), page.truncated, bucket.read) == (1000, True, 1001)
+    assert (len(page.objects), page.truncated, bucket.read, bucket.requests) == (1000, True, 1001, 1)
     assert (await list_page(ListQuery(max_keys=0), bucket), bucket.read) == (ListPage(), 1001)
 
 

@@ -170,6 +170,7 @@ def part_of(number: object, etag: str = "&quot;e&quot;") -> str:
     return f"<Part><ETag>{etag}</ETag><ChecksumCRC32>x</ChecksumCRC32><PartNumber>{number}</PartNumber></Part>"
 
 
+OBJECT = "<Object><Key>k</Key></Object>"
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]>'
 XXE = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
 
@@ -203,12 +204,12 @@ class TestBodies:
             (body_of("Delete", ""), "MalformedXML"),
             (body_of("Delete", "<Object/>"), "MalformedXML"),
             (body_of("Delete", "<Object><Key/></Object>"), "MalformedXML"),
-            (body_of("Delete", "<Object><Key>k</Key></Object>" * 1001), "MalformedXML"),
+            (body_of("Delete", OBJECT * 1001), "MalformedXML"),
             (body_of("Delete", "<Object><Key>&a;</Key></Object>"), "MalformedXML"),
-            (body_of("Delete", "<a>" * 5000 + "</a>" * 5000), "MalformedXML"),
+            (body_of("Delete", OBJECT + "<a>" * 5000 + "</a>" * 5000), "MalformedXML"),
             (BOMB.encode() + body_of("Delete", "<Object><Key>&b;</Key></Object>"), "MalformedXML"),
             (XXE.encode() + body_of("Delete", "<Object><Key>&a;</Key></Object>"), "MalformedXML"),
-            (body_of("Delete", " " * (9 << 20)), "MalformedXML"),
+            (body_of("Delete", OBJECT + " " * (9 << 20)), "MalformedXML"),
             (body_of("Delete", "<Object><Key>k</Key><VersionId>v</VersionId></Object>"), "NotImplemented"),
         ],
     )

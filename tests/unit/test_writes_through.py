@@ -213,7 +213,7 @@ async def test_an_owner_that_cannot_be_reached_hears_of_the_write_later(group: G
 
 async def test_an_owner_that_was_away_for_longer_than_writes_are_remembered(tmp_path: Path, group: Group):
     worker = group.workers[0]
-    heard = tmp_path / "w0.heard"
+    heard = tmp_path / "worker-0.heard"
     await worker.writes.put(at("k"), pieces(b"x"), size=1, forwarded=True)
     await worker.read("frozen/x")
     absence = Absence(heard, store=worker.store, policies=worker.policies)
@@ -283,7 +283,7 @@ async def test_uploads_that_come_to_nothing(group: Group):
     with pytest.raises(UploadNotFound):
         await worker.writes.upload_part(at("k"), upload, 1, pieces(b"x"), size=1)
     with pytest.raises(UploadNotFound, match="gone"):
-        await worker.writes.list_parts(at("k"), "aa.w9")
+        await worker.writes.list_parts(at("k"), "aa.worker-9")
 
 
 async def test_the_rest_interface(group: Group):

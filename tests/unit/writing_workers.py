@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from preheat.engine import Bucket, Entry, MemoryEngine
-from preheat.errors import ObjectNotFound
+from preheat.errors import EngineUnavailable, ObjectNotFound, VersionChanged
 from preheat.mounts import Mount, WriteMode
 from preheat.paths import UfsPath
 from preheat.placement import Member, PlacementMap
@@ -20,13 +20,14 @@ from preheat.worker._pending import PendingReads, PendingTable
 from preheat.worker._policies import Policies
 from preheat.worker._reads import ReadService
 from preheat.worker.fills import Peers
-from preheat.worker.port import DataServer
+from preheat.worker.port import DataServer, ServerSettings
 from preheat.worker.writes import RecentWrites, RemoteWorkers, Staging, Uploads, WriteService
 
 MIB = 1 << 20
 MOUNTS = (
     Mount(name="data", path="s3://b/", writes=WriteMode.THROUGH),
     Mount(name="frozen", path="s3://b/frozen/"),
+    Mount(name="fast", path="s3://b/fast/", writes=WriteMode.ASYNC, write_replicas=2, temporary=("tmp/",)),
 )
 
 
@@ -48,11 +49,40 @@ class LateEngine(MemoryEngine):
             yield entry
 
 
+class Connection(LateEngine):
+    """One worker's way to the engine, which ends with it."""
+
+    def __init__(self, engine: MemoryEngine) -> None:
+        super().__init__()
+        self._engine = engine
+        self.dead = False
+
+    async def get(self, bucket: Bucket, key: str) -> Entry | None:
+        self._check()
+        return await self._engine.get(bucket, key)
+
+    async def put(self, bucket: Bucket, key: str, value: bytes, *, revision: int | None = None) -> int:
+        self._check()
+        return await self._engine.put(bucket, key, value, revision=revision)
+
+    async def delete(self, bucket: Bucket, key: str, *, revision: int | None = None) -> None:
+        self._check()
+        await self._engine.delete(bucket, key, revision=revision)
+
+    async def watch(self, bucket: Bucket) -> AsyncIterator[Entry | None]:
+        async for entry in self._engine.watch(bucket):
+            yield entry
+
+    def _check(self) -> None:
+        if self.dead:
+            raise EngineUnavailable("This worker is dead.")
+
+
 class Worker:
     """One worker, without batches."""
 
     def __init__(self, group: Group, number: int, *, store: PageStore, staging: int) -> None:
-        self.id = f"w{number}"
+        self.id = f"worker-{number}"
         self.group = group
         self.store = store
         self.recent = RecentWrites()
@@ -72,18 +102,41 @@ class Worker:
             workers=RemoteWorkers(self.id),
             recent=self.recent,
             pending=pending,
+            drain_seconds=0.1,
             heard_file=group.directory / f"{self.id}.heard",
             uploads=Uploads(self.id, min_part_bytes=1000),
         )
-        self.server = DataServer(self.reads, writes=self.writes)
+        self.server = DataServer(self.reads, writes=self.writes, settings=ServerSettings(drain_seconds=0.1))
+        self.engine = Connection(group.engine)
         self.url = ""
+        self._running: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Run it until :meth:`kill`."""
+        started = asyncio.Event()
+
+        async def run() -> None:
+            async with self.running():
+                started.set()
+                await asyncio.Event().wait()
+
+        self._running = asyncio.create_task(run())
+        await asyncio.wait({self._running, asyncio.ensure_future(started.wait())}, return_when="FIRST_COMPLETED")
+
+    async def kill(self) -> None:
+        """End it as ``kill -9`` would: whatever it does now, nobody hears of it any more."""
+        assert self._running is not None
+        self.engine.dead = True
+        self._running.cancel()
+        await asyncio.wait({self._running})
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        self.url = f"http://127.0.0.1:{await self.server.start()}"
         try:
-            async with self.policies.following(self.group.engine), self.writes.following(self.group.engine):
+            async with self.policies.following(self.engine), self.writes.following(self.engine):
                 await self.policies.mounts_loaded.wait()
+                await self.writes.catch_up()
+                self.url = f"http://127.0.0.1:{await self.server.start()}"
                 yield
         finally:
             await self.server.stop()
@@ -94,21 +147,26 @@ class Worker:
         return (await self.writes.put(at(key), pieces(body), size=len(body), **how)).etag  # type: ignore[arg-type]
 
     async def read(self, key: str) -> bytes | None:
-        try:
-            opened = await self.reads.open(at(key))
-        except ObjectNotFound:
-            return None
-        body = b"".join([bytes(page) async for page in opened.pages(0, opened.info.size)])
-        assert len(body) == opened.info.size
-        return body
+        for _ in range(3):
+            with suppress(VersionChanged):  # it was replaced while it was fetched, as the data port deals with
+                try:
+                    opened = await self.reads.open(at(key))
+                except ObjectNotFound:
+                    return None
+                body = b"".join([bytes(page) async for page in opened.pages(0, opened.info.size)])
+                assert len(body) == opened.info.size
+                return body
+        raise AssertionError(f"{key} changes again and again")
 
 
 class Group:
     """Some workers, of which ``members`` are in the placement map."""
 
-    def __init__(self, directory: Path, origin: MemoryUnderStore | None = None) -> None:
+    def __init__(
+        self, directory: Path, origin: MemoryUnderStore | None = None, *, engine: MemoryEngine | None = None
+    ) -> None:
         self.directory = directory
-        self.engine = LateEngine()
+        self.engine = engine or LateEngine()
         self.origin = origin or MemoryUnderStore()
         self.origin.write("s3://b/frozen/x", b"x")
         self.members: tuple[Member, ...] = ()
@@ -116,6 +174,33 @@ class Group:
 
     def owners(self, path: str, count: int) -> tuple[Member, ...]:
         return PlacementMap(members=self.members).owners(path, count)
+
+    async def mount(self) -> None:
+        for mount in MOUNTS:
+            await self.engine.put(Bucket.MOUNTS, mount.name, msgspec.json.encode(mount))
+
+    async def add(self, store: PageStore, *, number: int, staging: int = 64 * MIB) -> Worker:
+        """Start a worker; it is in the map at once."""
+        worker = Worker(self, number, store=store, staging=staging)
+        await worker.start()
+        self.workers = sorted([*(other for other in self.workers if other.id != worker.id), worker], key=lambda w: w.id)
+        self.map()
+        return worker
+
+    async def kill(self, worker: Worker) -> None:
+        """End a worker; the map hears of it at once."""
+        await worker.kill()
+        self.workers.remove(worker)
+        self.map()
+
+    async def restart(self, worker: Worker) -> Worker:
+        """Start a worker again, with what is in its store."""
+        await self.kill(worker)
+        return await self.add(worker.store, number=int(worker.id.removeprefix("worker-")))
+
+    def map(self) -> None:
+        """Put the workers that run, and no others, into the placement map."""
+        self.members = tuple(Member(id=worker.id, url=worker.url) for worker in self.workers)
 
     def owner(self, key: str) -> Worker:
         (member,) = self.owners(str(at(key)), 1)
@@ -144,13 +229,12 @@ async def working(
 ) -> AsyncIterator[Group]:
     """Run a group of workers."""
     group = Group(directory, origin)
-    for mount in MOUNTS:
-        await group.engine.put(Bucket.MOUNTS, mount.name, msgspec.json.encode(mount))
-    async with AsyncExitStack() as stack:
+    await group.mount()
+    try:
         for number in range(count):
             store = stores[number] if stores else MemoryStore(capacity=256 * MIB)
-            worker = Worker(group, number, store=store, staging=staging)
-            group.workers.append(worker)
-            await stack.enter_async_context(worker.running())
-        group.members = tuple(Member(id=worker.id, url=worker.url) for worker in group.workers)
+            await group.add(store, number=number, staging=staging)
         yield group
+    finally:
+        for worker in list(group.workers):
+            await group.kill(worker)

@@ -43,6 +43,7 @@ class PartView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     restarts: int
     given_up: bool
     url: str
+    s3_url: str = ""
     log: str
 
     @classmethod
@@ -55,6 +56,7 @@ class PartView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             restarts=part.restarts,
             given_up=part.given_up,
             url=part.url,
+            s3_url=part.s3_url,
             log=part.log,
         )
 
@@ -247,7 +249,7 @@ def _part_row(part: PartView, worker: WorkerReport | None) -> tuple[str, ...]:
         _part_state(part, worker),
         str(part.restarts),
         part.url,
-        (worker.s3_url if worker else "") or "-",
+        part.s3_url or "-",
         zone or "-",
         cached,
     )
@@ -260,15 +262,14 @@ def _part_state(part: PartView, worker: WorkerReport | None) -> str:
 
 
 def _print_ready(state: ClusterState, *, stop: str) -> None:
-    print_pairs(
-        [
-            ("coordinator", state.url),
-            ("dashboard", f"{state.url}/"),
-            ("workers", ", ".join(part.url for part in state.workers)),
-            ("data directory", state.data_dir),
-            ("Airflow connection", state.airflow_connection),
-            *([("admin token", f"in {state.admin_token_file}")] if state.admin_token_file else []),
-            ("stop with", stop),
-        ],
-        title="Preheat is ready",
-    )
+    pairs = [
+        ("coordinator", state.url),
+        ("dashboard", f"{state.url}/"),
+        ("workers", ", ".join(part.url for part in state.workers)),
+        ("S3 endpoints", ", ".join(part.s3_url for part in state.workers if part.s3_url)),
+        ("data directory", state.data_dir),
+        ("Airflow connection", state.airflow_connection),
+        ("admin token", f"in {state.admin_token_file}" if state.admin_token_file else ""),
+        ("stop with", stop),
+    ]
+    print_pairs([(name, text) for name, text in pairs if text], title="Preheat is ready")

@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     _fs_load.register(files)
     files.command("setReplication")(set_replication)
     files.command("rebalance")(rebalance)
+    files.command("persist")(persist)
     _fs_ttls.register(files)
     _fs_pins.register(files)
     app.add_typer(files, name="fs")
@@ -110,6 +111,20 @@ def rebalance(
     Each file keeps its number of copies: the new ones are made, from worker to worker, before the old ones go.
     """
     spec = JobSpec(type=JobType.REBALANCE, paths=(path,), options=options)
+    _run(spec, coordinator, wait=wait, as_json=as_json)
+
+
+@takes_job_options(*_LIMITS, "max_failed_files")
+def persist(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A file, or all below it: s3://bucket/prefix/.")],
+    *,
+    options: JobOptions,
+    wait: Wait = True,
+    coordinator: Coordinator = DEFAULT_COORDINATOR,
+    as_json: JsonFlag = False,
+) -> None:
+    """Give the under store now what was written to the cache alone; the coordinators do so by themselves, too."""
+    spec = JobSpec(type=JobType.PERSIST, paths=(path,), options=options)
     _run(spec, coordinator, wait=wait, as_json=as_json)
 
 

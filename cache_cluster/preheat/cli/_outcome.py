@@ -22,6 +22,7 @@ VERBS = {
     JobType.MOVE: "moved",
     JobType.REPLICATE: "replicated",
     JobType.REBALANCE: "in their places",
+    JobType.PERSIST: "persisted",
 }
 
 

@@ -17,6 +17,7 @@ _DONE = {
     JobType.MOVE: "Moved",
     JobType.REPLICATE: "Replicated",
     JobType.REBALANCE: "Moved",
+    JobType.PERSIST: "Persisted",
 }
 
 

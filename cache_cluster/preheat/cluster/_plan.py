@@ -35,6 +35,8 @@ class Part:
     name: str
     command: tuple[str, ...]
     url: str
+    s3_url: str = ""
+    """Of a worker: the endpoint for S3 clients, if it serves them."""
     log: Path
     environment: Mapping[str, str] = field(repr=False)
     """Holds the engine's and the admin's token: never shown."""
@@ -103,6 +105,7 @@ def _worker(
         name=worker_id,
         command=(*_PREHEAT, "worker", "--id", worker_id, *_listen(address), *s3_options, *options),
         url=f"{settings.tls.scheme}://{address}",
+        s3_url=f"{settings.tls.scheme}://{s3}" if s3 else "",
         log=files.log(worker_id),
         environment=environment,
         stop_seconds=20,  # it lets the batches in work end first (WorkerSettings.drain_seconds)

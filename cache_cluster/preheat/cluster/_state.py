@@ -24,6 +24,8 @@ class PartState:
 
     name: str
     url: str
+    s3_url: str = ""
+    """Of a worker: the endpoint for S3 clients, if it serves them."""
     process: ProcessIdentity | None
     """None while it waits for its restart, and when it was given up."""
     restarts: int

@@ -157,6 +157,7 @@ class Child:
         return PartState(
             name=self.part.name,
             url=self.part.url,
+            s3_url=self.part.s3_url,
             process=ProcessIdentity.of(self._process.pid) if self._process else None,
             restarts=self.restarts.total,
             given_up=self.given_up,

@@ -13,6 +13,7 @@ from preheat.coordinator._drift import Drift, DriftFinder
 from preheat.coordinator._estimator import LoadEstimator
 from preheat.coordinator._inventory import InventoryWriter
 from preheat.coordinator._mounts import Mounts
+from preheat.coordinator._persist import PendingCatalog, Persistence
 from preheat.coordinator._pins import Pins
 from preheat.coordinator._records import KnownJob
 from preheat.coordinator._runner import JobRunner
@@ -60,6 +61,7 @@ class Coordinator:
         self.inventories = InventoryUpkeep(engine, self._inventories, self._jobs)
         self.pins = Pins(engine, self._inventories)
         self.mounts = Mounts(engine)
+        self.persistence = Persistence(engine, self.mounts.view)
         self.drift = DriftFinder(ufs=ufs, inventories=self._inventories, listing_attempts=scheduler.listing_attempts)
         self.source = JobSource(
             engine=engine,
@@ -68,6 +70,7 @@ class Coordinator:
             members=lambda: self.cluster.placement.members,
             listing_attempts=scheduler.listing_attempts,
             inventories=self._inventories,
+            pending=PendingCatalog(self.persistence.view),
         )
 
         def new_runner() -> JobRunner:
@@ -101,7 +104,7 @@ class Coordinator:
 
     async def wait_loaded(self) -> None:
         """Return when the shared state is known; before, a job that exists would be denied."""
-        for view in (self._jobs, self._controls, self.cluster, self.mounts.view, self.ttls.view):
+        for view in (self._jobs, self._controls, self.cluster, self.mounts.view, self.ttls.view, self.persistence.view):
             await view.loaded.wait()
         await self._inventories.wait_loaded()
 
@@ -114,8 +117,10 @@ class Coordinator:
             tasks.create_task(self._inventories.follow())
             tasks.create_task(self.mounts.view.follow())
             tasks.create_task(self.ttls.view.follow())
+            tasks.create_task(self.persistence.view.follow())
             await self.wait_loaded()
             tasks.create_task(self._scheduler.run())
             tasks.create_task(self.inventories.run())
             tasks.create_task(self.ttls.run())
+            tasks.create_task(self.persistence.run(self.service))
             tasks.create_task(send_beacons(self._engine, self._settings))

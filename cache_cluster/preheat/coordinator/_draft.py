@@ -9,42 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from itertools import count
-from typing import Self
 
 from preheat.engine import Bucket, Engine, Entry
-from preheat.inventory import BLOCK_OBJECTS, Block, BlockHead, block_key, head_of, pack, stored_block
-from preheat.versions import DatasetVersion, ObjectInfo
+from preheat.inventory import BLOCK_OBJECTS, Block, BlockHead, Position, block_key, head_of, pack, stored_block
+from preheat.versions import ObjectInfo
 
 _BLOCKS_AT_ONCE = 16
-
-
-@dataclass
-class Totals:
-    """What the objects up to some point of a listing amount to."""
-
-    objects: int
-    bytes: int
-    version: DatasetVersion
-
-    @classmethod
-    def before(cls, head: BlockHead) -> Self:
-        """Return those up to the beginning of a block."""
-        return cls(head.objects, head.bytes, DatasetVersion(head.version))
-
-    @classmethod
-    def behind(cls, block: Block) -> Self:
-        """Return those up to the end of a block."""
-        totals = cls.before(block.head)
-        totals.add(block.objects())
-        return totals
-
-    def add(self, objects: Sequence[ObjectInfo]) -> None:
-        """Count the objects that come next."""
-        self.objects += len(objects)
-        self.bytes += sum(item.size for item in objects)
-        self.version.update(objects)
 
 
 class Draft:
@@ -63,13 +34,16 @@ class Draft:
         self._engine = engine
         self._id = inventory_id
         self._most = most
-        self._totals = Totals(0, 0, DatasetVersion())
         self._block: _OpenBlock | None = None
         self._given_up = False
 
     async def go_to(self, cursor: str) -> None:
-        """Go on behind the key up to which the job's progress has the listing; an empty one is the beginning."""
+        """Go on behind the key up to which the job's progress has the listing; an empty one is the beginning.
+
+        What an earlier owner wrote behind it is dropped: the listing may be another one by now.
+        """
         if not cursor:
+            await drop_blocks(self._engine, self._id)
             return
 
         async def begins_before(number: int) -> bool:
@@ -83,34 +57,27 @@ class Draft:
         if entry is None or block is None or not objects or objects[-1].key != cursor:
             await self.give_up()
             return
-        self._totals = Totals.before(block.head)
-        self._totals.add(objects)
-        self._block = _OpenBlock(number, entry.revision, block.head)
+        self._block = _OpenBlock(number, block.head.first_key, block.head.start, entry.revision)
         self._block.take(objects)
-        await self._write(self._block)  # without what stood behind, and the earlier owner's next write is refused
+        await self._write(self._block)  # from here on the earlier owner's next write is refused
+        await drop_blocks(self._engine, self._id, first=number + 1)
 
     async def append(self, objects: Sequence[ObjectInfo]) -> None:
         """Write objects behind those that are there."""
-        if self._totals.objects + len(objects) > self._most:
+        if self._end.objects + len(objects) > self._most:
             await self.give_up()
         while objects and not self._given_up:
             block = self._block
-            if block is None or block.count == BLOCK_OBJECTS:
-                block = self._block = await self._begin(objects[0].key)
-            taken = objects[: BLOCK_OBJECTS - block.count]
-            objects = objects[len(taken) :]
+            if block is None or block.room == 0:
+                block = self._block = self._begin(objects[0].key)
+            taken, objects = objects[: block.room], objects[block.room :]
             block.take(taken)
-            self._totals.add(taken)
             await self._write(block)
 
     async def end(self) -> None:
-        """Drop what an earlier owner wrote behind the end of the listing; of an empty one note that it is."""
-        if self._given_up:
-            return
-        if self._block is None:
-            self._block = await self._begin("")
-            await self._write(self._block)
-        await drop_blocks(self._engine, self._id, first=self._block.number + 1)
+        """Note that the listing is at its end, which takes a block if nothing was listed."""
+        if self._block is None and not self._given_up:
+            await self._write(self._begin(""))
 
     async def give_up(self) -> None:
         """Keep nothing of the path."""
@@ -118,16 +85,12 @@ class Draft:
             self._given_up = True
             await drop_blocks(self._engine, self._id)
 
-    async def _begin(self, first_key: str) -> _OpenBlock:
-        number = self._block.number + 1 if self._block else 0
-        earlier = await self._stored(number)
-        head = BlockHead(
-            objects=self._totals.objects,
-            bytes=self._totals.bytes,
-            version=self._totals.version.state,
-            first_key=first_key,
-        )
-        return _OpenBlock(number, earlier.revision if earlier else 0, head)
+    @property
+    def _end(self) -> Position:
+        return self._block.end if self._block else Position()
+
+    def _begin(self, first_key: str) -> _OpenBlock:
+        return _OpenBlock(self._block.number + 1 if self._block else 0, first_key, self._end)
 
     async def _write(self, block: _OpenBlock) -> None:
         key = block_key(self._id, block.number)
@@ -137,24 +100,30 @@ class Draft:
         return await self._engine.get(Bucket.INVENTORY_BLOCKS, block_key(self._id, number))
 
 
-@dataclass
 class _OpenBlock:
     """The block that grows."""
 
-    number: int
-    revision: int
-    """Of what is written of it; 0 if nothing is."""
-    head: BlockHead
-    count: int = 0
-    parts: tuple[bytes, ...] = ()
+    def __init__(self, number: int, first_key: str, start: Position, revision: int = 0) -> None:
+        self.number = number
+        self.revision = revision
+        """Of what is written of it; 0 if nothing is."""
+        self.end = start
+        self._start = start
+        self._first_key = first_key
+        self._parts: tuple[bytes, ...] = ()
+
+    @property
+    def room(self) -> int:
+        return BLOCK_OBJECTS - (self.end.objects - self._start.objects)
 
     def take(self, objects: Sequence[ObjectInfo]) -> None:
-        self.count += len(objects)
-        self.parts += (pack(objects),)
+        self.end = self.end.after(objects)
+        self._parts += (pack(objects),)
 
     @property
     def value(self) -> bytes:
-        return stored_block(self.head, self.parts)
+        head = BlockHead(first_key=self._first_key, start=self._start, end=self.end)
+        return stored_block(head, self._parts)
 
 
 async def read_blocks(engine: Engine, inventory_id: str) -> AsyncIterator[bytes]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 
 import msgspec
 
 from preheat.coordinator._catalog import Page
-from preheat.coordinator._draft import Draft, Totals, drop_blocks, read_blocks
+from preheat.coordinator._draft import Draft, drop_blocks, read_blocks
 from preheat.engine import Bucket, Engine, Entry
 from preheat.errors import Conflict
 from preheat.inventories import Inventories
-from preheat.inventory import BLOCK_OBJECTS, Block, BlockHead, Inventory, head_of
+from preheat.inventory import Inventory, head_of
 from preheat.jobs import Action, Job, JobSpec, JobState, JobType
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
@@ -138,21 +139,19 @@ class InventoryWriter:
 
     async def _whole(self, job: Job, begun: Inventory) -> Inventory | None:
         """Return what the blocks of an inventory amount to; none if they are not whole."""
-        heads, last = list[BlockHead](), b""
-        async for value in read_blocks(self._engine, begun.id):
-            heads.append(head_of(value))
-            last = value
-        in_order = all(head.objects == BLOCK_OBJECTS * place for place, head in enumerate(heads))
-        if not heads or not in_order or sum(len(head.first_key) for head in heads) > _MAX_INDEX_BYTES:
+        heads = [head_of(value) async for value in read_blocks(self._engine, begun.id)]
+        joined = all(head.end == following.start for head, following in pairwise(heads))
+        if not heads or not joined or sum(len(head.first_key) for head in heads) > _MAX_INDEX_BYTES:
             return None
-        totals = Totals.behind(Block(last))
-        if job.spec.parts == 1 and totals.version.state != (job.work.version or DatasetVersion().state):
+        end = heads[-1].end
+        version = DatasetVersion(end.version)  # of what was planned, unless an owner that was replaced wrote last
+        if job.spec.parts == 1 and version.state != DatasetVersion(job.work.version).state:
             return None
         return replace(
             begun,
-            version=str(totals.version),
-            objects=totals.objects,
-            bytes=totals.bytes,
+            version=str(version),
+            objects=end.objects,
+            bytes=end.bytes,
             first_keys=tuple(head.first_key for head in heads),
             listing=False,
         )

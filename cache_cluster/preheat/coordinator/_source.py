@@ -47,6 +47,7 @@ class JobSource:
         cached: asks a worker what it holds.
         members: the workers in the placement map, now.
         inventories: say what is pinned.
+        pending: what is to be persisted; by default nothing.
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class JobSource:
         cached: CachedListing,
         members: Callable[[], Sequence[Member]],
         inventories: Inventories | None = None,
+        pending: Catalog | None = None,
     ) -> None:
         self._engine = engine
         self._ufs = ufs
         self._attempts = listing_attempts
         self._inventories = inventories
+        self._pending = pending
         self._origin = OriginCatalog(ufs, attempts=listing_attempts)
         self._caches = CachedCatalog(cached, members, attempts=listing_attempts)
 
@@ -96,6 +99,8 @@ class JobSource:
 
     def _parts(self, spec: JobSpec) -> list[_Pages]:
         catalog: Catalog = self._caches if spec.type.lists_cache else self._origin
+        if spec.type is JobType.PERSIST and self._pending:
+            catalog = self._pending
         if spec.type is JobType.LOAD and self._inventories and not spec.options.load_metadata_only:
             catalog = PinnedCatalog(catalog, self._inventories)
         if spec.options.file_filter_regex:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -114,7 +115,7 @@ class Ttls:
         for ttl, revision in self.view.values():
             try:
                 if ttl.job_id and ttl.due_at + self._retention_seconds <= now:
-                    await self._engine.delete(Bucket.TTLS, digest(ttl.path))
+                    await self._forget(ttl, revision)
                 elif not ttl.job_id and ttl.due_at <= now:
                     await self._free(ttl, revision)
             except PreheatError as error:
@@ -123,9 +124,11 @@ class Ttls:
     async def _free(self, ttl: Ttl, revision: int) -> None:
         known = await self._submit(ttl.spec, idempotency_key=f"ttl {ttl.due_at} {ttl.path}")
         value = msgspec.json.encode(replace(ttl, job_id=known.job.id))
-        try:
+        with suppress(Conflict):  # another coordinator was first, or somebody has set it anew
             revision = await self._engine.put(Bucket.TTLS, digest(ttl.path), value, revision=revision)
-        except Conflict:  # another coordinator was first, or somebody has set it anew
-            return
-        self.view.apply(Entry(key=digest(ttl.path), value=value, revision=revision))
-        log.info("A path's time is over.", action="ttl_over", path=ttl.path, job=known.job.id)
+            self.view.apply(Entry(key=digest(ttl.path), value=value, revision=revision))
+            log.info("A path's time is over.", action="ttl_over", path=ttl.path, job=known.job.id)
+
+    async def _forget(self, ttl: Ttl, revision: int) -> None:
+        with suppress(Conflict):  # as above
+            await self._engine.delete(Bucket.TTLS, digest(ttl.path), revision=revision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +40,8 @@ class ReadFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no typ
 class WriteFile(AbstractBufferedFile):  # type: ignore[misc]  # as above
     """A binary file that is written from its beginning, and appears, whole, when it is closed or committed.
 
-    Up to a part's size it is one request; longer ones are sent part by part while they are written.
+    Up to a part's size it is one request; longer ones are sent part by part while they are written. A forked child that
+    drops the file, or closes it, finishes nothing: its parent has it.
     """
 
     DEFAULT_BLOCK_SIZE = PART_BYTES
@@ -47,10 +49,17 @@ class WriteFile(AbstractBufferedFile):  # type: ignore[misc]  # as above
     def __init__(self, fs: PreheatFileSystem, path: str, *, only_new: bool = False, **options: Any) -> None:
         super().__init__(fs, path, mode="xb" if only_new else "wb", **options)
         self.blocksize: int = max(self.blocksize, LEAST_PART_BYTES)
+        self._pid = os.getpid()
         self._only_new = only_new
         self._upload: Upload | None = None
         self._whole: bytes | memoryview = b""
         """All of it, if it is one request."""
+
+    def close(self) -> None:
+        """Send what is left, and make the object unless a transaction does."""
+        if not self.closed and self._pid != os.getpid():
+            self.closed = True
+        super().close()
 
     def commit(self) -> None:
         """Make the object; fsspec calls this for a file of a transaction, in place of closing it."""

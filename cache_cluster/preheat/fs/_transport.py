@@ -72,7 +72,7 @@ class Transport:
                     raise _perhaps_done(request, error) from error
                 last = error
             except Unavailable as error:  # this worker stops; the under store's failures would be the same elsewhere
-                if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                if error.status != HTTPStatus.SERVICE_UNAVAILABLE or not request.repeatable:
                     raise
                 last = error
             self.suspect(member)

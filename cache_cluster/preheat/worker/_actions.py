@@ -15,6 +15,9 @@ from preheat.worker._copies import Copies
 from preheat.worker._reads import ReadService
 from preheat.worker.fills import Throttle
 
+Persist = Callable[[UfsPath, Throttle], Awaitable[bool]]
+"""Gives the under store what is pending at a path; false if nothing is. Awaits the throttle with each chunk's size."""
+
 
 class Outcome(Enum):
     """What became of an entry that did not fail."""
@@ -32,13 +35,17 @@ class Actions:
         store: where cached objects are.
         reads: brings them there.
         copies: writes objects to an under store.
+        persist: gives the under store what is pending at a path; none if nothing ever is.
     """
 
-    def __init__(self, worker_id: str, *, store: PageStore, reads: ReadService, copies: Copies) -> None:
+    def __init__(
+        self, worker_id: str, *, store: PageStore, reads: ReadService, copies: Copies, persist: Persist | None = None
+    ) -> None:
         self._worker_id = worker_id
         self._store = store
         self._reads = reads
         self._copies = copies
+        self._persist_path = persist
         self._by_action: dict[Action, Callable[[Batch, ObjectInfo, Throttle], Awaitable[Outcome]]] = {
             Action.FETCH: self._fetch,
             Action.VERIFY: self._verify,
@@ -47,6 +54,7 @@ class Actions:
             Action.REBALANCE: self._rebalance,
             Action.COPY: self._copy,
             Action.MOVE: self._move,
+            Action.PERSIST: self._persist,
         }
 
     async def do(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:
@@ -120,6 +128,11 @@ class Actions:
         goal = target(batch.source, batch.destination, entry.key)
         await self._copies.move(_source(batch, entry), entry, goal, throttle=throttle)
         return Outcome.DONE
+
+    async def _persist(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:
+        path = _source(batch, entry)
+        persisted = self._persist_path is not None and await self._persist_path(path, throttle)
+        return Outcome.DONE if persisted else Outcome.SKIPPED
 
     async def _load(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> CachedObject:
         return await self._reads.fetch(

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from math import inf
 
-from preheat.errors import ObjectNotFound, OriginUnavailable
+from preheat.errors import ObjectNotFound, OriginUnavailable, Unavailable
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
 from preheat.store import CachedObject, PageStore
@@ -116,7 +116,16 @@ class Checks:
         if look is None:
             look = self._begin(path)
         await asyncio.wait({look.task})  # a reader who leaves must not cancel it for the others
+        if look.task.cancelled():
+            raise Unavailable("The worker is stopping.")
         return look.task.result()
+
+    async def close(self) -> None:
+        """Break off every look; those who wait for one get Unavailable."""
+        looks = [look.task for look in self._looks.values()]
+        for task in looks:
+            task.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
 
     def found_drift(self, path: UfsPath, *, had: str, now: str | None) -> None:
         """Count an object that is not at the under store as the version ``had`` any more, and say so now and then."""
@@ -144,7 +153,7 @@ class Checks:
                 raise
             raise _unknown(path, error) from error
         finally:
-            del self._looks[uri]
+            self._looks.pop(uri, None)
         self.note(path, info, begun)
         if had is not None and (had.etag, had.size) != (info.etag, info.size):
             self._counters.checks_changed += 1
@@ -167,14 +176,14 @@ class Drift:
         self._unsaid = 0
 
     def found(self, path: UfsPath, *, had: str, now: str | None) -> None:
-        """Count one object whose version ``had`` was replaced by ``now``, or that is gone if that is none."""
+        """Count one object that is not the version ``had`` any more, but ``now`` if that is known."""
         self._counters.drifted += 1
         if time.monotonic() < self._silent_until:
             self._unsaid += 1
             return
         self._silent_until = time.monotonic() + _SAY_AGAIN_SECONDS
         log.warning(
-            "An object is another version at the under store." if now else "An object is gone at the under store.",
+            "An object is not the version any more at the under store that was read.",
             action="drift",
             path=str(path),
             had=had,

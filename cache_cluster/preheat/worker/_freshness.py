@@ -84,19 +84,20 @@ def judge(age: float, holds: float, *, only_cached: bool = False) -> Verdict:
 def wish_of(cache_control: str, version: str) -> Wish:
     """Return what the header lines ``Cache-Control`` and ``X-Preheat-Version`` of a request say; either may be empty.
 
-    What is not understood is left out, except that an age that is no number is taken for 0: it asks once too often.
+    Of who says nothing it is :data:`ANY` itself. What is not understood is left out, except that an age that is no number is taken for 0: it asks once too often.
     """
     said: dict[str, str] = {}
     for directive in cache_control.lower().split(","):
         name, _, value = directive.partition("=")
         said[name.strip()] = value.strip(' \t"')
     checked = "no-cache" in said
-    return Wish(
+    wish = Wish(
         max_age=0.0 if checked else _seconds(said.get("max-age"), absent=inf),
         max_stale=0.0 if checked or said.get("max-stale") is None else _seconds(said["max-stale"] or None, absent=inf),
         only_cached="only-if-cached" in said,
         version=version.strip(),
     )
+    return ANY if wish == ANY else wish
 
 
 def wished(headers: Mapping[str, str]) -> Wish:

@@ -50,19 +50,19 @@ class Gate:
     """
 
     def __init__(self, policies: Policies, checks: Checks) -> None:
-        self._policies = policies
+        self.policies = policies
         self._checks = checks
         self._vouched: dict[int, None] = {}
         """Hashes of objects' versions that inventories named: 100 bytes each, where the versions would take 300."""
 
     def passes(self, item: CachedObject, wish: Wish) -> bool:
         """Whether a copy may be served at once, without asking anybody; raises as ``Policies.bound``."""
-        if self._policies.allows_all and wish.is_plain:
+        if self.policies.allows_all and wish.is_plain:
             return True
-        inventory = self._policies.bound(item.path, wish.version)
+        inventory = self.policies.bound(item.path, wish.version)
         if inventory is not None:
             return _hash(inventory, item.path, item) in self._vouched
-        holds = lifetime((self._policies.mounts.of(item.path),), wish)
+        holds = lifetime((self.policies.mounts.of(item.path),), wish)
         return judge(self._checks.age(item) if holds < inf else 0.0, holds) is Verdict.SERVE
 
     async def terms(self, path: UfsPath, if_match: ETags, wish: Wish) -> Terms:
@@ -89,10 +89,10 @@ class Gate:
         Raises:
             VersionChanged: the path is pinned to another version. Otherwise as :meth:`terms`.
         """
-        inventory = self._policies.pinned(str(path))
+        inventory = self.policies.pinned(str(path))
         if inventory is None:
             return info
-        wanted = await self._policies.find(inventory, path)
+        wanted = await self.policies.find(inventory, path)
         if wanted is None or (info is not None and (info.etag, info.size) != (wanted.etag, wanted.size)):
             raise self.drifted(path, had=wanted.etag if wanted else "", now=info.etag if info else None)
         return wanted
@@ -107,11 +107,11 @@ class Gate:
 
     def takes_any(self, path: UfsPath, wish: Wish) -> bool:
         """Whether a reader may be told what is known, however old it is; raises as ``Policies.bound``."""
-        if self._policies.allows_all and wish.is_plain:
+        if self.policies.allows_all and wish.is_plain:
             return True
         uri = str(path)
-        unbound = self._policies.bound(uri, wish.version) is None
-        return unbound and lifetime((self._policies.mounts.of(uri),), wish) == inf
+        unbound = self.policies.bound(uri, wish.version) is None
+        return unbound and lifetime((self.policies.mounts.of(uri),), wish) == inf
 
     def listing(self, path: UfsPath, wish: Wish) -> tuple[bool, Inventory | None]:
         """Return whether a path is bound to what was listed; and that, or else what was listed if it may be told.
@@ -119,22 +119,22 @@ class Gate:
         Raises as ``Policies.bound``.
         """
         uri = str(path)
-        if bound := self._policies.bound(uri, wish.version):
+        if bound := self.policies.bound(uri, wish.version):
             return True, bound
-        found = self._policies.listing(uri)
+        found = self.policies.listing(uri)
         if found is None:
             return False, None
-        holds = lifetime(self._policies.mounts_at(uri), wish)
+        holds = lifetime(self.policies.mounts_at(uri), wish)
         told = judge(self._checks.now() - found.listed_at, holds) is Verdict.SERVE
         return False, found if told else None
 
     async def _only_version(self, path: UfsPath, wish: Wish) -> tuple[ObjectInfo | None, bool]:
         """Return the only version that may be read, none if any may be; and whether that is because it is pinned."""
         uri = str(path)
-        inventory = self._policies.bound(uri, wish.version)
+        inventory = self.policies.bound(uri, wish.version)
         if inventory is not None:
             return await self._listed(inventory, path), True
-        holds = lifetime((self._policies.mounts.of(uri),), wish)
+        holds = lifetime((self.policies.mounts.of(uri),), wish)
         if holds == inf:
             return None, False
         if wish.only_cached:
@@ -142,7 +142,7 @@ class Gate:
         return await self._checks.ask(path, holds), False
 
     async def _listed(self, inventory: Inventory, path: UfsPath) -> ObjectInfo:
-        info = await self._policies.find(inventory, path)
+        info = await self.policies.find(inventory, path)
         if info is None:
             raise ObjectNotFound(
                 f"path='{path}' does not belong to the dataset version {inventory.version}.",

@@ -23,7 +23,6 @@ from preheat.ufs import Selection, UnderStore, is_marker
 from preheat.versions import ObjectInfo
 from preheat.worker._freshness import NotCached, Wish
 from preheat.worker._gate import ETags, Gate
-from preheat.worker._policies import Policies
 from preheat.worker.fills import Counters
 
 T = TypeVar("T")
@@ -40,8 +39,7 @@ class Metadata:
         store: the copies.
         origin: the under store.
         notes: what is known of objects that are not in the store.
-        gate: decides what may be told.
-        policies: knows what was listed.
+        gate: decides what may be told, and knows what was listed.
         counters: what is asked of the under store, and what is not.
         stat: looks at an object of the under store, and counts that.
     """
@@ -53,7 +51,6 @@ class Metadata:
         *,
         notes: Notes,
         gate: Gate,
-        policies: Policies,
         counters: Counters,
         stat: Callable[[UfsPath, ETags], Awaitable[ObjectInfo]],
     ) -> None:
@@ -61,7 +58,7 @@ class Metadata:
         self._origin = origin
         self._notes = notes
         self._gate = gate
-        self._policies = policies
+        self._policies = gate.policies
         self._counters = counters
         self._stat = stat
         self._away_until = -inf

@@ -56,14 +56,15 @@ class Misses:
         self._peers = peers
         self._stat = stat
 
-    async def open(self, path: UfsPath, etag: str | None, asked: Asked | None) -> OpenedRead:
+    async def open(self, path: UfsPath, if_match: ETags, asked: Asked | None) -> OpenedRead:
         """Begin to read an object; raises as ``UnderStore.get``.
 
         Args:
             path: the object.
-            etag: the version to read; none is whichever is current.
+            if_match: the versions one of which is to be read; none is whichever is current.
             asked: the range that is going to be read; none is all of the object.
         """
+        etag = await self._wanted(path, if_match)
         if asked == (0, None):
             asked = None
         if asked is not None:
@@ -125,3 +126,9 @@ class Misses:
         """Take what a job noted of an object for its present version, unless a reader knows better."""
         if self._ranges.info(str(path), None) is None and (note := self._notes.get(str(path), key=path.key)):
             self._ranges.learn(str(path), note)
+
+    async def _wanted(self, path: UfsPath, if_match: ETags) -> str | None:
+        """Return the one etag to ask the under store for."""
+        if if_match is None:
+            return None
+        return if_match[0] if len(if_match) == 1 else (await self._stat(path, if_match)).etag

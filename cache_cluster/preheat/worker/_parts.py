@@ -48,44 +48,26 @@ class Parts:
             self.store, self._ufs, notes=self._notes, peers=self._peers, policies=self._policies, pending=pending
         )
         self._forward = Forward(self._reads, worker_id=worker_id, owners=owners, token=token, tls=tls)
-        self._writes = WriteService(
-            worker_id,
-            store=self.store,
-            origin=self._ufs,
-            reads=self._reads,
-            policies=self._policies,
-            staging=Staging(self.store.directories[0] / "staging"),
-            owners=owners,
-            workers=RemoteWorkers(worker_id, token=token, tls=tls),
-            recent=recent,
-            pending=pending,
-            heard_file=self.store.directories[0] / "writes.heard",
-            drain_seconds=settings.drain_seconds,
-        )
+        self._writes = self._write_service(recent, pending)
         copies = Copies(ufs=self._ufs, store=self.store)
-        self.actions = Actions(worker_id, store=self.store, reads=self._reads, copies=copies)
-        self._authorizer = Authorizer() if settings.access.auth else None
-        ids = PathIds(self.store.directories[0] / "path-ids.sqlite")
-        self._alluxio = AlluxioWorker(
-            self._control,
-            self._reads,
-            self.store,
-            forward=self._forward,
-            url=settings.url,
-            ids=ids,
-            writes=self._writes,
-            authorizer=self._authorizer,
+        self.actions = Actions(
+            worker_id, store=self.store, reads=self._reads, copies=copies, persist=self._writes.persist
         )
+        self._authorizer = Authorizer() if settings.access.auth else None
+        self._alluxio = self._alluxio_worker()
         self._data = self._data_server()
         self._s3 = None if settings.s3_port is None else self._s3_server(settings.s3_port)
 
     async def start(self) -> None:
         """Serve reads at the data port, which need neither the engine nor a coordinator.
 
+        Only a worker that may have missed writes has to hear of them first: it serves from :meth:`following` on.
+
         Raises:
             OSError: the port is taken.
         """
-        await self._data.start()
+        if not self._writes.may_be_behind:
+            await self._data.start()
 
     @asynccontextmanager
     async def following(self, engine: Engine) -> AsyncIterator[str]:
@@ -99,6 +81,9 @@ class Parts:
             self._writes.following(engine),
             following_tokens(self._authorizer, engine),
         ):
+            if self._writes.may_be_behind:
+                await self._writes.catch_up()
+                await self._data.start()
             if self._s3 is None:
                 yield ""
                 return
@@ -116,6 +101,36 @@ class Parts:
         await self._ufs.close()
         self._notes.close()
         self.store.close()
+
+    def _write_service(self, recent: RecentWrites, pending: PendingReads) -> WriteService:
+        settings, directory = self._settings, self.store.directories[0]
+        return WriteService(
+            settings.id,
+            store=self.store,
+            origin=self._ufs,
+            reads=self._reads,
+            policies=self._policies,
+            staging=Staging(directory / "staging"),
+            owners=self._control.owners,
+            workers=RemoteWorkers(settings.id, token=settings.access.token, tls=settings.tls),
+            recent=recent,
+            pending=pending,
+            heard_file=directory / "writes.heard",
+            drain_seconds=settings.drain_seconds,
+        )
+
+    def _alluxio_worker(self) -> AlluxioWorker:
+        ids = PathIds(self.store.directories[0] / "path-ids.sqlite")
+        return AlluxioWorker(
+            self._control,
+            self._reads,
+            self.store,
+            forward=self._forward,
+            url=self._settings.url,
+            ids=ids,
+            writes=self._writes,
+            authorizer=self._authorizer,
+        )
 
     def _data_server(self) -> DataServer:
         return DataServer(

@@ -33,6 +33,8 @@ class PendingTable:
     def __init__(self) -> None:
         self._by_key: dict[str, tuple[PendingWrite, int]] = {}
         self._by_uri: dict[str, PendingWrite] = {}
+        self.uris = self._by_uri.keys()
+        """Where something is pending, as it changes."""
         self._removed: OrderedDict[str, int] = OrderedDict()
         self._ended: OrderedDict[str, None] = OrderedDict()
 

@@ -76,6 +76,7 @@ class ReadService:
         self._notes = notes
         self.policies = policies or Policies()
         self._pending = pending or PendingReads(PendingTable(), store, peers)
+        self._pending_uris = self._pending.table.uris
         self._fills = Fills(store, origin, notes=notes, stall_seconds=stall_seconds, clock=clock)
         self.counters = self._fills.counters
         self._checks = Checks(store, self._stat_origin, self.counters, clock=clock)
@@ -85,13 +86,7 @@ class ReadService:
         self._ranges = RangeReads()
         self._misses = Misses(self._fills, self._bodies, self._ranges, notes=notes, peers=peers, stat=self._stat_origin)
         self._metadata = Metadata(
-            store,
-            origin,
-            notes=notes,
-            gate=self._gate,
-            policies=self.policies,
-            counters=self.counters,
-            stat=self._stat_origin,
+            store, origin, notes=notes, gate=self._gate, counters=self.counters, stat=self._stat_origin
         )
 
     def lookup(self, uri: str) -> CachedObject | None:
@@ -109,12 +104,14 @@ class ReadService:
         Raises:
             VersionChanged, ObjectNotFound, Unavailable: as ``Policies.bound``.
         """
-        if self._pending.covers(uri):
+        if uri in self._pending_uris:
             held = self._pending.held(uri)
             return held if held is not None and accepts(if_match, held.etag) else None
         item = self._store.lookup(uri)
-        if item is None or not accepts(if_match, item.etag):
+        if item is None or (if_match is not None and item.etag not in if_match):
             return None
+        if wish is ANY and self.policies.allows_all:  # most reads, by far: it shall cost them next to nothing
+            return item
         return item if self._gate.passes(item, wish) else None
 
     def read(self, item: CachedObject, start: int, end: int) -> bytes:
@@ -126,8 +123,10 @@ class ReadService:
 
     def read_small(self, uris: Sequence[str], wish: Wish = ANY) -> list[tuple[CachedObject, bytes]]:
         """Read whole hits at once, as ``PageStore.read_small``, up to the first that may not be served; count them."""
-        found = self._store.read_small(list(takewhile(lambda uri: not self._pending.covers(uri), uris)))
-        if not (self.policies.allows_all and wish.is_plain):
+        if self._pending_uris:
+            uris = [*takewhile(lambda uri: uri not in self._pending_uris, uris)]
+        found = self._store.read_small(uris)
+        if wish is not ANY or not self.policies.allows_all:
             found = list(takewhile(lambda hit: self._gate.passes(hit[0], wish), found))
         self.counters.hits += len(found)
         self.counters.hit_bytes += sum(item.size for item, _ in found)
@@ -222,6 +221,7 @@ class ReadService:
         Of the store nothing is dropped: the caller does, and puts the new version there.
         """
         self._fills.supersede(path, etag)
+        self._checks.forget(path)
         self._notes.forget(str(path))
         self._ranges.forget(str(path))
 
@@ -265,7 +265,8 @@ class ReadService:
         }
 
     async def close(self) -> None:
-        """Break off every fill; those who wait for one get Unavailable."""
+        """Break off every fill, and every look at the under store; those who wait for one get Unavailable."""
+        await self._checks.close()
         await self._fills.close()
 
     def _copy(self, path: UfsPath, terms: Terms) -> CachedObject | None:
@@ -280,7 +281,7 @@ class ReadService:
 
     async def _opened_miss(self, path: UfsPath, terms: Terms, asked: Asked | None) -> OpenedRead:
         try:
-            opened = await self._misses.open(path, await self._wanted(path, terms.etags), asked)
+            opened = await self._misses.open(path, terms.etags, asked)
         except (VersionChanged, ObjectNotFound) as error:
             if terms.pinned and terms.info is not None:
                 raise self._gate.drifted(path, had=terms.info.etag, now=None) from error
@@ -296,9 +297,3 @@ class ReadService:
         if not accepts(if_match, info.etag):
             raise VersionChanged(f"path='{path}' has the etag {info.etag!r} now, not {if_match!r}.")
         return info
-
-    async def _wanted(self, path: UfsPath, if_match: ETags) -> str | None:
-        """Return the one etag to ask the under store for."""
-        if if_match is None:
-            return None
-        return if_match[0] if len(if_match) == 1 else (await self._stat_origin(path, if_match)).etag

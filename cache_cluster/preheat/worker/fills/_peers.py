@@ -83,14 +83,15 @@ class Peers:
             counters: count what peers sent.
             holders: the ids of those to ask; by default those that rank highest.
         """
-        written = self._written(str(path))
+        written = None if holders else self._written(str(path))
         if written == "":
             return None
         ranked = self._owners(str(path), _EVERYBODY if holders else _ASKED)
         members = [
             member for member in ranked if member.id != self._worker_id and (not holders or member.id in holders)
         ]
-        peers = [peer for peer in map(self._peer, members) if peer.well]
+        known = [self._peer(member) for member in members]
+        peers = [peer for peer in known if peer.well] or (known if holders else [])  # nobody else may have it
         return Candidates(peers, counters, written) if peers else None
 
     def close(self) -> None:

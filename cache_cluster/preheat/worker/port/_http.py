@@ -154,7 +154,7 @@ def problem_answer(error: PreheatError) -> Answer:
     headers = {"Allow": ", ".join(error.details["allow"])} if isinstance(error, MethodNotAllowed) else {}
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, UnsatisfiableRange):
+    if isinstance(error, UnsatisfiableRange) and "size" in error.details:
         headers["Content-Range"] = f"bytes */{error.details['size']}"
     return Answer(
         status=error.status,

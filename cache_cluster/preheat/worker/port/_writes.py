@@ -18,7 +18,6 @@ from preheat.versions import ObjectInfo
 from preheat.worker.port import _http as http
 from preheat.worker.port._request_body import Intake
 from preheat.worker.writes import FORWARDED, WriteService, info_json, part_json, upload_json
-from preheat.writes import held_name
 
 _COPY = "/v1/copy"
 _HELD = "/v1/held"
@@ -104,9 +103,8 @@ class WriteEndpoints:
         write_id, etag = fields.get("id", ""), fields.get("etag", "")
         if not (is_token(write_id) and etag and request.length is not None):
             raise InvalidRequest("id, etag or Content-Length is missing.", remedy="This is for workers alone.")
-        name = held_name(write_id, str(path))
-        await self._writes.hold(name, _chunks(request), etag=etag, size=request.length)
-        return http.json_answer({"held": name})
+        await self._writes.hold(path, write_id, _chunks(request), etag=etag, size=request.length)
+        return http.json_answer({"held": write_id})
 
     async def _uploads(self, request: http.Request, path: UfsPath) -> http.Answer:
         if request.method == "POST":

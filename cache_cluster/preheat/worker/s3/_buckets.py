@@ -8,6 +8,7 @@ from preheat.errors import BucketNotFound
 from preheat.paths import UfsPath
 from preheat.ufs import BucketLister
 from preheat.versions import ObjectInfo
+from preheat.worker._freshness import Wish, wished
 from preheat.worker._policies import Policies
 from preheat.worker._reads import ReadService
 from preheat.worker.s3 import _answers as answers
@@ -78,7 +79,7 @@ class Buckets:
         query = ListQuery.of(request.fields)
         root = self._policies.mounts.resolve(request.bucket, "")
         authorize_listing(request.sender.grant, root.with_key(root.key + query.prefix))
-        page = await list_page(query, _Listing(self._reads, root))
+        page = await list_page(query, _Listing(self._reads, root, wished(request.headers)))
         return answers.document(xml.listing(query, page, bucket=request.bucket), request.http)
 
     async def _check_exists(self, request: S3Request) -> None:
@@ -93,14 +94,15 @@ class Buckets:
 class _Listing:
     """Lists a bucket by the keys that S3 knows."""
 
-    def __init__(self, reads: ReadService, root: UfsPath) -> None:
+    def __init__(self, reads: ReadService, root: UfsPath, wish: Wish) -> None:
         self._reads = reads
         self._root = root
+        self._wish = wish
 
     async def __call__(self, directory: str, *, after: str, limit: int) -> Sequence[ObjectInfo]:
         before = self._root.key
         path = self._root.with_key(before + directory)
-        found = await self._reads.list(path, after=before + after if after else "", limit=limit)
+        found = await self._reads.list(path, after=before + after if after else "", limit=limit, wish=self._wish)
         return [_renamed(item, item.key.removeprefix(before)) for item in found] if before else found
 
 

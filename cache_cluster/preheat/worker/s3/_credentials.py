@@ -51,11 +51,14 @@ class S3Credentials:
             S3Error: InvalidAccessKeyId if the key is unknown, revoked or expired. Otherwise as ``verify``.
             EngineUnavailable: the tokens are not known yet.
         """
-        signature = verify(method, target, headers, secret_of=self._secret, now=now)
-        return Caller(grant=self._record(signature.access_key).grant, signature=signature)
+        found: list[TokenRecord] = []
 
-    def _secret(self, access_key_id: str) -> str:
-        return self._record(access_key_id).secret_key
+        def secret_of(access_key_id: str) -> str:
+            found.append(self._record(access_key_id))
+            return found[0].secret_key
+
+        signature = verify(method, target, headers, secret_of=secret_of, now=now)
+        return Caller(grant=found[0].grant, signature=signature)
 
     def _record(self, access_key_id: str) -> TokenRecord:
         try:

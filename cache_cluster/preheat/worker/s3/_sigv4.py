@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from hashlib import sha256
+from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 from preheat.worker.s3._canonical import canonical_headers, canonical_path, canonical_query
@@ -64,9 +65,8 @@ class Signature:
     """For a body of signed chunks."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Claim:
-    """What a request says of its signature."""
+class _Claim(NamedTuple):
+    """What a request says of its signature; a tuple, for one is made for each request."""
 
     access_key: str
     day: str

@@ -19,13 +19,14 @@ log = get_logger("worker")
 _MISSED_SECONDS = 82800.0
 """An hour less than the records last."""
 _CHECK_SECONDS = 600.0
+_WRITTEN = "written"
 
 
 class Absence:
     """Notes when this worker last heard of writes; after too long it drops what may have been written since.
 
     Args:
-        file: its time of modification is the note.
+        file: its time of modification is the note; its content, whether there were any writes.
         store: the copies.
         policies: says which of them may have been written.
         clock: returns seconds since the epoch.
@@ -39,6 +40,11 @@ class Absence:
         self._policies = policies
         self._clock = clock
         self._began: float | None = clock()
+        self._marked = file.exists() and file.read_text() == _WRITTEN
+        self.may_be_behind = self._marked
+        """Whether there were writes before this process: what it holds may be out of date until it has caught up."""
+        self.checked = asyncio.Event()
+        """Set once what may be out of date because of a long absence is gone."""
 
     async def watch(self, engine: Engine) -> None:
         """Keep the note, until cancelled."""
@@ -47,9 +53,16 @@ class Absence:
             try:
                 await engine.get(Bucket.WRITES, "heard")  # there is none: it answers, so its watches work
                 await in_thread(self.heard)
+                self.checked.set()
             except (EngineUnavailable, StoreError, OSError) as error:
                 log.warning("It was not noted that writes are heard of.", action="absence_unknown", error=str(error))
             await asyncio.sleep(_CHECK_SECONDS)
+
+    def mark(self) -> None:
+        """Note that there are writes."""
+        if not self._marked:
+            self._marked = True
+            self._file.write_text(_WRITTEN)
 
     def heard(self) -> None:
         """Note that writes are heard of; drop what may be out of date if they were not for most of a day. Blocking."""

@@ -43,6 +43,11 @@ class Claim:
         self._holder = holder
         self.write = write
 
+    async def stands(self) -> bool:
+        """Whether no newer write took the place of the one that was claimed."""
+        write, _ = await self._log.current(self._path)
+        return write is not None and write.id == self.write.id
+
     async def settle(self, etag: str) -> None:
         """Remove the record, for the under store has this version now, unless a newer write stands there."""
         await self._change(remove=True, etag=etag)

@@ -13,6 +13,7 @@ from preheat.paths import UfsPath
 from preheat.ufs import UnderStore
 from preheat.versions import ObjectInfo
 from preheat.worker._reads import ReadService
+from preheat.worker.fills import Throttle
 from preheat.worker.writes._async import AsyncWrites
 from preheat.worker.writes._body import Body
 from preheat.worker.writes._conditions import ALWAYS, Condition
@@ -130,9 +131,16 @@ class LocalWrites:
             task.add_done_callback(lambda _: self._completing.pop(upload_id, None))
         return await asyncio.shield(task)
 
-    async def persist(self, path: UfsPath) -> bool:
+    async def persist(self, path: UfsPath, throttle: Throttle | None = None) -> bool:
         """Give the under store what is pending at a path; false if nothing is. Raises as ``ThroughWrites.persist``."""
-        revision = await self._to_the_end(self._through.persist(path, pages=self._pages, held=self._held.body))
+
+        async def pages(write: PendingWrite) -> AsyncIterator[bytes]:
+            async for page in self._pages(write):
+                if throttle:
+                    await throttle(len(page))
+                yield page
+
+        revision = await self._to_the_end(self._through.persist(path, pages=pages, held=self._held.body))
         if revision is not None:
             await self._acknowledge(path, revision)
         return revision is not None

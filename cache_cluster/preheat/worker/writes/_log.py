@@ -45,6 +45,8 @@ class WriteLog:
         self._started_at = time.time()
         self._recent = recent
         self._seen = Reached()
+        self.loaded = asyncio.Event()
+        """Set once the writes before are known."""
 
     @asynccontextmanager
     async def following(self, engine: Engine) -> AsyncIterator[None]:
@@ -95,6 +97,7 @@ class WriteLog:
     async def _follow(self, engine: Engine) -> None:
         async for entry in engine.watch(Bucket.WRITES):
             if entry is None:
+                self.loaded.set()
                 continue
             if entry.value is not None:
                 self._apply(msgspec.json.decode(entry.value, type=Written), entry.revision)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from preheat.engine import Engine
+from preheat.logs import get_logger
 from preheat.mounts import Mount
 from preheat.paths import UfsPath
 from preheat.placement import Member
@@ -31,8 +32,10 @@ from preheat.worker.writes._through import ThroughWrites
 from preheat.worker.writes._uploads import Uploads
 from preheat.worker.writes._wire import RemoteWrites
 
+log = get_logger("worker")
 _SWEEP_SECONDS = 600.0
 _KNOWN_SECONDS = 1.0
+_CATCH_UP_SECONDS = 30.0
 
 
 class OwnWrites:
@@ -76,15 +79,19 @@ class OwnWrites:
         self._policies = policies
         self._drain_seconds = drain_seconds
         copies = WrittenCopies(store, reads)
-        self._absence = Absence(heard_file, store=store, policies=policies)
+        self._absence = absence = Absence(heard_file, store=store, policies=policies)
+
+        def written(path: UfsPath, etag: str) -> None:
+            absence.mark()
+            copies.supersede(path, etag)
 
         def superseded(path: UfsPath, etag: str) -> None:
             recent.forget(str(path))
-            copies.supersede(path, etag)
+            written(path, etag)
 
         self._pending_log = pending_log = PendingLog(pending.table, store=store, superseded=superseded)
         self._held = HeldCopies(store, pending.table)
-        self._log = WriteLog(worker_id, recent=recent, superseded=copies.supersede, ended=pending_log.end)
+        self._log = WriteLog(worker_id, recent=recent, superseded=written, ended=pending_log.end)
         claims = Claims(worker_id, pending_log)
         through = ThroughWrites(worker_id, origin=origin, copies=copies, log=self._log, recent=recent, claims=claims)
         self.local = LocalWrites(
@@ -106,6 +113,20 @@ class OwnWrites:
     def is_possible(self) -> bool:
         """Whether it is known what may be written, and the others can be told."""
         return self._log.is_followed and self._policies.mounts_loaded.is_set()
+
+    @property
+    def may_be_behind(self) -> bool:
+        """Whether what is cached may be out of date until this worker has caught up with what others wrote."""
+        return self._absence.may_be_behind
+
+    async def catch_up(self) -> None:
+        """Wait until what was written before is known, but no longer than half a minute."""
+        try:
+            async with asyncio.timeout(_CATCH_UP_SECONDS):
+                for known in (self._log.loaded, self._pending_log.loaded, self._absence.checked):
+                    await known.wait()
+        except TimeoutError:
+            log.warning("It is not known what was written while this worker was away.", action="behind")
 
     @asynccontextmanager
     async def following(self, engine: Engine) -> AsyncIterator[None]:

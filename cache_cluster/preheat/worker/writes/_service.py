@@ -23,7 +23,7 @@ from preheat.versions import ObjectInfo
 from preheat.worker._pending import PendingReads
 from preheat.worker._policies import Policies
 from preheat.worker._reads import ReadService
-from preheat.worker.fills import Owners
+from preheat.worker.fills import Owners, Throttle
 from preheat.worker.writes._conditions import Condition
 from preheat.worker.writes._own import OwnWrites
 from preheat.worker.writes._recent import RecentWrites
@@ -32,6 +32,7 @@ from preheat.worker.writes._routes import Routes
 from preheat.worker.writes._staging import Chunks, Staging
 from preheat.worker.writes._uploads import Part, Upload, Uploads
 from preheat.worker.writes._wire import RemoteWrites
+from preheat.writes import held_name
 
 log = get_logger("worker")
 _TOLD = 32
@@ -97,6 +98,15 @@ class WriteService:
             drain_seconds=drain_seconds,
         )
         self._local = self._own.local
+
+    @property
+    def may_be_behind(self) -> bool:
+        """Whether reads before :meth:`catch_up` may miss what others wrote while this worker was away."""
+        return self._own.may_be_behind
+
+    async def catch_up(self) -> None:
+        """Wait until what was written before is known, but no longer than half a minute."""
+        await self._own.catch_up()
 
     @asynccontextmanager
     async def following(self, engine: Engine) -> AsyncIterator[None]:
@@ -227,22 +237,26 @@ class WriteService:
         uploads = [*self._local.uploads.begun(str(path)), *(upload for some in found for upload in some)]
         return sorted(uploads, key=lambda upload: (upload.path, upload.started_at, upload.id))
 
-    async def persist(self, path: UfsPath) -> bool:
+    async def persist(self, path: UfsPath, throttle: Throttle | None = None) -> bool:
         """Give the under store what is pending at a path; false if nothing is.
+
+        The throttle is awaited with the size of each chunk.
 
         Raises:
             Unavailable: somebody else does it, or none of its holders can be reached. Otherwise as ``UnderStore.put``.
         """
-        return await self._local.persist(path)
+        return await self._local.persist(path, throttle)
 
-    async def hold(self, name: str, chunks: Chunks, *, etag: str, size: int) -> None:
+    async def hold(self, path: UfsPath, write_id: str, chunks: Chunks, *, etag: str, size: int) -> None:
         """Hold what another worker is about to acknowledge.
 
         Raises:
+            ReadOnly: the mount does not allow it.
             StoreFull: it does not fit.
             VersionChanged: it has fewer or more bytes.
         """
-        await self._local.hold(name, chunks, etag=etag, size=size)
+        self._check_writable(path)
+        await self._local.hold(held_name(write_id, str(path)), chunks, etag=etag, size=size)
 
     async def wait_known(self, revision: int, *, pending: bool = False) -> bool:
         """Wait until this worker knows of another's write; false if it does not hear of it within a second."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from preheat.errors import EngineUnavailable, ObjectNotFound, OriginUnavailable
+from preheat.errors import EngineUnavailable, ObjectNotFound, OriginUnavailable, Unavailable
 from preheat.paths import UfsPath
 from preheat.ufs import UnderStore
 from preheat.versions import ObjectInfo
@@ -109,7 +109,7 @@ class ThroughWrites:
     ) -> int | None:
         """Give the under store what is pending at a path; return the revision by which the others know.
 
-        None if nothing is pending, or what is never to be persisted.
+        None if nothing is pending, or what is never to be persisted, or a newer write came meanwhile.
 
         Args:
             path: the object.
@@ -123,7 +123,12 @@ class ThroughWrites:
         async with self._claims.hold(path) as claim:
             if claim is None or claim.write.temporary:
                 return None
-            info = await self._origin.put(path, pages(claim.write), size=claim.write.size)
+            try:
+                info = await self._origin.put(path, pages(claim.write), size=claim.write.size)
+            except Unavailable:
+                if await claim.stands():
+                    raise
+                return None  # its holders let go of it, for a newer write is pending
             if body := held(claim.write):
                 await self._copies.replace(path, info, body, superseded=lambda: self._log.note(path, info.etag))
             else:

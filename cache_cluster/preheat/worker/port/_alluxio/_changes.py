@@ -159,6 +159,8 @@ class Changes:
     async def _copy(self, change: _Change, target: UfsPath) -> None:
         path, options, moves = change.path, change.options, change.route.name == "mv"
         check_destination(str(path), str(target))
+        for written in (target, path) if moves else (target,):
+            self._check_writable(written)
         if await self._exists(path):
             if "forced" not in options and await self._exists(target):
                 raise Conflict(f"'{target}' exists.", remedy="Remove it first; a copy also takes force=True.")
@@ -166,8 +168,6 @@ class Changes:
             if moves:
                 await self._writes.delete(path)
         elif moves or options & _RECURSIVE:
-            for written in (target, path) if moves else (target,):
-                self._check_writable(written)
             await self._jobs.run(
                 "move" if moves else "copy",
                 _directory(path),

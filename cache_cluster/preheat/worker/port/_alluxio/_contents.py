@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from preheat.errors import InvalidRequest, VersionChanged
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE
 from preheat.units import parse_size
-from preheat.worker._forward import Forward
+from preheat.versions import ObjectInfo
+from preheat.worker._forward import WISHES, Forward
 from preheat.worker._ranges import Asked, resolve
 from preheat.worker.port import _http as http
 from preheat.worker.port._alluxio._routes import Route
 from preheat.worker.port._answers import Stream
 
+_OK = HTTPStatus.OK.value
 _HEAD_BYTES = "1024"
 
 
@@ -38,14 +42,31 @@ class Contents:
             return await self._part(request, path, asked)
 
     async def _part(self, request: http.Request, path: UfsPath, asked: Asked | None) -> bytes | Stream:
-        opened = await self._reads.open(path, asked=asked, wish=request.headers)
-        start, end = resolve(asked or (0, None), opened.info.size)
-        end = max(start, end)
-        head = http.head_of_part(opened.info, 200, start, end, hit=opened.hit, keep_alive=request.keep_alive)
-        if start == end or request.is_head:
+        wish = {name: request.headers[name] for name in WISHES if name in request.headers}
+        if request.is_head:
+            info, hit = await self._reads.stat(path, wish=wish)
+            return _head(request, info, *_resolved(asked, info.size), hit=hit)
+        try:
+            opened = await self._reads.open(path, asked=asked, wish=wish)
+        except http.UnsatisfiableRange:  # what an owner says of a range behind the end
+            info, hit = await self._reads.stat(path, wish=wish)
+            return _head(request, info, 0, 0, hit=hit)
+        start, end = _resolved(asked, opened.info.size)
+        head = _head(request, opened.info, start, end, hit=opened.hit)
+        if start == end:
             return head
         pages = opened.pages(start, end)
         return Stream(head=head, length=end - start, first=await anext(pages), rest=pages)
+
+
+def _head(request: http.Request, info: ObjectInfo, start: int, end: int, *, hit: bool) -> bytes:
+    return http.head_of_part(info, _OK, start, end, hit=hit, keep_alive=request.keep_alive)
+
+
+def _resolved(asked: Asked | None, size: int) -> tuple[int, int]:
+    """Return the bytes [start, end) that there are of what is asked for."""
+    start, end = resolve(asked or (0, None), size)
+    return start, max(start, end)
 
 
 def _asked(route: Route) -> Asked | None:

@@ -1,34 +1,48 @@
-"""s3torchconnectorclient: the part of s3torchconnector that speaks S3; the rest of it needs torch."""
+"""s3torchconnector, with torch: its data sets and checkpoints, and the S3 client below them for the rest."""
 
 import os
 
+from s3torchconnector import S3Checkpoint, S3ClientConfig, S3IterableDataset, S3MapDataset, S3ReaderConstructor
 from s3torchconnectorclient._mountpoint_s3_client import MountpointS3Client
 from session import MULTIPART_BYTES, NO_CALL, ODD, ONE, SIZES, Place, content, main, refused, same
+from torch.utils.data import DataLoader
 
 place = Place.here()
+PLACE = {
+    "region": place.region,
+    "endpoint": place.endpoint,
+    "s3client_config": S3ClientConfig(force_path_style=True, max_attempts=1),
+}
+client = MountpointS3Client(place.region, endpoint=place.endpoint, force_path_style=True, max_attempts=1)
 
 
-def client_of(place):
-    os.environ["AWS_SECRET_ACCESS_KEY"] = place.secret_key  # it reads no other place
-    return MountpointS3Client(place.region, endpoint=place.endpoint, force_path_style=True, max_attempts=1)
+def uri(key):
+    return f"s3://{place.bucket}/{key}"
 
 
-client = client_of(place)
+def data_set(key, **options):
+    return S3MapDataset.from_objects([uri(key)], **PLACE, **options)
 
 
-def read(key, *span):
-    return b"".join(client.get_object(place.bucket, key, *span))
+def read(key):
+    return data_set(key)[0].read()
 
 
 def write(key, data):
-    stream = client.put_object(place.bucket, key)
-    stream.write(data)
-    stream.close()
+    with S3Checkpoint(**PLACE).writer(uri(key)) as writer:
+        writer.write(data)
+    with S3Checkpoint(**PLACE).reader(uri(key)) as reader:
+        same(reader.read(), data)
+
+
+def named(item):
+    return item.key, item.read()
 
 
 def list_keys():
-    pages = client.list_objects(place.bucket, "data/", max_keys=2)
-    same({item.key: item.size for page in pages for item in page.object_info}, SIZES)
+    found = S3IterableDataset.from_prefix(uri("data/"), **PLACE, transform=named)
+    same([item.key for item in S3MapDataset.from_prefix(uri("data/"), **PLACE)], sorted(SIZES))
+    same(dict(DataLoader(found, batch_size=None)), {key: content(key) for key in SIZES})
 
 
 def list_delimiter():
@@ -49,7 +63,9 @@ def get():
 
 
 def get_range():
-    same(read(ONE, 1000, 2000), content(ONE)[1000:2000])
+    reader = data_set(ONE, reader_constructor=S3ReaderConstructor.range_based())[0]
+    reader.seek(1000)
+    same(reader.read(1000), content(ONE)[1000:2000])
 
 
 def odd_name():
@@ -57,15 +73,11 @@ def odd_name():
 
 
 def put():
-    data = content("put", 100_000)
-    write(place.out("put"), data)
-    same(read(place.out("put")), data)
+    write(place.out("put"), content("put", 100_000))
 
 
 def multipart():
-    data = content("multipart", MULTIPART_BYTES)
-    write(place.out("multipart"), data)
-    same(read(place.out("multipart")), data)
+    write(place.out("multipart"), content("multipart", MULTIPART_BYTES))
 
 
 def copy():
@@ -80,7 +92,8 @@ def delete():
 
 
 def wrong_key():
-    refused(lambda: b"".join(client_of(place.wrong()).get_object(place.bucket, ONE)), "SignatureDoesNot", "Forbidden")
+    os.environ["AWS_SECRET_ACCESS_KEY"] = place.wrong().secret_key  # it reads no other place
+    refused(lambda: read(ONE), "SignatureDoesNotMatch", "Forbidden")
 
 
 main(
