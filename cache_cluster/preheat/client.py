@@ -15,16 +15,20 @@ import msgspec
 import requests
 
 from preheat import tracing
-from preheat.errors import CoordinatorUnreachable, InvalidRequest, PreheatError, from_problem
+from preheat.errors import CoordinatorUnreachable, InvalidRequest, NotFound, PreheatError, from_problem
 from preheat.jobs import JobSpec, JobState, JobType, Priority
+from preheat.paths import UfsPath
 from preheat.reports import (
     Cost,
     Count,
+    DriftReport,
     EstimateReport,
     Failure,
     JobPage,
     JobReport,
     Options,
+    PinPage,
+    PinReport,
     StopReport,
     TaskPage,
     TaskReport,
@@ -39,11 +43,13 @@ __all__ = [
     "Client",
     "Cost",
     "Count",
+    "DriftReport",
     "EstimateReport",
     "Failure",
     "JobPage",
     "JobReport",
     "Options",
+    "PinReport",
     "TaskReport",
     "WorkerEstimateReport",
     "WorkerPage",
@@ -162,6 +168,42 @@ class Client:
         """Stop the load job of a path or an index file; false if none was running."""
         response = self._request("POST", "/api/v1/master/stop_job/load", json=_load_ref(path, index))
         return _decode(response, StopReport).success
+
+    def pins(self) -> PinPage:
+        """Return the paths that are bound to a dataset version."""
+        return _decode(self._request("GET", "/v1/pins"), PinPage)
+
+    def pin(self, path: str, *, job: str = "", version: str = "") -> PinReport:
+        """Bind a path to the dataset version of a finished load: by default of the last one.
+
+        Raises:
+            Conflict: no inventory tells what that version is.
+        """
+        body = {"path": path, "job": job, "version": version}
+        return _decode(self._request("POST", "/v1/pins", json=body), PinReport)
+
+    def unpin(self, path: str) -> PinReport:
+        """Remove the pin of a path and return it.
+
+        Raises:
+            NotFound: the path is not pinned.
+        """
+        wanted = str(UfsPath.parse(path))
+        found = next((pin for pin in self.pins().pins if pin.path == wanted), None)
+        if found is None:
+            raise NotFound(f"path={wanted!r} is not pinned.", remedy="List the pins with `preheat fs pins`.")
+        self._request("DELETE", f"/v1/pins/{quote(found.id, safe='')}")
+        return found
+
+    def drift(self, path: str, *, limit: int = 20, timeout: float = 600.0) -> DriftReport:
+        """Compare a path with its pinned version, or else with its last load; the listing may take ``timeout`` seconds.
+
+        Raises:
+            NotFound: no load that is known has listed it.
+            DeadlineExceeded: it took longer.
+        """
+        params: dict[str, Any] = {"path": path, "limit": limit, "timeout": f"{timeout:.3f}"}
+        return _decode(self._request("GET", "/v1/drift", params=params, extra_seconds=timeout), DriftReport)
 
     def workers(self) -> WorkerPage:
         """Return the workers."""

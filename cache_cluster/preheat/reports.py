@@ -187,3 +187,53 @@ class EstimateReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     fits: bool = True
     workers: tuple[WorkerEstimateReport, ...] = ()
     dataset_version: str | None = None
+
+
+class PinReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A pin as ``GET /v1/pins`` describes it."""
+
+    id: str
+    path: str
+    version: str
+    inventory: str
+    pinned_at: datetime
+
+
+class PinPage(msgspec.Struct, frozen=True, kw_only=True):
+    """All pins, by path."""
+
+    pins: tuple[PinReport, ...] = ()
+
+
+class ObjectVersion(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """An object as it was or is."""
+
+    size: int
+    etag: str
+    last_modified: datetime
+
+
+class ChangeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """An object that is not as it was listed."""
+
+    change: str
+    key: str
+    old: ObjectVersion | None = None
+    new: ObjectVersion | None = None
+
+
+class DriftReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What ``GET /v1/drift`` found."""
+
+    path: str
+    drift: bool
+    pinned: bool
+    inventory: str
+    listed_at: datetime
+    version: str
+    origin_version: str
+    unchanged: Count
+    changed: int
+    added: int
+    deleted: int
+    examples: tuple[ChangeReport, ...] = ()

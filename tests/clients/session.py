@@ -1,7 +1,7 @@
 """What the sessions of the clients share: the data, the operations, and how the outcomes are told.
 
 A session is a script that runs in the environment of its client, so that this file needs nothing but Python. It says
-for each operation how the client does it, or why it does not, and prints one line of JSON for each.
+for each operation how the client does it, and prints one line of JSON for each.
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 
 OPERATIONS = {
     "list_buckets": "list buckets",
-    "list": "list",
+    "list_keys": "list",
     "list_delimiter": "list, delimiter",
     "head": "head",
     "get": "get",
@@ -37,7 +37,7 @@ ONE, TWO, EMPTY, ODD = "data/one.bin", "data/sub/two.txt", "data/empty", "data/o
 SIZES = {ONE: 300_000, TWO: 1000, "data/sub/deep/three.txt": 10, EMPTY: 0, ODD: 100}
 """The objects that are there when a session begins, and their sizes in bytes."""
 MULTIPART_BYTES = 11 << 20
-NO_CALL = "the client has no such call"
+_NO_CALL = "the client has no such call"
 _MAX_REASON = 300
 _SECONDS = 60
 
@@ -140,12 +140,19 @@ def fetch_presigned(url: str) -> None:
     raise AssertionError("the signature was good for another object")
 
 
-def main(operations: Mapping[str, Callable[[], None] | str]) -> None:
-    """Try each operation, in order, and print what came of it."""
+def main(names: Mapping[str, object], **reasons: str) -> None:
+    """Try each operation, in order, and print what came of it.
+
+    Args:
+        names: of a session, in which functions are named as the operations that they try.
+        reasons: why the client does not do others; by default it has no such call.
+    """
     for name in OPERATIONS:
-        operation = operations[name]
-        outcome = {"operation": name, "reason": operation if isinstance(operation, str) else "", "failed": False}
-        if not isinstance(operation, str):
+        operation = names.get(name)
+        outcome = {"operation": name, "reason": "", "failed": False}
+        if not callable(operation):
+            outcome["reason"] = reasons.get(name, _NO_CALL)
+        else:
             try:
                 operation()
             except Exception as error:  # noqa: BLE001 - whatever the client raises is what came of it

@@ -3,7 +3,7 @@
 import os
 
 from alluxio import AlluxioFileSystem
-from session import NO_CALL, ODD, ONE, SIZES, Place, content, main, refused, same
+from session import ODD, ONE, SIZES, Place, content, main, refused, same
 
 place = Place.here()
 host, _, port = os.environ["WORKERS"].split(",")[-1].partition(":")
@@ -14,7 +14,7 @@ def uri(key):
     return f"s3://{place.bucket}/{key}"
 
 
-def listed():
+def list_delimiter():
     found = {(item.name, item.type) for item in fs.listdir(uri("data/"))}
     same(found, {("empty", "file"), ("odd", "directory"), ("one.bin", "file"), ("sub", "directory")})
 
@@ -44,22 +44,4 @@ def put():
     same(fs.read(path), data)
 
 
-main(
-    {
-        "list_buckets": NO_CALL,
-        "list": NO_CALL,
-        "list_delimiter": listed,
-        "head": head,
-        "get": get,
-        "get_range": get_range,
-        "get_suffix": NO_CALL,
-        "get_condition": NO_CALL,
-        "odd_name": odd_name,
-        "put": put,
-        "multipart": NO_CALL,
-        "copy": NO_CALL,
-        "delete": NO_CALL,
-        "presigned": NO_CALL,
-        "wrong_key": "the client sends no credentials",
-    }
-)
+main(globals(), wrong_key="the client sends no credentials")

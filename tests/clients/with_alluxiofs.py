@@ -3,7 +3,7 @@
 import os
 
 from alluxiofs import AlluxioFileSystem
-from session import MULTIPART_BYTES, NO_CALL, ODD, ONE, SIZES, Place, content, main, refused, same
+from session import MULTIPART_BYTES, ODD, ONE, SIZES, Place, content, main, refused, same
 
 place = Place.here()
 fs = AlluxioFileSystem(worker_hosts=os.environ["WORKERS"])
@@ -13,7 +13,7 @@ def uri(key):
     return f"s3://{place.bucket}/{key}"
 
 
-def listed():
+def list_delimiter():
     found = {item["name"].rpartition("/")[2] for item in fs.ls(uri("data/"), detail=True)}
     same(found, {"empty", "odd", "one.bin", "sub"})
 
@@ -60,22 +60,16 @@ def delete():
     same(fs.exists(uri(place.out("deleted"))), False)
 
 
+def put():
+    write("put", 100_000)
+
+
+def multipart():
+    write("multipart", MULTIPART_BYTES)
+
+
 main(
-    {
-        "list_buckets": NO_CALL,
-        "list": "`find` fails in the client: it takes paths with a scheme, and its own listings have none",
-        "list_delimiter": listed,
-        "head": head,
-        "get": get,
-        "get_range": get_range,
-        "get_suffix": get_suffix,
-        "get_condition": NO_CALL,
-        "odd_name": odd_name,
-        "put": lambda: write("put", 100_000),
-        "multipart": lambda: write("multipart", MULTIPART_BYTES),
-        "copy": copy,
-        "delete": delete,
-        "presigned": NO_CALL,
-        "wrong_key": "the client sends no credentials",
-    }
+    globals(),
+    list_keys="`find` fails in the client: it takes paths with a scheme, and its own listings have none",
+    wrong_key="the client sends no credentials",
 )

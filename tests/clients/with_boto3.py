@@ -24,7 +24,7 @@ def client(place):
 s3 = client(place)
 
 
-def get(key, **options):
+def read(key, **options):
     return s3.get_object(Bucket=place.bucket, Key=key, **options)["Body"].read()
 
 
@@ -56,52 +56,52 @@ def head():
     s3.head_bucket(Bucket=place.bucket)
 
 
-def get_whole():
+def get():
     for key in SIZES:
-        same(get(key), content(key))
-    refused(lambda: get("data/none"), "NoSuchKey")
+        same(read(key), content(key))
+    refused(lambda: read("data/none"), "NoSuchKey")
     refused(lambda: s3.get_object(Bucket="no-such-bucket", Key=ONE), "NoSuchBucket")
 
 
 def get_range():
-    same(get(ONE, Range="bytes=1000-1999"), content(ONE)[1000:2000])
-    same(get(ONE, Range="bytes=299000-"), content(ONE)[299000:])
-    refused(lambda: get(ONE, Range="bytes=300000-"), "InvalidRange")
+    same(read(ONE, Range="bytes=1000-1999"), content(ONE)[1000:2000])
+    same(read(ONE, Range="bytes=299000-"), content(ONE)[299000:])
+    refused(lambda: read(ONE, Range="bytes=300000-"), "InvalidRange")
 
 
 def get_suffix():
-    same(get(ONE, Range="bytes=-100"), content(ONE)[-100:])
+    same(read(ONE, Range="bytes=-100"), content(ONE)[-100:])
 
 
 def get_condition():
     etag = s3.head_object(Bucket=place.bucket, Key=ONE)["ETag"]
-    same(get(ONE, IfMatch=etag), content(ONE))
-    refused(lambda: get(ONE, IfNoneMatch=etag), "304")
-    refused(lambda: get(ONE, IfMatch='"another"'), "PreconditionFailed")
+    same(read(ONE, IfMatch=etag), content(ONE))
+    refused(lambda: read(ONE, IfNoneMatch=etag), "304")
+    refused(lambda: read(ONE, IfMatch='"another"'), "PreconditionFailed")
 
 
 def odd_name():
-    same(get(ODD), content(ODD))
+    same(read(ODD), content(ODD))
     same(s3.list_objects_v2(Bucket=place.bucket, Prefix=ODD)["Contents"][0]["Key"], ODD)
 
 
 def put():
     data = content("put", 100_000)
     s3.put_object(Bucket=place.bucket, Key=place.out("put"), Body=data)
-    same(get(place.out("put")), data)
+    same(read(place.out("put")), data)
 
 
 def multipart():
     data = content("multipart", MULTIPART_BYTES)
     config = TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20)
     s3.upload_fileobj(BytesIO(data), place.bucket, place.out("multipart"), Config=config)
-    same(get(place.out("multipart")), data)
+    same(read(place.out("multipart")), data)
 
 
 def copy():
     source = {"Bucket": place.bucket, "Key": ODD}
     s3.copy_object(Bucket=place.bucket, Key=place.out("copy"), CopySource=source)
-    same(get(place.out("copy")), content(ODD))
+    same(read(place.out("copy")), content(ODD))
 
 
 def delete():
@@ -110,7 +110,7 @@ def delete():
     s3.delete_object(Bucket=place.bucket, Key=place.out("deleted"))
     s3.delete_objects(Bucket=place.bucket, Delete={"Objects": [{"Key": place.out("deleted also")}]})
     for name in ("deleted", "deleted also"):
-        refused(lambda name=name: get(place.out(name)), "NoSuchKey")
+        refused(lambda name=name: read(place.out(name)), "NoSuchKey")
 
 
 def presigned():
@@ -121,22 +121,4 @@ def wrong_key():
     refused(lambda: client(place.wrong()).get_object(Bucket=place.bucket, Key=ONE), "SignatureDoesNotMatch")
 
 
-main(
-    {
-        "list_buckets": list_buckets,
-        "list": list_keys,
-        "list_delimiter": list_delimiter,
-        "head": head,
-        "get": get_whole,
-        "get_range": get_range,
-        "get_suffix": get_suffix,
-        "get_condition": get_condition,
-        "odd_name": odd_name,
-        "put": put,
-        "multipart": multipart,
-        "copy": copy,
-        "delete": delete,
-        "presigned": presigned,
-        "wrong_key": wrong_key,
-    }
-)
+main(globals())

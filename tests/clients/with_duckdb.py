@@ -4,7 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import duckdb
-from session import MULTIPART_BYTES, NO_CALL, ODD, ONE, SIZES, Place, content, main, refused, same
+from session import MULTIPART_BYTES, ODD, ONE, SIZES, Place, content, main, refused, same
 
 place = Place.here()
 
@@ -81,22 +81,4 @@ def wrong_key():
     refused(lambda: read(ONE, connection(place.wrong())), "403", "Forbidden")
 
 
-main(
-    {
-        "list_buckets": NO_CALL,
-        "list": list_keys,
-        "list_delimiter": NO_CALL,
-        "head": head,
-        "get": get,
-        "get_range": get_range,
-        "get_suffix": NO_CALL,
-        "get_condition": NO_CALL,
-        "odd_name": odd_name,
-        "put": put,
-        "multipart": multipart,
-        "copy": NO_CALL,
-        "delete": NO_CALL,
-        "presigned": NO_CALL,
-        "wrong_key": wrong_key,
-    }
-)
+main(globals())

@@ -104,22 +104,4 @@ def wrong_key():
     refused(lambda: obstore.get(store_of(place.wrong()), ONE), "SignatureDoesNotMatch", "PermissionDenied")
 
 
-main(
-    {
-        "list_buckets": "a store is one bucket",
-        "list": list_keys,
-        "list_delimiter": list_delimiter,
-        "head": head,
-        "get": get,
-        "get_range": get_range,
-        "get_suffix": get_suffix,
-        "get_condition": get_condition,
-        "odd_name": odd_name,
-        "put": put,
-        "multipart": multipart,
-        "copy": copy,
-        "delete": delete,
-        "presigned": presigned,
-        "wrong_key": wrong_key,
-    }
-)
+main(globals(), list_buckets="a store is one bucket")

@@ -1,7 +1,7 @@
 """pyarrow.fs.S3FileSystem."""
 
 from pyarrow.fs import FileSelector, FileType, S3FileSystem
-from session import MULTIPART_BYTES, NO_CALL, ODD, ONE, SIZES, Place, content, main, refused, same
+from session import MULTIPART_BYTES, ODD, ONE, SIZES, Place, content, main, refused, same
 
 place = Place.here()
 
@@ -97,22 +97,4 @@ def wrong_key():
     refused(lambda: filesystem(place.wrong()).open_input_stream(path(ONE)), "ACCESS_DENIED", "403", "SignatureDoesNot")
 
 
-main(
-    {
-        "list_buckets": list_buckets,
-        "list": list_keys,
-        "list_delimiter": list_delimiter,
-        "head": head,
-        "get": get,
-        "get_range": get_range,
-        "get_suffix": NO_CALL,
-        "get_condition": NO_CALL,
-        "odd_name": odd_name,
-        "put": put,
-        "multipart": multipart,
-        "copy": copy,
-        "delete": delete,
-        "presigned": NO_CALL,
-        "wrong_key": wrong_key,
-    }
-)
+main(globals())

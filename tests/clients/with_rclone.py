@@ -4,7 +4,6 @@ import json
 
 from session import (
     MULTIPART_BYTES,
-    NO_CALL,
     ODD,
     ONE,
     SIZES,
@@ -110,22 +109,4 @@ def wrong_key():
     refused(lambda: rclone("cat", path(ONE), place=place.wrong()), "SignatureDoesNotMatch", "Forbidden")
 
 
-main(
-    {
-        "list_buckets": list_buckets,
-        "list": list_keys,
-        "list_delimiter": list_delimiter,
-        "head": head,
-        "get": get,
-        "get_range": get_range,
-        "get_suffix": get_suffix,
-        "get_condition": NO_CALL,
-        "odd_name": odd_name,
-        "put": put,
-        "multipart": multipart,
-        "copy": copy,
-        "delete": delete,
-        "presigned": presigned,
-        "wrong_key": wrong_key,
-    }
-)
+main(globals())

@@ -1,7 +1,7 @@
 """s3fs."""
 
 import s3fs
-from session import MULTIPART_BYTES, NO_CALL, ODD, ONE, SIZES, Place, content, fetch_presigned, main, refused, same
+from session import MULTIPART_BYTES, ODD, ONE, SIZES, Place, content, fetch_presigned, main, refused, same
 
 place = Place.here()
 
@@ -97,22 +97,4 @@ def wrong_key():
     refused(lambda: filesystem(place.wrong()).cat(path(ONE)), "PermissionError", "SignatureDoesNotMatch")
 
 
-main(
-    {
-        "list_buckets": list_buckets,
-        "list": list_keys,
-        "list_delimiter": list_delimiter,
-        "head": head,
-        "get": get,
-        "get_range": get_range,
-        "get_suffix": get_suffix,
-        "get_condition": NO_CALL,
-        "odd_name": odd_name,
-        "put": put,
-        "multipart": multipart,
-        "copy": copy,
-        "delete": delete,
-        "presigned": presigned,
-        "wrong_key": wrong_key,
-    }
-)
+main(globals())

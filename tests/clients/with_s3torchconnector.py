@@ -4,7 +4,7 @@ import os
 
 from s3torchconnector import S3Checkpoint, S3ClientConfig, S3IterableDataset, S3MapDataset, S3ReaderConstructor
 from s3torchconnectorclient._mountpoint_s3_client import MountpointS3Client
-from session import MULTIPART_BYTES, NO_CALL, ODD, ONE, SIZES, Place, content, main, refused, same
+from session import MULTIPART_BYTES, ODD, ONE, SIZES, Place, content, main, refused, same
 from torch.utils.data import DataLoader
 
 place = Place.here()
@@ -96,22 +96,4 @@ def wrong_key():
     refused(lambda: read(ONE), "SignatureDoesNotMatch", "Forbidden")
 
 
-main(
-    {
-        "list_buckets": NO_CALL,
-        "list": list_keys,
-        "list_delimiter": list_delimiter,
-        "head": head,
-        "get": get,
-        "get_range": get_range,
-        "get_suffix": NO_CALL,
-        "get_condition": NO_CALL,
-        "odd_name": odd_name,
-        "put": put,
-        "multipart": multipart,
-        "copy": copy,
-        "delete": delete,
-        "presigned": NO_CALL,
-        "wrong_key": wrong_key,
-    }
-)
+main(globals())

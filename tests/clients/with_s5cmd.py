@@ -4,7 +4,6 @@ import json
 
 from session import (
     MULTIPART_BYTES,
-    NO_CALL,
     ODD,
     ONE,
     SIZES,
@@ -97,22 +96,4 @@ def wrong_key():
     refused(lambda: s5cmd("cat", uri(ONE), AWS_SECRET_ACCESS_KEY=secret), "SignatureDoesNotMatch", "403")
 
 
-main(
-    {
-        "list_buckets": list_buckets,
-        "list": list_keys,
-        "list_delimiter": list_delimiter,
-        "head": head,
-        "get": get,
-        "get_range": NO_CALL,
-        "get_suffix": NO_CALL,
-        "get_condition": NO_CALL,
-        "odd_name": odd_name,
-        "put": put,
-        "multipart": multipart,
-        "copy": copy,
-        "delete": delete,
-        "presigned": presigned,
-        "wrong_key": wrong_key,
-    }
-)
+main(globals())

@@ -200,14 +200,10 @@ def write_torch(_: Path) -> None:
 
 
 def refuse_origin(_: Path) -> None:
-    from preheat.errors import InvalidRequest
-
     try:
         fsspec.filesystem("preheat", fallback="origin", **OPTIONS)
-    except InvalidRequest as error:
-        assert "preheat[server]" in str(error), error
-    else:
-        raise AssertionError("this environment has no library that reads under stores")
+    except ValueError as error:
+        sys.stdout.write(str(error))
 
 
 def counted() -> dict[str, int]:
@@ -220,8 +216,11 @@ def counted() -> dict[str, int]:
 
 def main(action: str, directory: str) -> None:
     globals()[action](Path(directory))
-    if action != "make":
+    if action.startswith(("read_", "write_")):
         sys.stdout.write(json.dumps(counted()))
+    if "pyarrow" in sys.modules:  # its threads may run on, and abort Python's end (apache/arrow issue 36389)
+        sys.stdout.flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import fsspec
 import msgspec
+import pytest
 
 from preheat.engine import Bucket
 from preheat.fs import PreheatFileSystem
@@ -231,3 +232,9 @@ def ecosystems_python() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         subprocess.run(["bash", root / "scripts/ecosystems.sh"], env=environment, check=True, timeout=INSTALL_SECONDS)
     return root / ".venv-ecosystems/bin/python"
+
+
+def skip_without_torch(python: Path) -> None:
+    """Skip the test where torch could not be installed."""
+    if not list(python.parents[1].glob("lib/*/site-packages/torch")):
+        pytest.skip("torch is not installed in .venv-ecosystems")

@@ -13,7 +13,7 @@ import pytest
 
 from preheat.paths import UfsPath
 from preheat.ufs import MemoryUnderStore
-from tests.integration.fs_workers import Loop, WritableWorker, ecosystems_python
+from tests.integration.fs_workers import Loop, WritableWorker, ecosystems_python, skip_without_torch
 
 SECONDS = 60
 
@@ -64,6 +64,8 @@ async def fetch(worker: WritableWorker, uri: str, info: Any) -> None:
     "library", ["datasets", "duckdb", "pandas", "polars", "pyarrow", "torch", "webdataset", "zarr"]
 )
 def test_it_reads_from_the_cache_alone(python: Path, data: Path, worker: WritableWorker, library: str) -> None:
+    if library in {"torch", "webdataset"}:
+        skip_without_torch(python)
     before = worker.reads.counters.origin_reads
     counted = json.loads(run(python, f"read_{library}", str(data), workers=worker.url))
     assert counted["hits"] > 0
@@ -73,8 +75,10 @@ def test_it_reads_from_the_cache_alone(python: Path, data: Path, worker: Writabl
 
 @pytest.mark.parametrize("library", ["duckdb", "pandas", "pyarrow", "torch", "zarr"])
 def test_it_writes_through(python: Path, data: Path, worker: WritableWorker, library: str) -> None:
+    if library == "torch":
+        skip_without_torch(python)
     run(python, f"write_{library}", str(data), workers=worker.url)
 
 
 def test_the_plain_client_says_what_a_fallback_needs(python: Path, data: Path) -> None:
-    run(python, "refuse_origin", str(data))
+    assert "Install preheat[server]" in run(python, "refuse_origin", str(data))

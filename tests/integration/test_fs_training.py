@@ -22,7 +22,7 @@ from preheat.client import Client
 from preheat.jobs import JobOptions, JobSpec, JobState
 from testbed.local_cluster import LocalCluster, local_cluster
 from tests.conftest import Bucket
-from tests.integration.fs_workers import ecosystems_python
+from tests.integration.fs_workers import ecosystems_python, skip_without_torch
 
 EPOCHS = 4
 SAMPLES = 640
@@ -32,7 +32,9 @@ SECONDS = 90
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    return ecosystems_python()
+    python = ecosystems_python()
+    skip_without_torch(python)
+    return python
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import msgspec
 
 from preheat.engine import Bucket, MemoryEngine
 from preheat.errors import OriginUnavailable
-from preheat.inventory import BlockHead, Inventory, Pin, block_key, pack, stored_block
+from preheat.inventory import BlockHead, Inventory, Pin, Position, block_key, pack, stored_block
 from preheat.mounts import Mount
 from preheat.paths import UfsPath
 from preheat.store import MemoryStore
@@ -137,7 +137,7 @@ class Worker:
     async def _put_block(self, inventory: Inventory, infos: Iterable[ObjectInfo]) -> None:
         if not inventory.first_keys:
             return
-        head = BlockHead(objects=0, bytes=0, version="", first_key=inventory.first_keys[0])
+        head = BlockHead(first_key=inventory.first_keys[0], start=Position(), end=Position())
         block = stored_block(head, (pack(list(infos)),))
         await self.engine.put(Bucket.INVENTORY_BLOCKS, block_key(inventory.id, 0), block)
 

@@ -7,12 +7,15 @@ one that it replaces until it has ended: in between nobody can tell.
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import itertools
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 
 from preheat.batch_read import Batch, FrameDecoder, Order, Read
@@ -65,21 +68,23 @@ class Truth:
     clock: Callable[[], float]
     bodies: dict[tuple[str, str], bytes] = field(default_factory=dict)
     versions: dict[str, list[Version]] = field(default_factory=dict)
+    _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _ticks: itertools.count[int] = field(default_factory=itertools.count)
 
     def now(self) -> Began:
         return Began(tick=next(self._ticks), time=self.clock())
 
-    async def mutate(self, uri: str, body: bytes | None, act: Callable[[], Awaitable[str | None]]) -> None:
+    async def mutate(self, uri: str, body: bytes | None, act: Callable[[], Awaitable[None]]) -> None:
         """Have an object replaced, or removed, and note between which moments that was."""
-        past = self.versions.setdefault(uri, [])
-        version = Version(etag=None, since=next(self._ticks))
-        version.etag = await act()
-        if body is not None and version.etag is not None:
-            self.bodies[uri, version.etag] = body
-        if past:
-            past[-1].until, past[-1].until_time = next(self._ticks), self.clock()
-        past.append(version)
+        async with self._locks[uri]:
+            past = self.versions.setdefault(uri, [])
+            etag = None if body is None else hashlib.md5(body, usedforsecurity=False).hexdigest()
+            if etag is not None and body is not None:
+                self.bodies[uri, etag] = body
+            past.append(Version(etag=etag, since=next(self._ticks)))
+            await act()
+            if past[:-1]:
+                past[-2].until, past[-2].until_time = next(self._ticks), self.clock()
 
     def was(self, uri: str, etag: str | None, began: Began, age: float) -> bool:
         """Whether a version was at the under store at some moment since a read began, or ``age`` seconds before."""
@@ -100,9 +105,10 @@ class History:
         reads: the worker's.
         store: its page store.
         truth: what is at the under store.
-        put: replaces an object at the under store, as somebody else would, and returns its etag.
+        put: replaces an object at the under store, as somebody else would; its etag is the MD5 of what it holds.
         remove: removes one.
-        pinned: what was listed of the directory ``pinned``, to which it is bound; filled before it runs.
+        bucket: where the objects are, each below the directory that has its policy.
+        max_age: seconds, of the directory ``age``.
     """
 
     def __init__(
@@ -112,8 +118,10 @@ class History:
         store: MemoryStore,
         truth: Truth,
         *,
-        put: Callable[[str, bytes], Awaitable[str]],
+        put: Callable[[str, bytes], Awaitable[None]],
         remove: Callable[[str], Awaitable[None]],
+        bucket: str = "b",
+        max_age: float = MAX_AGE,
     ) -> None:
         self.random = random.Random(seed)
         self.reads = reads
@@ -127,7 +135,8 @@ class History:
         self.dataset_version = ""
         self.seen: Counter[str] = Counter()
         self._numbers = itertools.count()
-        self.uris = [f"s3://b/{directory}/{name}" for directory in PROMISES for name in NAMES]
+        self.promises = PROMISES | {"age": max_age}
+        self.uris = [f"s3://{bucket}/{directory}/{name}" for directory in PROMISES for name in NAMES]
 
     async def begin(self, make_pin: Callable[[], Awaitable[Inventory]]) -> None:
         """Create the objects, and bind the directory ``pinned`` to what it holds; other versions may be cached."""
@@ -139,6 +148,31 @@ class History:
         inventory = await make_pin()
         self.dataset_version = inventory.version
         self.inventory = {uri: self.truth.versions[uri][-1].etag or "" for uri in self.uris if "/pinned/" in uri}
+
+    async def go_on(self, steps: int, *, age: Callable[[], Awaitable[None]], outage: Callable[[], None]) -> None:
+        """Let something happen, again and again.
+
+        Args:
+            steps: how often.
+            age: lets time pass.
+            outage: begins or ends one of the under store.
+        """
+
+        async def at_once(act: Callable[[], None]) -> None:
+            act()
+
+        choices: list[tuple[int, Callable[[], Awaitable[None]]]] = [
+            (50, self.read),
+            (20, self.mutate),
+            (14, age),
+            (6, self.load),
+            (6, partial(at_once, self.disturb)),
+            (4, partial(at_once, outage)),
+        ]
+        weights, acts = zip(*choices, strict=True)
+        for _ in range(steps):
+            (act,) = self.random.choices(acts, weights)
+            await act()
 
     # What happens to the objects.
 
@@ -166,10 +200,7 @@ class History:
         await self._write_body(uri, self.truth.bodies[uri, self.random.choice(known)])
 
     async def delete(self, uri: str) -> None:
-        async def act() -> None:
-            await self._remove(uri)
-
-        await self.truth.mutate(uri, None, act)
+        await self.truth.mutate(uri, None, lambda: self._remove(uri))
 
     async def _write(self, uri: str, size: int) -> None:
         mark = f"{uri} {next(self._numbers)};".encode()
@@ -342,7 +373,7 @@ class History:
             assert isinstance(error, (VersionChanged, CorruptPage, ConnectionError)), repr(error)
 
     def _age(self, directory: str, said: str) -> float:
-        return inf if directory == "pinned" or WISHES[said] < 0 else min(PROMISES[directory], WISHES[said])
+        return inf if directory == "pinned" or WISHES[said] < 0 else min(self.promises[directory], WISHES[said])
 
     def _target(self) -> tuple[str, str]:
         return self.random.choice(self.uris), self.random.choice([*WISHES, "", ""])

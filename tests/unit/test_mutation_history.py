@@ -66,8 +66,8 @@ async def run(seed: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Counter[str],
     monkeypatch.setattr(time, "time", worker.clock)
     truth = Truth(clock=worker.clock)
 
-    async def put(uri: str, body: bytes) -> str:
-        return origin.write(uri, body).etag
+    async def put(uri: str, body: bytes) -> None:
+        origin.write(uri, body)
 
     async def remove(uri: str) -> None:
         origin.remove(uri)
@@ -79,22 +79,12 @@ async def run(seed: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Counter[str],
         await worker.pin(inventory)
         return inventory
 
-    async def act() -> None:
-        for _ in range(STEPS // AT_ONCE):
-            match history.random.random():
-                case chance if chance < 0.20:
-                    await history.mutate()
-                case chance if chance < 0.26:
-                    history.disturb()
-                case chance if chance < 0.32:
-                    await history.load()
-                case chance if chance < 0.36:
-                    origin.away = not origin.away and history.random.random() < 0.5
-                case chance if chance < 0.50:
-                    worker.clock.seconds += history.random.choice([0.5, 1, 4, MAX_AGE])
-                case _:
-                    await history.read()
-            await origin.pause()
+    async def age() -> None:
+        worker.clock.seconds += history.random.choice([0.5, 1, 4, MAX_AGE])
+        await origin.pause()
+
+    def outage() -> None:
+        origin.away = not origin.away and history.random.random() < 0.5
 
     async with asyncio.timeout(60), worker.policies.following(worker.engine):
         await worker.mount(
@@ -104,7 +94,7 @@ async def run(seed: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Counter[str],
         await history.begin(pin)
         async with asyncio.TaskGroup() as tasks:
             for _ in range(AT_ONCE):
-                tasks.create_task(act())
+                tasks.create_task(history.go_on(STEPS // AT_ONCE, age=age, outage=outage))
     await worker.reads.close()
     return history.seen, worker.reads.stats()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from preheat.coordinator import _persist
 from preheat.errors import NoLiveWorker, OriginUnavailable, Unavailable, VersionChanged
 from preheat.jobs import JobState
 from preheat.store import DiskStore, MemoryStore
@@ -19,13 +20,14 @@ from preheat.ufs import MemoryUnderStore
 from preheat.worker._actions import Actions
 from preheat.worker._copies import Copies
 from preheat.worker._executor import BatchExecutor
+from preheat.worker._pending import PendingTable
 from preheat.worker.writes import _claims
 from preheat.worker.writes._held import ORPHAN_SECONDS, HeldCopies
-from preheat.writes import HELD_PREFIX, held_name
+from preheat.writes import HELD_PREFIX, PendingWrite, held_name
 from tests.unit.memory_cluster import Cluster
 from tests.unit.writing_workers import MIB, Group, at, pieces, working
 
-BODIES = [b"", b"x", random.Random(1).randbytes(20 * MIB)]
+BODIES = [b"", b"x", random.Random(1).randbytes(9 * MIB)]
 
 
 class GatedUnderStore(MemoryUnderStore):
@@ -296,7 +298,9 @@ def executing(cluster: Cluster, group: Group) -> None:
         )
 
 
-async def test_coordinators_have_it_persisted_by_themselves(tmp_path: Path):
+async def test_coordinators_have_it_persisted_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_persist, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(_persist, "_FIRST_PAUSE", 0.2)
     cluster = Cluster()
     cluster.origin = origin = GatedUnderStore()
     group = Group(tmp_path, origin, engine=cluster.engine)
@@ -306,7 +310,7 @@ async def test_coordinators_have_it_persisted_by_themselves(tmp_path: Path):
             await group.add(MemoryStore(capacity=64 * MIB), number=number)
         executing(cluster, group)
         cluster.coordinator = cluster.new_coordinator("coordinator-0")
-        bodies = {f"fast/{number}": f"body {number}".encode() for number in range(30)}
+        bodies = {f"fast/{number}": f"body {number}".encode() for number in range(10)}
         for key, body in bodies.items():
             await group.workers[0].put(key, body)
         await group.workers[0].put("fast/tmp/k", b"body")
@@ -331,3 +335,19 @@ async def test_coordinators_have_it_persisted_by_themselves(tmp_path: Path):
         await cluster.stop_all()
         for worker in list(group.workers):
             await group.kill(worker)
+
+
+def test_what_is_late_to_be_heard_changes_nothing():
+    def write(number: int) -> PendingWrite:
+        return PendingWrite(path="s3://b/k", id=f"w{number}", etag="e", size=1, written_at=0.0, holders=("worker-0",))
+
+    table = PendingTable()
+    table.set("key", write(1), 5)
+    table.set("key", write(2), 7)
+    assert table.remove("key", 5) is None  # a removal of the first, whose answer came after the second
+    assert table.get("s3://b/k") == write(2)
+    assert not table.is_news("key", 6)
+    assert table.remove("key", 8) == write(2)
+    assert not table.is_news("key", 7)
+    assert table.end("key", "w3") is None
+    assert table.has_ended(write(3))

@@ -2,105 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import Annotated
 
-import msgspec
 import typer
 
 from preheat.cli._errors import JsonFlag, usage_errors
 from preheat.cli._options import DEFAULT_COORDINATOR, Coordinator
 from preheat.cli._output import print_json, print_pairs, print_table, shown_time
-from preheat.client import Client, Count
-from preheat.errors import NotFound
+from preheat.client import Client
 from preheat.paths import UfsPath
+from preheat.reports import DriftReport, ObjectVersion
 from preheat.units import human_size
 
-_DRIFT_SECONDS = 600.0
 Loaded = Annotated[str, typer.Argument(metavar="PATH", help="The path of a load that has succeeded.")]
-
-
-class PinReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A pin as ``GET /v1/pins`` describes it."""
-
-    id: str
-    path: str
-    version: str
-    inventory: str
-    pinned_at: datetime
-
-
-class PinPage(msgspec.Struct, frozen=True, kw_only=True):
-    """All pins, by path."""
-
-    pins: tuple[PinReport, ...] = ()
-
-
-class Version(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """An object as it was or is."""
-
-    size: int
-    etag: str
-    last_modified: datetime
-
-
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """An object that is not as it was listed."""
-
-    change: str
-    key: str
-    old: Version | None = None
-    new: Version | None = None
-
-
-class DriftReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What ``GET /v1/drift`` found."""
-
-    path: str
-    drift: bool
-    pinned: bool
-    inventory: str
-    listed_at: datetime
-    version: str
-    origin_version: str
-    unchanged: Count
-    changed: int
-    added: int
-    deleted: int
-    examples: tuple[Change, ...] = ()
-
-
-class PinClient(Client):
-    """What these commands ask."""
-
-    def pins(self) -> PinPage:
-        """Return the pins."""
-        return msgspec.json.decode(self._request("GET", "/v1/pins").content, type=PinPage)
-
-    def pin(self, path: str, **which: str) -> PinReport:
-        """Bind a path to a dataset version."""
-        answer = self._request("POST", "/v1/pins", json={"path": path, **which})
-        return msgspec.json.decode(answer.content, type=PinReport)
-
-    def unpin(self, path: str) -> PinReport:
-        """Remove the pin of a path and return it.
-
-        Raises:
-            NotFound: the path is not pinned.
-        """
-        wanted = str(UfsPath.parse(path))
-        found = next((pin for pin in self.pins().pins if pin.path == wanted), None)
-        if found is None:
-            raise NotFound(f"path={wanted!r} is not pinned.", remedy="List the pins with `preheat fs pins`.")
-        self._request("DELETE", f"/v1/pins/{quote(found.id, safe='')}")
-        return found
-
-    def drift(self, path: str, *, limit: int) -> DriftReport:
-        """Compare a path with what was listed."""
-        params: dict[str, Any] = {"path": path, "limit": limit}
-        answer = self._request("GET", "/v1/drift", params=params, extra_seconds=_DRIFT_SECONDS)
-        return msgspec.json.decode(answer.content, type=DriftReport)
 
 
 def register(files: typer.Typer) -> None:
@@ -122,7 +36,7 @@ def pin(
     as_json: JsonFlag = False,
 ) -> None:
     """Bind a path to the dataset version of a finished load: its copies stay, and nothing else is read there."""
-    with PinClient.from_environment(coordinator) as client:
+    with Client.from_environment(coordinator) as client:
         report = client.pin(path, job=job, version=version)
     if as_json:
         print_json(report)
@@ -132,7 +46,7 @@ def pin(
 
 def list_pins(*, coordinator: Coordinator = DEFAULT_COORDINATOR, as_json: JsonFlag = False) -> None:
     """List what is pinned."""
-    with PinClient.from_environment(coordinator) as client:
+    with Client.from_environment(coordinator) as client:
         page = client.pins()
     if as_json:
         print_json(page)
@@ -150,7 +64,7 @@ def unpin(
     """Let what is cached below a path be evicted and replaced again."""
     with usage_errors():
         UfsPath.parse(path)
-    with PinClient.from_environment(coordinator) as client:
+    with Client.from_environment(coordinator) as client:
         report = client.unpin(path)
     if as_json:
         print_json(report)
@@ -166,7 +80,7 @@ def drift(
     as_json: JsonFlag = False,
 ) -> None:
     """Compare the under store with the pinned version of a path, or else with its last load; exit 1 if it differs."""
-    with PinClient.from_environment(coordinator) as client:
+    with Client.from_environment(coordinator) as client:
         report = client.drift(path, limit=limit)
     if as_json:
         print_json(report)
@@ -193,5 +107,5 @@ def _print_drift(report: DriftReport) -> None:
         print_table(("CHANGE", "KEY", "LISTED", "NOW"), rows)
 
 
-def _shown(version: Version | None) -> str:
+def _shown(version: ObjectVersion | None) -> str:
     return f"{human_size(version.size)} {version.etag}" if version else "-"

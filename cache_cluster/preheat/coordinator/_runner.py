@@ -220,13 +220,9 @@ class JobRunner:
         self._check_epoch(action, placement)
         planned = self._planner(action).plan(page.objects, root=page.root, placement=placement, first=progress.batches)
         await self._batches.publish(planned, self._priority())
+        idle = left_out(page.objects, planned)
         progress = accounting.record_window(
-            progress,
-            planned,
-            cursor=page.cursor,
-            version=version.state,
-            missing=len(page.missing),
-            left_out=left_out(page.objects, planned),
+            progress, planned, cursor=page.cursor, version=version.state, missing=len(page.missing), left_out=idle
         )
         await self._note_failures(page.missing)
         await self._save(self._with_progress(action, progress))

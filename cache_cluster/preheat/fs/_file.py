@@ -57,8 +57,8 @@ class WriteFile(AbstractBufferedFile):  # type: ignore[misc]  # as above
 
     def close(self) -> None:
         """Send what is left, and make the object unless a transaction does."""
-        if not self.closed and self._pid != os.getpid():
-            self.closed = True
+        if self._pid != os.getpid():
+            self.forced = True  # there is nothing left to send
         super().close()
 
     def commit(self) -> None:

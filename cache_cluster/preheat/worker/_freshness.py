@@ -84,7 +84,8 @@ def judge(age: float, holds: float, *, only_cached: bool = False) -> Verdict:
 def wish_of(cache_control: str, version: str) -> Wish:
     """Return what the header lines ``Cache-Control`` and ``X-Preheat-Version`` of a request say; either may be empty.
 
-    Of who says nothing it is :data:`ANY` itself. What is not understood is left out, except that an age that is no number is taken for 0: it asks once too often.
+    Of who says nothing it is :data:`ANY` itself. What is not understood is left out, except that an age that is no
+    number is taken for 0: it asks once too often.
     """
     said: dict[str, str] = {}
     for directive in cache_control.lower().split(","):

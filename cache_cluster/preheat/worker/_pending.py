@@ -58,7 +58,9 @@ class PendingTable:
         return before[0] if before else None
 
     def remove(self, key: str, revision: int) -> PendingWrite | None:
-        """Know that nothing is pending any more since a revision, and return what was."""
+        """Know that nothing is pending any more since a revision, and return what was; a newer one stays."""
+        if key in self._by_key and self._by_key[key][1] > revision:
+            return None
         _remember(self._removed, key, revision)
         before = self._by_key.pop(key, None)
         return self._by_uri.pop(before[0].path) if before else None

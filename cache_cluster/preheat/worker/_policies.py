@@ -113,7 +113,8 @@ class Policies:
     async def forget_listings(self, uri: str) -> None:
         """Let no listing be answered any more from what was listed before something at a path was written.
 
-        Pins go on knowing their versions. To be called when the write is there, before it is acknowledged.
+        What is being listed now will not be kept, either. Pins go on knowing their versions. To be called when the
+        write is there, before it is acknowledged.
 
         Raises:
             EngineUnavailable: nobody else could be told.

@@ -46,7 +46,8 @@ class RemoteWorkers:
         self._headers = {FORWARDED: worker_id, **({"Authorization": f"Bearer {token}"} if token else {})}
         self._tls = tls or TlsSettings()
         self._http: aiohttp.ClientSession | None = None
-        self._left_out: dict[str, float] = {}
+        self._left_out: dict[Member, float] = {}
+        """Those that were silent, until when; one that was restarted is another one."""
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
@@ -110,7 +111,7 @@ class RemoteWorkers:
         return answer
 
     async def tell(self, members: Iterable[Member], path: UfsPath, revision: int, *, pending: bool = False) -> None:
-        """Wait until other workers know of a write, but not longer than a second, nor for who did not answer lately.
+        """Wait until other workers know of a write, but not longer than a second, nor for who was silent lately.
 
         Args:
             members: those workers.
@@ -120,21 +121,26 @@ class RemoteWorkers:
         """
         target = f"/v1/written?path={quote(str(path), safe='')}&revision={revision}{'&pending=true' if pending else ''}"
         now = asyncio.get_running_loop().time()
-        well = [member for member in members if self._left_out.get(member.id, 0.0) <= now]
+        self._left_out = {member: until for member, until in self._left_out.items() if until > now}
+        well = [member for member in members if member not in self._left_out]
         await asyncio.gather(*(self._tell(member, target) for member in well))
 
     async def _tell(self, member: Member, target: str) -> None:
         try:
             async with asyncio.timeout(_TOLD_SECONDS):
-                await self.ask(member, "POST", target)
-        except (NotReachedError, PreheatError, TimeoutError) as error:
-            self._left_out[member.id] = asyncio.get_running_loop().time() + _LEFT_OUT_SECONDS
-            log.warning(
-                "A worker could not be told of a write; it learns of it by the engine.",
-                action="tell_failed",
-                worker=member.id,
-                error=str(error) or type(error).__name__,
-            )
+                await self._ask_twice(member, target)
+        except TimeoutError:
+            self._left_out[member] = asyncio.get_running_loop().time() + _LEFT_OUT_SECONDS
+            log.warning("A worker is silent; it learns of writes by the engine.", action="not_told", worker=member.id)
+        except (NotReachedError, PreheatError) as error:
+            log.warning("A worker was not told of a write.", action="not_told", worker=member.id, error=str(error))
+
+    async def _ask_twice(self, member: Member, target: str) -> None:
+        """Ask, once more if the connection was one that a restart of the worker had broken."""
+        try:
+            await self.ask(member, "POST", target)
+        except Unavailable:
+            await self.ask(member, "POST", target)
 
 
 class _Sending:
