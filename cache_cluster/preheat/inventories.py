@@ -119,10 +119,12 @@ class Inventories:
         Raises:
             EngineUnavailable: its block cannot be read now, or the inventory was deleted meanwhile.
         """
-        if not inventory.first_keys:
-            return None
-        block = await self._blocks.get(inventory, inventory.block_of(path.key))
-        return block.find(path.key)
+        block = await self.block(inventory, path.key)
+        return block.find(path.key) if block else None
+
+    async def block(self, inventory: Inventory, key: str) -> Block | None:
+        """Return the block that has a key if any has, none if there are none; raises as :meth:`find`."""
+        return await self._blocks.get(inventory, inventory.block_of(key)) if inventory.first_keys else None
 
     async def objects(self, inventory: Inventory, path: UfsPath, *, after: str = "", limit: int) -> list[ObjectInfo]:
         """Return the first ``limit`` objects at and below a path whose key is greater than ``after``.

@@ -135,6 +135,14 @@ async def test_a_large_directory_below_is_passed_over(port: Port):
     assert len((await port.ask(target("/v1/files", path="s3://b/sub"))).json) == 2500
 
 
+async def test_an_object_named_like_its_directory_is_listed_once(port: Port):
+    for key in ("a/", "a/b", "a/c"):
+        port.origin.write(f"s3://b/{key}", b"x")
+    found = await port.reads.list(UfsPath.parse("s3://b/a/"), after="a/", limit=10)
+    assert [info.key for info in found] == ["a/b", "a/c"]
+    assert [item["mName"] for item in (await port.ask(target("/v1/files", path="s3://b/a"))).json] == ["b", "c"]
+
+
 KEYS = st.sets(st.text(alphabet="ab/\U0010ffff", min_size=1, max_size=5), max_size=20)
 
 

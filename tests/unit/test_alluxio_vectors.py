@@ -18,7 +18,7 @@ from preheat.api import create_app
 from preheat.api._report import json_report, text_report
 from preheat.jobs import Job, JobSpec, JobState, Progress, Tally
 from preheat.settings import CoordinatorSettings
-from preheat.worker.port._alluxio import _shown_progress
+from preheat.worker.port._alluxio._loads import _shown_progress
 from tests.unit.memory_cluster import SETTINGS, Cluster
 
 FIXTURES = Path(__file__).parents[1] / "contract" / "alluxio"

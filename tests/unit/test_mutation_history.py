@@ -23,7 +23,7 @@ from tests.unit.mutation_history import MAX_AGE, History, Truth
 
 STEPS = 160
 AT_ONCE = 8
-SEEDS = range(30)
+SEEDS = range(20)
 
 
 class SlowOrigin(Origin):

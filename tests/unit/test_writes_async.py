@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import shutil
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from preheat.worker._actions import Actions
 from preheat.worker._copies import Copies
 from preheat.worker._executor import BatchExecutor
 from preheat.worker._pending import PendingTable
-from preheat.worker.writes import _claims
+from preheat.worker.writes import Staging, _claims
 from preheat.worker.writes._held import ORPHAN_SECONDS, HeldCopies
 from preheat.writes import HELD_PREFIX, PendingWrite, held_name
 from tests.unit.memory_cluster import Cluster
@@ -39,8 +40,12 @@ class GatedUnderStore(MemoryUnderStore):
         self.gate.set()
         self.putting = asyncio.Event()
         self.fails = False
+        self.reads_first = False
+        """Whether a write waits with all of its bytes, or before the first."""
 
     async def put(self, path, chunks, *, size):
+        if self.reads_first:
+            chunks = pieces(b"".join([bytes(chunk) async for chunk in chunks]))
         self.putting.set()
         await self.gate.wait()
         if self.fails:
@@ -137,6 +142,18 @@ async def test_a_holder_that_is_restarted_still_has_what_it_held(tmp_path: Path)
         store.close()
 
 
+async def test_what_is_held_outlives_kill_9(tmp_path: Path):
+    store = DiskStore(tmp_path / "store", capacity=64 * MIB)
+    with await Staging(tmp_path / "staging").receive(pieces(b"body")) as body:
+        await HeldCopies(store, PendingTable()).keep(held_name("1", "s3://b/k"), body)
+    shutil.copytree(tmp_path / "store", tmp_path / "found")  # as it stands on the disk
+    store.close()
+    found = DiskStore(tmp_path / "found", capacity=64 * MIB)
+    assert [found.read(item) for item in found.scan(HELD_PREFIX)] == [b"body"]
+    assert found.pins() == (HELD_PREFIX,)
+    found.close()
+
+
 async def test_nothing_that_is_done_to_cached_objects_touches_what_is_pending(tmp_path: Path):
     stores = [MemoryStore(capacity=3 * MIB) for _ in range(2)]
     async with working(tmp_path, 2, stores=[*stores]) as group:
@@ -154,8 +171,10 @@ async def test_nothing_that_is_done_to_cached_objects_touches_what_is_pending(tm
         assert await reads(group, "fast/k") == {bytes(MIB)}
 
 
-async def test_a_write_that_comes_while_the_last_one_is_persisted_is_neither_lost_nor_taken_for_persisted(group: Group):
+@pytest.mark.parametrize("uploaded", [True, False])
+async def test_a_write_during_the_last_ones_upload_is_neither_lost_nor_taken_for_it(group: Group, uploaded: bool):
     assert isinstance(group.origin, GatedUnderStore)
+    group.origin.reads_first = uploaded
     await group.workers[0].put("fast/k", b"first")
     group.origin.close_gate()
     persisting = asyncio.create_task(group.workers[1].writes.persist(at("fast/k")))
@@ -164,7 +183,7 @@ async def test_a_write_that_comes_while_the_last_one_is_persisted_is_neither_los
     assert await reads(group, "fast/k") == {b"second"}
     again = asyncio.create_task(group.workers[0].writes.persist(at("fast/k")))  # has to wait for the first
     group.origin.gate.set()
-    assert not await persisting
+    assert await persisting is uploaded
     assert await again
     assert await group.content("fast/k") == b"second"
     assert await reads(group, "fast/k") == {b"second"}

@@ -15,9 +15,8 @@ from preheat.store import CachedObject
 from preheat.versions import ObjectInfo
 from preheat.worker._checks import Checks
 from preheat.worker._freshness import NotCached, Verdict, Wish, judge, lifetime
+from preheat.worker._pinned_versions import PinnedVersions
 from preheat.worker._policies import Policies
-
-_MAX_VOUCHED = 1 << 18
 
 ETags = tuple[str, ...] | None
 """The versions that a reader accepts; none is any."""
@@ -52,8 +51,7 @@ class Gate:
     def __init__(self, policies: Policies, checks: Checks) -> None:
         self.policies = policies
         self._checks = checks
-        self._vouched: dict[int, None] = {}
-        """Hashes of objects' versions that inventories named: 100 bytes each, where the versions would take 300."""
+        self._pinned = PinnedVersions()
 
     def passes(self, item: CachedObject, wish: Wish) -> bool:
         """Whether a copy may be served at once, without asking anybody; raises as ``Policies.bound``."""
@@ -61,7 +59,7 @@ class Gate:
             return True
         inventory = self.policies.bound(item.path, wish.version)
         if inventory is not None:
-            return _hash(inventory, item.path, item) in self._vouched
+            return self._pinned.has(inventory, item.path, item)
         holds = lifetime((self.policies.mounts.of(item.path),), wish)
         return judge(self._checks.age(item) if holds < inf else 0.0, holds) is Verdict.SERVE
 
@@ -142,17 +140,12 @@ class Gate:
         return await self._checks.ask(path, holds), False
 
     async def _listed(self, inventory: Inventory, path: UfsPath) -> ObjectInfo:
-        info = await self.policies.find(inventory, path)
-        if info is None:
+        block = await self.policies.block(inventory, path.key)
+        info = block.find(path.key) if block else None
+        if block is None or info is None:
             raise ObjectNotFound(
                 f"path='{path}' does not belong to the dataset version {inventory.version}.",
                 remedy="Load the path again, and pin the new version.",
             )
-        self._vouched[_hash(inventory, str(path), info)] = None
-        if len(self._vouched) > _MAX_VOUCHED:
-            del self._vouched[next(iter(self._vouched))]
+        self._pinned.learn(inventory, path.key, block)
         return info
-
-
-def _hash(inventory: Inventory, uri: str, version: ObjectInfo | CachedObject) -> int:
-    return hash((inventory.id, uri, version.etag, version.size))

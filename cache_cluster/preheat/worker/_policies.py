@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from preheat.engine import Bucket, Engine
 from preheat.errors import ObjectNotFound, StoreError, Unavailable, VersionChanged
 from preheat.inventories import Inventories
-from preheat.inventory import Coverage, Inventory, Pin, covering_paths
+from preheat.inventory import Block, Coverage, Inventory, Pin, covering_paths
 from preheat.logs import get_logger
 from preheat.mounts import Freshness, Mount, MountTable
 from preheat.paths import UfsPath
@@ -105,6 +105,10 @@ class Policies:
     async def find(self, inventory: Inventory, path: UfsPath) -> ObjectInfo | None:
         """Return one object as it was listed; none if it was not there. Raises as ``Inventories.find``."""
         return await self._known().find(inventory, path)
+
+    async def block(self, inventory: Inventory, key: str) -> Block | None:
+        """Return the part of an inventory that has a key if any has; raises as ``Inventories.block``."""
+        return await self._known().block(inventory, key)
 
     async def objects(self, inventory: Inventory, path: UfsPath, *, after: str, limit: int) -> list[ObjectInfo]:
         """Return objects at and below a path as they were listed; raises as ``Inventories.objects``."""

@@ -20,7 +20,7 @@ from preheat.worker._freshness import Wish
 from preheat.worker._reads import OpenedRead, ReadService
 from preheat.worker.port import _http as http
 from preheat.worker.port._alluxio._jobs import Jobs
-from preheat.worker.port._alluxio._routes import Route
+from preheat.worker.port._alluxio._routes import Route, number
 from preheat.worker.writes import WriteService
 
 _MAX_PAGES = 64
@@ -98,7 +98,7 @@ class Changes:
 
     async def _put_page(self, change: _Change) -> None:
         path, route = change.path, change.route
-        index, page = route.number(route.page, "page"), await _held_page(change.request)
+        index, page = number(route.page, "page"), await _held_page(change.request)
         if index >= _MAX_PAGES:
             raise InvalidRequest(
                 f"page={index}: a file that is written by pages has at most {_MAX_PAGES}.",

@@ -12,7 +12,7 @@ from preheat.versions import ObjectInfo
 from preheat.worker._forward import WISHES, Forward
 from preheat.worker._ranges import Asked, resolve
 from preheat.worker.port import _http as http
-from preheat.worker.port._alluxio._routes import Route
+from preheat.worker.port._alluxio._routes import Route, number
 from preheat.worker.port._answers import Stream
 
 _OK = HTTPStatus.OK.value
@@ -84,9 +84,9 @@ def _asked(route: Route) -> Asked | None:
 
 def _page(route: Route) -> Asked:
     """Return the bytes of a page, or of a part of it."""
-    start = route.number(route.page, "page") * PAGE_SIZE
-    offset = route.number(route.fields.get("offset", "0"), "offset")
-    length = route.number(route.fields.get("length", str(max(0, PAGE_SIZE - offset))), "length")
+    start = number(route.page, "page") * PAGE_SIZE
+    offset = number(route.fields.get("offset", "0"), "offset")
+    length = number(route.fields.get("length", str(max(0, PAGE_SIZE - offset))), "length")
     if offset + length > PAGE_SIZE:
         raise InvalidRequest(
             f"offset={offset} and length={length} reach beyond the page, which has {PAGE_SIZE} bytes.",

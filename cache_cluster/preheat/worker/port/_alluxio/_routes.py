@@ -45,11 +45,6 @@ class Route:
     query: str = ""
 
     @property
-    def needs_path(self) -> bool:
-        """Whether it names a path by an id."""
-        return bool(self.path_id)
-
-    @property
     def fields(self) -> dict[str, str]:
         """The query's parameters, of which the last one of a name counts."""
         return dict(parse_qsl(self.query, keep_blank_values=True, errors="replace"))
@@ -65,16 +60,6 @@ class Route:
                 f"{self.path_id[:80]!r} is no id of a path.", remedy="Send the path's SHA-256 in hexadecimal."
             )
         return self.path_id
-
-    def number(self, text: str, field: str) -> int:
-        """Return a number of the request.
-
-        Raises:
-            InvalidRequest: it is none.
-        """
-        if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
-            raise InvalidRequest(f"{field}={text[:40]!r} is not a whole number of at most {_MAX_DIGITS} digits.")
-        return int(text)
 
     def stated(self, name: str) -> str | None:
         """Return a path in the query as it was sent, up to the next parameter that a client would send."""
@@ -138,6 +123,17 @@ def takes_body(method: str, target: str) -> bool:
     """Whether a request brings bytes of a file."""
     route = route_of(target) if method == "POST" else None
     return route is not None and route.name in ("chunk", "page")
+
+
+def number(text: str, field: str) -> int:
+    """Return a number of a request.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise InvalidRequest(f"{field}={text[:40]!r} is not a whole number of at most {_MAX_DIGITS} digits.")
+    return int(text)
 
 
 def _decoded(text: str) -> str | None:

@@ -144,8 +144,7 @@ class AlluxioWorker:
         if route.name == "info":
             return http.json_answer([await self._statuses.status(path)])
         found = await self._statuses.children(path)
-        if files := [status["mUfsPath"] for status in found if status["mType"] == "file"]:
-            await self._paths.learn(files)
+        await self._paths.learn([status["mUfsPath"] for status in found if status["mType"] == "file"])
         return http.json_answer(found)
 
     async def _by_id(self, request: http.Request, route: Route, may_fetch: MayFetch) -> http.Answer | bytes | Stream:
