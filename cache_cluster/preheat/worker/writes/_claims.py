@@ -72,7 +72,7 @@ class Claim:
             if write is None or write.claimed_by != self._holder:
                 return
             try:
-                if remove:
+                if remove and write.id == self.write.id:
                     await self._log.remove(self._path, revision, etag=etag)
                 else:
                     await self._log.put(replace(write, claimed_by="", claimed_until=0.0), revision)
