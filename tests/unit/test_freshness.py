@@ -6,18 +6,21 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from math import inf
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from preheat.batch_read import Batch, FrameDecoder, Read
-from preheat.errors import ObjectNotFound, OriginThrottled, OriginUnavailable, VersionChanged
+from preheat.errors import ObjectNotFound, OriginThrottled, OriginUnavailable, Unavailable, VersionChanged
 from preheat.mounts import Freshness, Mount
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE
 from preheat.ufs import MemoryUnderStore
 from preheat.worker._freshness import ANY, NotCached, Verdict, Wish, judge, lifetime, wish_of
+from preheat.worker._policies import Policies
+from preheat.worker._reads import ReadService
 from preheat.worker.port._batch_read import BatchAnswer
 from preheat.worker.port._hits import Hits
 from tests.unit.freshness_worker import Worker, running, until
@@ -357,6 +360,27 @@ async def test_pins_of_the_last_run_that_are_no_more_are_let_go() -> None:
     worker.store.pin("s3://b/gone/")
     async with worker.policies.following(worker.engine):
         await until(lambda: worker.store.pins() == ())
+
+
+async def test_mounts_and_pins_hold_before_the_engine_answers(worker: Worker, tmp_path: Path) -> None:
+    """A worker that is started again obeys what it knew when it ran last."""
+    file = tmp_path / "policies.json"
+    pinned, other = "s3://b/d/", "s3://b/e/k"
+    for uri in (URI, other):
+        worker.origin.write(uri, b"old")
+        await worker.read(uri)
+    await worker.mount(ALWAYS)
+    await worker.pin(await worker.list(pinned))
+    first = Policies(file=file)
+    async with first.following(worker.engine):
+        await until(lambda: not first.allows_all)
+    again = ReadService(worker.store, worker.origin, policies=Policies(file=file), clock=worker.clock)
+    new = worker.origin.write(other, b"new")
+    assert (await again.open(UfsPath.parse(other))).info == new
+    with pytest.raises(Unavailable, match="not known here yet"):
+        await again.open(PATH)
+    file.write_bytes(b"{")
+    assert Policies(file=file).allows_all
 
 
 async def test_a_pinned_mount_reads_what_the_last_job_listed(worker: Worker) -> None:

@@ -125,6 +125,7 @@ class History:
                 assert body in self.allowed[key], self.story(key, None, body)
         await self.check()
         for worker in self.group.workers:
+            worker.writes._own.local.uploads.close()  # those that a death broke off would stay for a day
             assert not worker.staging.staged
             assert not list(worker.staging.directory.iterdir())
 

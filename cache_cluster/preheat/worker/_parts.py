@@ -42,7 +42,7 @@ class Parts:
         self._control, recent = ControlPlane(tls), RecentWrites()
         owners = self._control.owners
         self._peers = Peers(worker_id, owners=owners, token=token, tls=tls, written=recent.etag)
-        self._policies = Policies(self.store)
+        self._policies = Policies(self.store, file=self.store.directories[0] / "policies.json")
         pending = PendingReads(PendingTable(), self.store, self._peers)
         self._reads = ReadService(
             self.store, self._ufs, notes=self._notes, peers=self._peers, policies=self._policies, pending=pending

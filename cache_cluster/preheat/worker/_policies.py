@@ -9,6 +9,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 from preheat.engine import Bucket, Engine
 from preheat.errors import ObjectNotFound, StoreError, Unavailable, VersionChanged
@@ -20,41 +21,47 @@ from preheat.paths import UfsPath
 from preheat.store import PageStore
 from preheat.versions import ObjectInfo
 from preheat.views import BucketView
+from preheat.worker._kept_policies import Kept, KeptPolicies
 from preheat.writes import HELD_PREFIX
 
 log = get_logger("worker")
 
 
 class Policies:
-    """Knows no mounts and no pins until :meth:`following` runs; while the engine is away, those known last hold.
+    """Knows the mounts and pins of the last run until :meth:`following` has those that there are.
+
+    While the engine is away, those known last hold.
 
     Args:
         store: keeps the copies of what is pinned from eviction; none if it holds none.
+        file: keeps the mounts and pins for the next run; none forgets them.
     """
 
-    def __init__(self, store: PageStore | None = None) -> None:
+    def __init__(self, store: PageStore | None = None, *, file: Path | None = None) -> None:
         self._store = store
-        self._mounts: Sequence[Mount] = ()
+        self._kept = KeptPolicies(file)
+        self._pins_kept = Coverage((), self._kept.known.pins)
+        self._mounts: Sequence[Mount] = self._kept.known.mounts
         self._inventories: Inventories | None = None
         self._by_version: tuple[Coverage, dict[str, list[Inventory]]] = (Coverage(), {})
-        self.mounts = MountTable()
+        self.mounts = MountTable(self._mounts)
         self.mounts_loaded = asyncio.Event()
         """Set once the mounts are those that there are."""
-        self.allows_all = True
+        self.allows_all = self.mounts.checks_nothing and not self._kept.known.pins
         """Whether readers who wish nothing may have any copy: no mount asks for more, and nothing is pinned."""
 
     @asynccontextmanager
     async def following(self, engine: Engine) -> AsyncIterator[None]:
         """Keep what is known current while the block runs."""
         mounts, inventories = BucketView(engine, Bucket.MOUNTS, Mount), Inventories(engine)
-        self._inventories, self.mounts_loaded = inventories, mounts.loaded
-        mounts.listeners.add(lambda _: self._set_mounts([mount for mount, _ in mounts.values()]))
-        inventories.pins.listeners.add(lambda _: self._set_pins(inventories))
+        self._inventories = inventories
+        for view in (mounts, inventories.pins):
+            view.listeners.add(lambda _: self._changed(mounts, inventories))
         async with asyncio.TaskGroup() as tasks:
             following = [
                 tasks.create_task(mounts.follow()),
                 tasks.create_task(inventories.follow()),
-                tasks.create_task(self._unpin_stale(inventories)),
+                tasks.create_task(self._load(mounts, inventories)),
             ]
             try:
                 yield
@@ -87,7 +94,8 @@ class Policies:
 
     def pin(self, uri: str) -> Pin | None:
         """Return the pin that covers a URI."""
-        return self._inventories.pin(uri) if self._inventories else None
+        known = self._inventories
+        return known.pin(uri) if known and known.pins.loaded.is_set() else self._pins_kept.pin(uri)
 
     def pinned(self, uri: str) -> Inventory | None:
         """Return the inventory of the pin that covers a URI; raises Unavailable as :meth:`bound`."""
@@ -162,26 +170,24 @@ class Policies:
             raise Unavailable("What jobs have listed is not known here yet.", remedy="Try again.")
         return self._inventories
 
-    def _set_mounts(self, mounts: Sequence[Mount]) -> None:
-        self._mounts = mounts
-        self.mounts = MountTable(mounts)
-        self._set_allows_all()
-
-    def _set_pins(self, inventories: Inventories) -> None:
-        wanted = {pin.path for pin in inventories.coverage.pins.values()}
-        self._keep(wanted)
-        if inventories.pins.loaded.is_set():
-            self._keep_no_more(wanted)
-        self._set_allows_all()
-
-    def _set_allows_all(self) -> None:
-        pins = self._inventories.coverage.pins if self._inventories else ()
-        self.allows_all = self.mounts.checks_nothing and not pins
-
-    async def _unpin_stale(self, inventories: Inventories) -> None:
-        """Once all pins are known, let go of what was pinned when this worker ran last, and is not any more."""
+    async def _load(self, mounts: BucketView[Mount], inventories: Inventories) -> None:
+        """Once all mounts and pins are known, let them take the place of those of the last run."""
+        await mounts.loaded.wait()
         await inventories.pins.loaded.wait()
-        self._set_pins(inventories)
+        self._changed(mounts, inventories)
+        self.mounts_loaded.set()
+
+    def _changed(self, mounts: BucketView[Mount], inventories: Inventories) -> None:
+        if not (mounts.loaded.is_set() and inventories.pins.loaded.is_set()):
+            return
+        self._mounts = tuple(mount for mount, _ in mounts.values())
+        self.mounts = MountTable(self._mounts)
+        pins = tuple(inventories.coverage.pins.values())
+        self.allows_all = self.mounts.checks_nothing and not pins
+        paths = {pin.path for pin in pins}
+        self._keep(paths)
+        self._keep_no_more(paths)
+        self._kept.keep(Kept(mounts=self._mounts, pins=pins))
 
     def _keep(self, prefixes: set[str]) -> None:
         """Keep what starts with some prefixes from eviction; of an object's path that is more than the object."""
