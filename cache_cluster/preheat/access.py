@@ -62,6 +62,10 @@ class Grant:
             return True
         return f"{path}/".startswith(self.prefixes) and not _has_relative_part(path.key)
 
+    def covers_listing(self, prefix: UfsPath) -> bool:
+        """Whether all that begins with a path, which may end within a name, lies within the prefixes."""
+        return not self.prefixes or (str(prefix).startswith(self.prefixes) and not _has_relative_part(prefix.key))
+
     def plainly_covers(self, uri: str) -> bool:
         """Whether a quick look at a URI tells that its path is covered; if not, :meth:`covers` says."""
         return not self.prefixes or (f"{uri}/".startswith(self.prefixes) and "/." not in uri)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import msgspec
 
 from preheat.engine import Bucket, Engine, Entry
 from preheat.errors import Conflict, EngineUnavailable
-from preheat.inventory import Block, Coverage, Inventory, Pin, block_key
+from preheat.inventory import BLOCK_OBJECTS, Block, Coverage, Inventory, Pin, block_key
 from preheat.paths import UfsPath
 from preheat.ufs import Selection
 from preheat.versions import ObjectInfo
@@ -140,6 +141,17 @@ class Inventories:
         if left.prefix is not None:
             found += await self._below(inventory, left.prefix, after=left.start_after, limit=limit - len(found))
         return found[:limit]
+
+    async def pages(self, inventory: Inventory, path: UfsPath) -> AsyncIterator[list[ObjectInfo]]:
+        """Yield all objects at and below a path, a block's worth at a time.
+
+        Raises:
+            EngineUnavailable: as :meth:`find`.
+        """
+        after = ""
+        while page := await self.objects(inventory, path, after=after, limit=BLOCK_OBJECTS):
+            yield page
+            after = page[-1].key
 
     async def _below(self, inventory: Inventory, prefix: str, *, after: str, limit: int) -> list[ObjectInfo]:
         found, first = list[ObjectInfo](), inventory.block_of(max(prefix, after))

@@ -38,7 +38,7 @@ _NOT_THE_REQUEST = frozenset({408, 409, 412, 425})
 class Call:
     """One request to the coordinator."""
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "DELETE"]
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
@@ -114,6 +114,17 @@ def retry_delay(call: Call, attempt: int) -> float | None:
     return _RETRY_DELAYS[attempt] if call.repeatable and attempt < len(_RETRY_DELAYS) else None
 
 
+def available(endpoint: Endpoint, call: Call, reply: Reply) -> Reply:
+    """Return an answer that is not about the moment.
+
+    Raises:
+        PreheatUnavailableError: the coordinator cannot serve the request now; a later attempt may succeed.
+    """
+    if reply.status in _UNAVAILABLE:
+        raise refusal(endpoint, call, reply)
+    return reply
+
+
 def decode(endpoint: Endpoint, call: Call, reply: Reply) -> dict[str, Any]:
     """Return the answer's JSON object.
 
@@ -123,15 +134,27 @@ def decode(endpoint: Endpoint, call: Call, reply: Reply) -> dict[str, Any]:
         PreheatJobNotFoundError: it does not know the job.
         PreheatError: any other error.
     """
-    document = _json_object(reply.body)
     if reply.status >= HTTPStatus.BAD_REQUEST:
-        raise _error(endpoint, call, reply, document or {})
+        raise refusal(endpoint, call, reply)
+    document = json_object(reply.body)
     if document is None or reply.status >= HTTPStatus.MULTIPLE_CHOICES:
         raise PreheatRequestError(
             f"{call.method} {endpoint.url}{call.path} was answered with HTTP {reply.status} and without a "
             f"JSON object. Does the Airflow connection {endpoint.conn_id!r} lead to a Preheat coordinator?"
         )
     return document
+
+
+def refusal(endpoint: Endpoint, call: Call, reply: Reply) -> PreheatError:
+    """Return the error that an answer with a status from 400 on is."""
+    # Only what a coordinator says is quoted: the page of a proxy may hold anything.
+    document = json_object(reply.body) or {}
+    message = _said(document) or (
+        f"{call.method} {endpoint.url}{call.path} was answered with HTTP {reply.status} {reply.reason}."
+    )
+    if reply.status == HTTPStatus.UNAUTHORIZED:
+        message += f" Put a valid token into the password of the Airflow connection {endpoint.conn_id!r}."
+    return _error_type(reply.status, str(document.get("code")))(message)
 
 
 def unreachable(endpoint: Endpoint, cause: Exception) -> PreheatUnreachableError:
@@ -147,7 +170,8 @@ def _job_path(job_id: str) -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}"
 
 
-def _json_object(body: bytes) -> dict[str, Any] | None:
+def json_object(body: bytes) -> dict[str, Any] | None:
+    """Return a body's JSON object, or ``None`` if it is none."""
     try:
         document = json.loads(body)
     except ValueError:
@@ -155,13 +179,11 @@ def _json_object(body: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _error(endpoint: Endpoint, call: Call, reply: Reply, problem: Mapping[str, Any]) -> PreheatError:
-    # Only a problem document is quoted: the page of a proxy may hold anything.
-    said = " ".join(str(problem[name]).strip() for name in ("detail", "remedy") if problem.get(name))
-    message = said or f"{call.method} {endpoint.url}{call.path} was answered with HTTP {reply.status} {reply.reason}."
-    if reply.status == HTTPStatus.UNAUTHORIZED:
-        message += f" Put a valid token into the password of the Airflow connection {endpoint.conn_id!r}."
-    return _error_type(reply.status, str(problem.get("code")))(message)
+def _said(document: Mapping[str, Any]) -> str:
+    """Return what an error document says: a problem of ours, or Alluxio's ``message`` or ``status``."""
+    problem = " ".join(str(document[name]).strip() for name in ("detail", "remedy") if document.get(name))
+    texts = (document.get(name) for name in ("message", "status"))
+    return problem or next((text.strip() for text in texts if isinstance(text, str) and text.strip()), "")
 
 
 def _error_type(status: int, code: str) -> type[PreheatError]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, cast, get_args
 from urllib.parse import urlsplit
 
 from airflow_preheat.exceptions import PreheatRequestError
@@ -14,6 +14,10 @@ DEFAULT_CONN_ID = "preheat_default"
 DEFAULT_PORT = 19999
 _CONNECT_TIMEOUT = 5.0
 _REQUEST_TIMEOUT = 60.0
+
+
+DialectName = Literal["auto", "preheat", "alluxio-3.3", "alluxio-3.6"]
+"""Whose API the coordinator speaks; ``auto`` asks it."""
 
 
 class ConnectionLike(Protocol):
@@ -42,6 +46,7 @@ class Endpoint:
     verify_tls: bool = True
     ca_cert: str | None = None
     """Path of a PEM file; by default the system's authorities."""
+    dialect: DialectName = "auto"
 
     @classmethod
     def from_connection(cls, connection: ConnectionLike) -> Endpoint:
@@ -62,6 +67,7 @@ class Endpoint:
             request_timeout=_seconds(connection, settings, "request_timeout", _REQUEST_TIMEOUT),
             verify_tls=_switch(connection, settings, "verify_tls"),
             ca_cert=settings.get("ca_cert") or None,
+            dialect=_dialect(connection, settings),
         )
 
 
@@ -119,6 +125,13 @@ def _switch(connection: ConnectionLike, settings: Mapping[str, Any], name: str) 
     if text not in ("true", "false"):
         raise _unusable(connection, f"{name}={value!r} is not true or false.")
     return text == "true"
+
+
+def _dialect(connection: ConnectionLike, settings: Mapping[str, Any]) -> DialectName:
+    name = str(settings.get("dialect") or "auto").lower()
+    if name not in get_args(DialectName):
+        raise _unusable(connection, f"dialect={name!r} is not known. Write one of {', '.join(get_args(DialectName))}.")
+    return cast("DialectName", name)
 
 
 def _unusable(connection: ConnectionLike, problem: str) -> PreheatRequestError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
-from airflow_preheat import _client
 from airflow_preheat.exceptions import PreheatError, PreheatJobNotFoundError, PreheatUnavailableError
 from airflow_preheat.jobs import ENDED, Claim, Job, JobSummary, explain, summarize
 
@@ -29,51 +28,78 @@ class JobEvent(TypedDict):
     job: JobSummary | None
 
 
-@dataclass(kw_only=True, slots=True)
-class JobWatch:
-    """One wait for the end of one job: it claims the job, then polls it.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobWait:
+    """Which job to wait for, in whose name and how long: plain values, since a trigger is stored with them.
 
-    Times are seconds since the epoch: the wait may go on in another process.
+    Times are seconds since the epoch: the wait may go on in another process. None of them is secret.
     """
 
-    claim: Claim
+    job_id: str
+    waiter: str
+    """The task instance, in whose name the job is claimed."""
+    preheat_conn_id: str
     deadline: float
     poll_interval: float
     """Seconds between two looks at a job that has not ended; its end is noticed at once."""
     outage_tolerance: float
     """Seconds that the coordinator may be away, e.g. for a restart, before the wait is given up."""
-    _claimed: bool = field(default=False, init=False)
+    cancel_on_kill: bool
+    """Whether to cancel the job if a user ends the task that waits."""
+    not_before: float = 0.0
+    """When a trigger may fire at the earliest. Airflow's scheduler fails a task whose trigger fires before its
+    worker has reported that it deferred (apache/airflow#71580)."""
+
+    def claim(self) -> Claim:
+        """Return a new claim on the job: one for each process that waits."""
+        return Claim(job_id=self.job_id, waiter=self.waiter)
+
+
+@dataclass(kw_only=True, slots=True)
+class JobWatch:
+    """One process that waits for the end of one job: it claims the job, then polls it."""
+
+    wait: JobWait
+    claim: Claim
+    claimed: bool = field(default=False, init=False)
+    """Whether the coordinator has taken the claim; until then it is what to send."""
     _gap: float = field(default=_MIN_GAP, init=False)
     _away_since: float | None = field(default=None, init=False)
 
-    def next_call(self, now: float) -> _client.Call | None:
-        """Return what to ask the coordinator next, or ``None`` once the deadline has passed."""
-        if (left := self.deadline - now) <= 0:
-            return None
-        if not self._claimed:
-            return _client.claim_job(self.claim)
-        return _client.get_job(self.claim.job_id, wait=min(self.poll_interval, left), after=_client.UNTIL_ENDED)
+    def next_poll(self, now: float) -> float | None:
+        """Return how many seconds the next request may wait for the job's end; ``None`` after the deadline."""
+        left = self.wait.deadline - now
+        return min(self.wait.poll_interval, left) if left > 0 else None
 
     def pause(self, asked_at: float, now: float) -> float:
-        """Return how long to sleep before the next call."""
-        return max(0.0, min(self._gap - (now - asked_at), self.deadline - now))
+        """Return how long to sleep before the next request."""
+        return max(0.0, min(self._gap - (now - asked_at), self.wait.deadline - now))
 
-    def seen(self, job: Job) -> JobEvent | None:
-        """Take a call's answer; return how the wait ended, if it did."""
-        self._gap = _MIN_GAP if self._claimed else 0.0  # the first poll follows the claim at once
-        self._claimed = True
+    def seen(self, job: Job, *, long_poll: bool) -> JobEvent | None:
+        """Take an answer; return how the wait ended, if it did.
+
+        Args:
+            job: the answer.
+            long_poll: whether the coordinator answers a poll when the job ends, and not at once.
+        """
+        if not long_poll:
+            self._gap = self.wait.poll_interval
+        else:
+            self._gap = _MIN_GAP if self.claimed else 0.0  # the first poll follows the claim at once
+        self.claimed = True
         self._away_since = None
         return ended(job)
 
     def missed(self, error: PreheatError, now: float) -> JobEvent | None:
-        """Take a call's failure; return how the wait ended, if it did."""
+        """Take a request's failure; return how the wait ended, if it did."""
+        self._gap = _MIN_GAP
         if not isinstance(error, PreheatUnavailableError):
             status: Status = "lost" if isinstance(error, PreheatJobNotFoundError) else "error"
             return self._without_job(status, str(error))
         if self._away_since is None:
             self._away_since = now
         away = now - self._away_since
-        if away < self.outage_tolerance:
+        if away < self.wait.outage_tolerance:
             return None
         return self._without_job("unavailable", f"{error} Waited {away:.0f} s for it to come back.")
 

@@ -7,21 +7,24 @@ import ssl
 import time
 from itertools import count
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self, TypeVar, cast
 
 import aiohttp
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_preheat import _client
+from airflow_preheat._dialects import Dialect, Talk, choose
 from airflow_preheat._endpoint import DEFAULT_CONN_ID, Endpoint
 from airflow_preheat._watch import JobEvent, JobWatch
 from airflow_preheat.exceptions import PreheatError, PreheatUnavailableError
 from airflow_preheat.jobs import Claim, Job, progress
 
+T = TypeVar("T")
+
 
 class PreheatAsyncHook(BaseHook):
-    """Speaks to a Preheat coordinator from an event loop; use it with ``async with``.
+    """Speaks to a Preheat coordinator, or to that of an Alluxio, from an event loop; use it with ``async with``.
 
     Args:
         preheat_conn_id: the Airflow connection of the coordinator.
@@ -30,6 +33,7 @@ class PreheatAsyncHook(BaseHook):
     def __init__(self, preheat_conn_id: str = DEFAULT_CONN_ID) -> None:
         super().__init__()
         self.preheat_conn_id = preheat_conn_id
+        self._dialect: Dialect | None = None
 
     async def __aenter__(self) -> Self:
         self._endpoint = Endpoint.from_connection(await get_async_connection(self.preheat_conn_id))
@@ -47,27 +51,55 @@ class PreheatAsyncHook(BaseHook):
 
     async def wait_for_job(self, watch: JobWatch) -> JobEvent:
         """Claim a job; wait until it has ended, the deadline has passed or the coordinator is away for too long."""
-        while (call := watch.next_call(asked_at := time.time())) is not None:
+        while (wait := watch.next_poll(asked_at := time.time())) is not None:
             try:
-                job = cast("Job", await self._send(call))
+                job = await self._look(watch, wait)
+                event = watch.seen(job, long_poll=(await self.dialect()).long_poll)
             except PreheatError as error:
                 event = watch.missed(error, time.time())
             else:
                 self.log.info("Preheat job %s is %s", job["id"], progress(job))
-                event = watch.seen(job)
             if event is not None:
                 return event
             await asyncio.sleep(watch.pause(asked_at, time.time()))
         return watch.expired()
 
+    async def dialect(self) -> Dialect:
+        """Return how the coordinator wants to be spoken to; see :attr:`airflow_preheat.hooks.PreheatHook.dialect`."""
+        if self._dialect is None:
+            self._dialect = await self._talk(choose(self._endpoint))
+        return self._dialect
+
+    async def get_job(self, job_id: str, *, wait: float = 0.0, after: int | None = None) -> Job:
+        """Return a job; see :meth:`airflow_preheat.hooks.PreheatHook.get_job`."""
+        return await self._talk((await self.dialect()).get_job(job_id, wait=wait, after=after))
+
+    async def claim(self, claim: Claim) -> Job:
+        """Wait for a job from now on; see :meth:`airflow_preheat.hooks.PreheatHook.claim`."""
+        return await self._talk((await self.dialect()).claim(claim))
+
     async def cancel(self, claim: Claim) -> Job:
         """Wait for a job no longer; see :meth:`airflow_preheat.hooks.PreheatHook.cancel`."""
-        return cast("Job", await self._send(_client.cancel_job(claim)))
+        return await self._talk((await self.dialect()).cancel(claim))
 
-    async def _send(self, call: _client.Call) -> dict[str, Any]:
+    async def _look(self, watch: JobWatch, wait: float) -> Job:
+        if not watch.claimed:
+            return await self.claim(watch.claim)
+        return await self.get_job(watch.claim.job_id, wait=wait, after=_client.UNTIL_ENDED)
+
+    async def _talk(self, talk: Talk[T]) -> T:
+        """Send what a dialect asks for until it has its answer."""
+        try:
+            call = next(talk)
+            while True:
+                call = talk.send(await self._deliver(call))
+        except StopIteration as end:
+            return cast("T", end.value)
+
+    async def _deliver(self, call: _client.Call) -> _client.Reply:
         for attempt in count():
             try:
-                return _client.decode(self._endpoint, call, await self._exchange(call))
+                return _client.available(self._endpoint, call, await self._exchange(call))
             except PreheatUnavailableError as error:
                 delay = _client.retry_delay(call, attempt)
                 if delay is None:

@@ -49,6 +49,15 @@ def _connection_fields() -> dict[str, Any]:
             "description": "Instead of scheme, host and port, e.g. https://preheat.example.com",
             "schema": {"type": ["string", "null"]},
         },
+        "dialect": {
+            "label": "Dialect",
+            "description": "Whose API the coordinator speaks; auto asks it",
+            "schema": {
+                "type": ["string", "null"],
+                "default": "auto",
+                "enum": ["auto", "preheat", "alluxio-3.3", "alluxio-3.6"],
+            },
+        },
         "verify_tls": {
             "label": "Verify the TLS certificate",
             "schema": {"type": ["boolean", "null"], "default": True},

@@ -5,20 +5,23 @@ from __future__ import annotations
 import time
 from functools import cached_property
 from itertools import count
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import requests
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_preheat import _client
+from airflow_preheat._dialects import Dialect, Talk, choose
 from airflow_preheat._endpoint import DEFAULT_CONN_ID, Endpoint
 from airflow_preheat._watch import JobEvent, JobWatch
 from airflow_preheat.exceptions import PreheatError, PreheatUnavailableError
 from airflow_preheat.jobs import Claim, Job, JobSpec, progress
 
+T = TypeVar("T")
+
 
 class PreheatHook(BaseHook):
-    """Speaks to a Preheat coordinator.
+    """Speaks to a Preheat coordinator, or to that of an Alluxio in its own dialect.
 
     A request that can be repeated safely is tried again for a few seconds if the coordinator cannot be
     reached or answers 429, 502, 503 or 504. Proxies and ``.netrc`` of the environment are not used: the
@@ -42,6 +45,16 @@ class PreheatHook(BaseHook):
         """The coordinator's address, read from the Airflow connection once."""
         return Endpoint.from_connection(self.get_connection(self.preheat_conn_id))
 
+    @cached_property
+    def dialect(self) -> Dialect:
+        """How the coordinator wants to be spoken to: as the connection says, or found out once.
+
+        Raises:
+            PreheatRequestError: what answers is neither Preheat nor Alluxio.
+            PreheatUnavailableError: nothing answers.
+        """
+        return self._talk(choose(self.endpoint))
+
     def get_conn(self) -> requests.Session:
         """Return an HTTP session with the connection's TLS settings; close it after use.
 
@@ -57,38 +70,39 @@ class PreheatHook(BaseHook):
 
         Args:
             spec: what to do.
-            idempotency_key: submits with one key make one job; only a submit with a key is tried again.
+            idempotency_key: submits with one key make one job; only a submit with a key is tried again. An
+                Alluxio needs none: there is one load job for a path.
 
         Raises:
             PreheatRequestError: the coordinator refused it, e.g. because there is no such bucket.
             PreheatUnavailableError: no worker is live, or the under store or the coordinator does not answer.
         """
-        return cast("Job", self._send(_client.submit(spec, idempotency_key)))
+        return self._talk(self.dialect.submit(spec, idempotency_key))
 
     def get_job(self, job_id: str, *, wait: float = 0.0, after: int | None = None) -> Job:
         """Return a job.
 
         Args:
             job_id: the job.
-            wait: seconds to wait for its end, at most 60.
+            wait: seconds to wait for its end, at most 60; an Alluxio answers at once.
             after: answer earlier, as soon as the job's revision is greater than this.
 
         Raises:
             PreheatJobNotFoundError: the coordinator does not know it.
             PreheatUnavailableError: the coordinator does not answer.
         """
-        return cast("Job", self._send(_client.get_job(job_id, wait=wait, after=after)))
+        return self._talk(self.dialect.get_job(job_id, wait=wait, after=after))
 
     def wait_for_job(self, watch: JobWatch) -> JobEvent:
         """Claim a job; wait until it has ended, the deadline has passed or the coordinator is away for too long."""
-        while (call := watch.next_call(asked_at := time.time())) is not None:
+        while (wait := watch.next_poll(asked_at := time.time())) is not None:
             try:
-                job = cast("Job", self._send(call))
+                job = self._look(watch, wait)
+                event = watch.seen(job, long_poll=self.dialect.long_poll)
             except PreheatError as error:
                 event = watch.missed(error, time.time())
             else:
                 self.log.info("Preheat job %s is %s", job["id"], progress(job))
-                event = watch.seen(job)
             if event is not None:
                 return event
             time.sleep(watch.pause(asked_at, time.time()))
@@ -96,19 +110,20 @@ class PreheatHook(BaseHook):
 
     def claim(self, claim: Claim) -> Job:
         """Wait for a job from now on, in the place of the waiter's earlier process, and return the job."""
-        return cast("Job", self._send(_client.claim_job(claim)))
+        return self._talk(self.dialect.claim(claim))
 
     def cancel(self, claim: Claim) -> Job:
         """Wait for a job no longer, and return it.
 
         The coordinator stops it after a grace time, unless another waiter is left, or a new process of this
-        waiter claims it. A claim that is not the waiter's last changes nothing.
+        waiter claims it. A claim that is not the waiter's last changes nothing. An Alluxio knows no waiters: it
+        stops the job.
         """
-        return cast("Job", self._send(_client.cancel_job(claim)))
+        return self._talk(self.dialect.cancel(claim))
 
     def stop(self, job_id: str) -> Job:
         """Stop a job, whoever waits for it, and return it; batches that have begun are finished first."""
-        return cast("Job", self._send(_client.stop_job(job_id)))
+        return self._talk(self.dialect.stop(job_id))
 
     def list_jobs(self, *, state: str | None = None, limit: int = 50, cursor: str | None = None) -> dict[str, Any]:
         """Return ``{"jobs": [...], "next": cursor or None}``, the newest job first."""
@@ -121,9 +136,15 @@ class PreheatHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the coordinator answers and has a live worker, and a sentence about it."""
         try:
-            workers = self.workers()
+            if self.dialect.name == "preheat":
+                return self._test_workers()
+            self._talk(self.dialect.check())
         except PreheatError as error:
             return False, str(error)
+        return True, f"An Alluxio coordinator answers at {self.endpoint.url}, in the dialect {self.dialect.name}."
+
+    def _test_workers(self) -> tuple[bool, str]:
+        workers = self.workers()
         live = sum(bool(worker["live"]) for worker in workers)
         remedy = "" if live else " Start one with `preheat worker`."
         return (
@@ -131,10 +152,28 @@ class PreheatHook(BaseHook):
             f"The coordinator at {self.endpoint.url} has {live} live of {len(workers)} workers.{remedy}",
         )
 
+    def _look(self, watch: JobWatch, wait: float) -> Job:
+        if not watch.claimed:
+            return self.claim(watch.claim)
+        return self.get_job(watch.claim.job_id, wait=wait, after=_client.UNTIL_ENDED)
+
+    def _talk(self, talk: Talk[T]) -> T:
+        """Send what a dialect asks for until it has its answer."""
+        try:
+            call = next(talk)
+            while True:
+                call = talk.send(self._deliver(call))
+        except StopIteration as end:
+            return cast("T", end.value)
+
     def _send(self, call: _client.Call) -> dict[str, Any]:
+        """Send a request of the native API."""
+        return _client.decode(self.endpoint, call, self._deliver(call))
+
+    def _deliver(self, call: _client.Call) -> _client.Reply:
         for attempt in count():
             try:
-                return _client.decode(self.endpoint, call, self._exchange(call))
+                return _client.available(self.endpoint, call, self._exchange(call))
             except PreheatUnavailableError as error:
                 delay = _client.retry_delay(call, attempt)
                 if delay is None:

@@ -285,7 +285,7 @@ async def test_what_is_cached_is_listed_as_the_under_store_would(
     expected = [info async for infos in origin.list(UfsPath.parse(path)) for info in infos]
     assert listed == [
         {"key": info.key, "size": info.size, "etag": info.etag, "lastModified": info.last_modified, "job": ""}
-            for info in expected
+        for info in expected
     ]
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import fsspec
 import pytest
 
-from preheat.fs._client import RemoteObject
 from preheat.fs._listing import child, directories, next_start
+from preheat.fs._reader import RemoteObject
 from preheat.fs._routes import Routes
 from preheat.paths import UfsPath
 from preheat.placement import Member, PlacementMap

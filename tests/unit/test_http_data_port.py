@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from preheat.errors import InvalidPath, InvalidRequest, ObjectNotFound
 from preheat.paths import UfsPath
 from preheat.versions import ObjectInfo
+from preheat.worker._ranges import asked_by, resolve
 from preheat.worker.port import _http as http
 
 INFO = ObjectInfo(key="k", size=1000, etag="abc", last_modified=1_700_000_000.5)
@@ -64,6 +65,19 @@ def test_a_range_without_a_byte_is_refused_with_the_size(header: str) -> None:
     assert b"Content-Range: bytes */1000\r\n" in http.problem_answer(raised.value).encode(
         head_only=False, keep_alive=True
     )
+
+
+@given(header=st.from_regex(r"\A\s*bytes\s*=\s*[0-9]{0,25}\s*-\s*[0-9]{0,25}\s*\Z"), size=st.integers(0, 1 << 60))
+def test_what_is_asked_for_is_what_is_answered(header: str, size: int) -> None:
+    """A range is fetched as far as it is known before the size is, and cut when that is known: they must agree."""
+    info = ObjectInfo(key="k", size=size, etag="abc", last_modified=0)
+    asked = asked_by(header)
+    try:
+        part = http.slice_of(request(range=header), info)
+    except http.UnsatisfiableRange:
+        assert asked is None or resolve(asked, size)[0] >= size or header.strip().endswith("0")
+    else:
+        assert (part.start, part.end) == ((0, size) if asked is None else resolve(asked, size))
 
 
 def test_an_empty_object_has_no_ranges() -> None:

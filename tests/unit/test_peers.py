@@ -19,6 +19,7 @@ from preheat.settings import TlsSettings
 from preheat.store import MemoryStore
 from preheat.tokens import TokenStore
 from preheat.ufs import MemoryUnderStore
+from preheat.worker._freshness import wish_of
 from preheat.worker._reads import OpenedRead, ReadService
 from preheat.worker.fills import _peers
 from preheat.worker.fills._peers import Peers
@@ -48,8 +49,8 @@ class Worker:
         self.peers = Peers(name, owners=lambda path, count: members[:count], token=token, tls=tls)
         self.reads = ReadService(self.store, origin, peers=self.peers)
 
-    async def read(self, path: UfsPath = PATH, *if_match: str) -> bytes:
-        opened = await self.reads.open(path, if_match or None)
+    async def read(self, path: UfsPath = PATH, *if_match: str, said: str = "") -> bytes:
+        opened = await self.reads.open(path, if_match or None, wish=wish_of(said, ""))
         return await body(opened)
 
     def count(self, name: str) -> int:
@@ -132,6 +133,28 @@ async def test_another_version_than_the_wanted_one_is_not_taken(group: Group) ->
     new = group.origin.write(URI, b"new")
     assert await other.read(PATH, new.etag) == b"new"
     assert (other.count("peerReads"), other.count("originReads")) == (0, 1)
+
+
+async def test_who_wants_the_current_version_gets_it_from_whoever_has_it(group: Group) -> None:
+    owner, other = await group.add("owner"), await group.add("other")
+    await owner.reads.fetch(PATH, info=group.origin.write(URI, b"old"))
+    assert await other.read(said="no-cache") == b"old"
+    assert (other.count("peerReads"), other.count("originReads"), other.count("checks")) == (1, 0, 1)
+    group.origin.write(URI, b"new")
+    assert await other.read(said="no-cache") == b"new"
+    assert (other.count("peerReads"), other.count("originReads"), other.count("checks")) == (1, 1, 2)
+    assert await owner.read() == b"old"
+
+
+async def test_a_copy_from_a_peer_is_not_taken_for_a_young_one(group: Group) -> None:
+    owner, other = await group.add("owner"), await group.add("other")
+    await owner.reads.fetch(PATH, info=group.origin.write(URI, b"old"))
+    group.origin.write(URI, b"new")
+    assert await other.read() == b"old"
+    while other.reads._fills.under_way(PATH):
+        await asyncio.sleep(0)
+    assert await other.read(said="max-age=3600") == b"new"
+    assert await owner.read(said="max-age=3600") == b"old"  # it came from the under store just now
 
 
 async def test_a_job_asks_only_if_it_is_told_to(group: Group) -> None:

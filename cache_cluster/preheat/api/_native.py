@@ -19,6 +19,7 @@ from preheat.api._schemas import MAX_INT, Change, Claim, Duration, Submit
 from preheat.api._tasks import tasks_router
 from preheat.api._tracing import trace_of
 from preheat.api._ttls import ttls_router
+from preheat.api._warmth import warmth_router
 from preheat.coordinator import Coordinator, JobService, KnownJob
 from preheat.jobs import JobState, JobType
 
@@ -41,6 +42,7 @@ def native_router(coordinator: Coordinator, *, views: JobViews, hub: EventHub) -
     router.include_router(mounts_router(coordinator))
     router.include_router(ttls_router(coordinator))
     router.include_router(held_router(coordinator))
+    router.include_router(warmth_router(coordinator))
     return router
 
 

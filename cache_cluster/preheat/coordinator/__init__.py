@@ -23,6 +23,7 @@ from preheat.coordinator._source import JobSource
 from preheat.coordinator._submission import Claim
 from preheat.coordinator._ttls import Ttl, Ttls
 from preheat.coordinator._upkeep import InventoryUpkeep
+from preheat.coordinator._warmth import Source, Warmth, WarmthMeter
 from preheat.engine import Bucket, Engine
 from preheat.inventories import Inventories
 from preheat.jobs import Job, JobControl
@@ -41,7 +42,9 @@ __all__ = [
     "JobService",
     "KnownJob",
     "LoadEstimator",
+    "Source",
     "Ttl",
+    "Warmth",
 ]
 
 
@@ -63,6 +66,13 @@ class Coordinator:
         self.mounts = Mounts(engine)
         self.persistence = Persistence(engine, self.mounts.view)
         self.drift = DriftFinder(ufs=ufs, inventories=self._inventories, listing_attempts=scheduler.listing_attempts)
+        self.warmth = WarmthMeter(
+            ufs=ufs,
+            inventories=self._inventories,
+            cached=cached,
+            members=lambda: self.cluster.placement.members,
+            listing_attempts=scheduler.listing_attempts,
+        )
         self.source = JobSource(
             engine=engine,
             ufs=ufs,

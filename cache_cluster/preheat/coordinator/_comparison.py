@@ -81,13 +81,13 @@ async def side_by_side(
 
     Memory holds a page of each.
     """
-    left, right = _Ahead(old), _Ahead(new)
+    left, right = Ahead(old), Ahead(new)
     while (await left.has_more()) | (await right.has_more()):
         end = min(side.last for side in (left, right) if side.last is not None)
         yield left.take(end), right.take(end)
 
 
-class _Ahead:
+class Ahead:
     """A listing of which a page was read ahead."""
 
     def __init__(self, pages: AsyncIterator[Objects]) -> None:

@@ -11,7 +11,7 @@ from preheat.coordinator._catalog import OriginCatalog
 from preheat.coordinator._comparison import Comparison, Objects, side_by_side
 from preheat.errors import DeadlineExceeded, NotFound
 from preheat.inventories import Inventories
-from preheat.inventory import BLOCK_OBJECTS, Inventory
+from preheat.inventory import Inventory
 from preheat.paths import UfsPath
 from preheat.ufs import UnderStore
 
@@ -66,7 +66,7 @@ class DriftFinder:
         comparison = Comparison(limit=limit)
         try:
             async with asyncio.timeout(seconds), self._gate:
-                async for old, new in side_by_side(self._known(inventory, path), self._present(path)):
+                async for old, new in side_by_side(self._inventories.pages(inventory, path), self._present(path)):
                     comparison.add(old, new)
                     await asyncio.sleep(0)  # others' turn, even if the listing never waits
         except TimeoutError as error:
@@ -84,12 +84,6 @@ class DriftFinder:
             f"path='{path}': no load that is known has listed it.",
             remedy=f"`preheat job load --path {path} --metadata-only --submit` notes what is there now.",
         )
-
-    async def _known(self, inventory: Inventory, path: UfsPath) -> AsyncIterator[Objects]:
-        after = ""
-        while page := await self._inventories.objects(inventory, path, after=after, limit=BLOCK_OBJECTS):
-            yield page
-            after = page[-1].key
 
     async def _present(self, path: UfsPath) -> AsyncIterator[Objects]:
         async for page in self._catalog.pages(path, after=""):

@@ -181,7 +181,7 @@ class Forward:
             url = URL(f"{owner.url}/v1/data/{path.url_path}", encoded=True)
             response = await session.request(method, url, headers=headers)
             if response.status >= 400:
-                raise _refusal(await response.read(), response.status, path)
+                raise _refusal(await response.read(), response, path)
             return _opened(path, response)
         except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:  # with TimeoutError
             if isinstance(error, PreheatError):
@@ -240,16 +240,20 @@ def _wanted(if_match: ETags, asked: Asked | None, wish: Mapping[str, str]) -> di
     return headers
 
 
-def _refusal(body: bytes, status: int, path: UfsPath) -> PreheatError:
+def _refusal(body: bytes, response: aiohttp.ClientResponse, path: UfsPath) -> PreheatError:
     """Return what an owner refused with, if this worker would say the same.
 
     Raises:
         _UnansweredError: it is about the owner itself.
     """
+    status = response.status
     try:
         error = from_problem(msgspec.json.decode(body, type=dict[str, Any]), status)
     except msgspec.DecodeError:
         error = _BY_STATUS.get(status, PreheatError)(f"path='{path}': its owner answered {status}.")
     if not isinstance(error, _ANSWERS):
         raise _UnansweredError(f"it answered {status}: {error.message}")
+    size = response.headers.get("Content-Range", "").removeprefix("bytes */")
+    if size.isascii() and size.isdigit():  # of an object in which the range has no byte
+        error.details["size"] = int(size)
     return error

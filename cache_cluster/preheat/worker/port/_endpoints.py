@@ -49,9 +49,9 @@ class Endpoints:
         authorizer: Authorizer | None = None,
         writes: WriteService | None = None,
     ) -> None:
-        self._writes = WriteEndpoints(writes) if writes else None
         self._reads = reads
         self._authorizer = authorizer
+        self._writes = WriteEndpoints(writes, authorizer=authorizer, may_copy=self._check_copied) if writes else None
         self._alluxio = alluxio
         self._file_roots = tuple(f"file://{root.rstrip('/')}/" for root in file_roots)
 
@@ -193,6 +193,10 @@ class Endpoints:
     def _list_cached(self, query: http.ListQuery) -> http.Answer:
         found = self._reads.list_cached(query.path, after=query.after, limit=query.limit)
         return _page([_as_json(copy) | {"job": copy.job_id} for copy in found], query)
+
+    def _check_copied(self, path: UfsPath) -> None:
+        if not self._reads.policies.mounts.of(str(path)).name:  # what is mounted is shown to S3's clients, too
+            self._check_allowed(path)
 
     def _check_allowed(self, path: UfsPath) -> None:
         if path.scheme == "file" and not f"{path}/".startswith(self._file_roots):

@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import unquote
 
 import msgspec
@@ -16,6 +16,7 @@ from preheat.errors import InvalidRequest, ObjectNotFound
 from preheat.paths import UfsPath
 from preheat.versions import ObjectInfo
 from preheat.worker.port import _http as http
+from preheat.worker.port._access import Authorizer
 from preheat.worker.port._request_body import Intake
 from preheat.worker.writes import FORWARDED, WriteService, info_json, part_json, upload_json
 
@@ -47,10 +48,16 @@ class WriteEndpoints:
 
     Args:
         writes: changes them.
+        authorizer: says which uploads a reader may see; none shows them all.
+        may_copy: asked about each source; raises AccessDenied for what must not be read on a client's behalf.
     """
 
-    def __init__(self, writes: WriteService) -> None:
+    def __init__(
+        self, writes: WriteService, *, authorizer: Authorizer | None, may_copy: Callable[[UfsPath], None]
+    ) -> None:
         self._writes = writes
+        self._authorizer = authorizer
+        self._may_copy = may_copy
 
     def answers(self, request: http.Request) -> bool:
         """Whether a request is one of these."""
@@ -64,11 +71,16 @@ class WriteEndpoints:
         Raises:
             PreheatError: it cannot be done.
         """
-        if request.target.startswith(http.DATA_PREFIX):
-            return await (self._put if request.method == "PUT" else self._delete)(request)
+        is_data = request.target.startswith(http.DATA_PREFIX)
+        if is_data and request.method == "PUT":
+            return await self._put(request)
+        _refuse_conditions(request)
+        if is_data:
+            return await self._delete(request)
         route, fields = http.split_target(request.target)
         path = http.path_parameter(fields)
         if route == _COPY:
+            self._may_copy(path)
             target = UfsPath.parse(fields.get("target", ""))
             return _object(await self._writes.copy(path, target, forwarded=_is_forwarded(request)))
         if route == _WRITTEN:
@@ -111,7 +123,14 @@ class WriteEndpoints:
             upload_id = await self._writes.create_upload(path, forwarded=_is_forwarded(request))
             return http.json_answer({"path": str(path), "upload": upload_id})
         uploads = await self._writes.list_uploads(path, forwarded=_is_forwarded(request))
-        return http.json_answer({"uploads": [upload_json(upload) for upload in uploads]})
+        shown = [upload_json(upload) for upload in uploads if self._may_see(request, upload.path)]
+        return http.json_answer({"uploads": shown})
+
+    def _may_see(self, request: http.Request, uri: str) -> bool:
+        """Whether an upload whose path begins like the one that was asked for is within what the token is for."""
+        if self._authorizer is None:
+            return True
+        return self._authorizer.grant(request.headers.get("authorization", "")).covers(UfsPath.parse(uri))
 
     async def _upload(self, request: http.Request, path: UfsPath, route: str) -> http.Answer:
         match = _UPLOAD.fullmatch(route)
@@ -160,6 +179,13 @@ def _object(info: ObjectInfo) -> http.Answer:
 
 def _is_forwarded(request: http.Request) -> bool:
     return _FORWARDED in request.headers
+
+
+def _refuse_conditions(request: http.Request) -> None:
+    """Refuse what would be done whether or not its condition holds; raises InvalidRequest."""
+    for name in ("if-match", "if-none-match"):
+        if name in request.headers:
+            raise InvalidRequest(f"{name} is not possible here.", remedy="Only a PUT of a whole object takes it.")
 
 
 def _if_match(request: http.Request) -> str | None:

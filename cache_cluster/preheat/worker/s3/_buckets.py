@@ -101,7 +101,7 @@ class _Listing:
 
     async def __call__(self, directory: str, *, after: str, limit: int) -> Sequence[ObjectInfo]:
         before = self._root.key
-        path = self._root.with_key(before + directory)
+        path = UfsPath.parse(f"{self._root}{directory}")  # refuses what would lead out of a directory of files
         found = await self._reads.list(path, after=before + after if after else "", limit=limit, wish=self._wish)
         return [_renamed(item, item.key.removeprefix(before)) for item in found] if before else found
 

@@ -82,7 +82,7 @@ def authorize_listing(grant: Grant, prefix: UfsPath) -> None:
         Forbidden: as named.
     """
     authorize(grant, Role.READ)
-    if grant.prefixes and not str(prefix).startswith(grant.prefixes):
+    if not grant.covers_listing(prefix):
         raise Forbidden(
             f"prefix='{prefix}' is outside of what the token is for: {', '.join(grant.prefixes)}.",
             remedy="List with one of these as the prefix, with its slash.",

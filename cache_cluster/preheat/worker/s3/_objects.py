@@ -26,6 +26,8 @@ _OVERRIDES = {
     "response-content-type": "Content-Type",
     "response-expires": "Expires",
 }
+_SIGNED = frozenset({"X-Amz-Algorithm", "AWSAccessKeyId"})
+"""One of them is in the query of each presigned URL."""
 
 
 class Objects:
@@ -116,7 +118,7 @@ def _overrides(request: S3Request) -> Mapping[str, str]:
         S3Error: InvalidRequest if it is not signed; InvalidArgument if one cannot stand in a header.
     """
     wanted = {header: request.fields[name] for name, header in _OVERRIDES.items() if name in request.fields}
-    if wanted and not ("authorization" in request.headers or "X-Amz-Algorithm" in request.fields):
+    if wanted and not ("authorization" in request.headers or _SIGNED & request.fields.keys()):
         raise S3Error("InvalidRequest", "Request specific response headers cannot be used for anonymous GET requests.")
     for header, value in wanted.items():
         if not value.isprintable():

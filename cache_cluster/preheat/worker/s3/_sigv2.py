@@ -55,6 +55,8 @@ def verify_v2(
     """
     path, _, query = target.partition("?")
     fields = {name: value for name, _, value in (text.partition("=") for text in query.split("&"))}
+    if len(fields) <= query.count("&"):
+        raise S3Error("AccessDenied", "The presigned query names a parameter twice, and only one of them is signed.")
     if missing := sorted(_OWN - fields.keys()):
         raise S3Error("AccessDenied", f"The presigned query has no {missing[0]}.")
     if others := sorted(name for name in fields.keys() - _OWN - _COVERED if not name.startswith(_HEADERS)):

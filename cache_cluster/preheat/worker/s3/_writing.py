@@ -20,6 +20,7 @@ from preheat.worker.s3._writes import Writes
 from preheat.worker.s3._xml_bodies import MAX_BODY_BYTES, parse_deletion
 
 _DELETED_AT_ONCE = 16
+_TARGET_CONDITIONS = ("if-match", "if-none-match", "x-amz-if-match-")
 Resolve = Callable[[str, str], UfsPath]
 """Returns the path of a bucket's key."""
 
@@ -51,6 +52,7 @@ class Writing:
     async def copy(self, request: S3Request, path: UfsPath) -> bytes:
         """Answer a CopyObject."""
         check_write(request.sender, path)
+        refuse_conditions(request)
         source = await self.source(request)
         info = await self._writes.copy(source, path)
         document = xml.object_copied(etag=info.etag, last_modified=info.last_modified)
@@ -59,6 +61,7 @@ class Writing:
     async def delete(self, request: S3Request, path: UfsPath) -> bytes:
         """Answer a DeleteObject, which S3 does not mind if there is no object."""
         check_write(request.sender, path)
+        refuse_conditions(request)
         await self._writes.delete(path)
         return answers.nothing(request.http, status=204)
 
@@ -92,6 +95,17 @@ class Writing:
         except PreheatError as error:
             return xml.FailedDeletion(key=key, fault=fault_of(error))
         return None
+
+
+def refuse_conditions(request: S3Request) -> None:
+    """Refuse a change that depends on what is there, where nobody would look.
+
+    Raises:
+        S3Error: NotImplemented; to pass the condition over would destroy what it is to save.
+    """
+    for name in request.headers:
+        if name.startswith(_TARGET_CONDITIONS):
+            raise S3Error("NotImplemented", f"The condition {name} is possible for PutObject alone.")
 
 
 def incoming(request: S3Request) -> Payload:

@@ -62,7 +62,10 @@ class Absence:
         """Note that there are writes."""
         if not self._marked:
             self._marked = True
-            self._file.write_text(_WRITTEN)
+            try:
+                self._file.write_text(_WRITTEN)
+            except OSError as error:
+                log.warning("It was not noted that there are writes.", action="absence_unknown", error=str(error))
 
     def heard(self) -> None:
         """Note that writes are heard of; drop what may be out of date if they were not for most of a day. Blocking."""

@@ -29,8 +29,8 @@ class WrittenCopies:
 
     def supersede(self, path: UfsPath, etag: str) -> None:
         """Keep, and bring, no other version of an object than this one; with an empty etag none at all."""
-        self._reads.supersede(path, etag)
         try:
+            self._reads.supersede(path, etag)
             item = self._store.lookup(str(path))
             if item is not None and item.etag != etag:
                 self._store.delete(str(path))
