@@ -71,12 +71,9 @@ class WriteEndpoints:
         Raises:
             PreheatError: it cannot be done.
         """
-        is_data = request.target.startswith(http.DATA_PREFIX)
-        if is_data and request.method == "PUT":
-            return await self._put(request)
+        if request.target.startswith(http.DATA_PREFIX):
+            return await (self._put if request.method == "PUT" else self._delete)(request)
         _refuse_conditions(request)
-        if is_data:
-            return await self._delete(request)
         route, fields = http.split_target(request.target)
         path = http.path_parameter(fields)
         if route == _COPY:
@@ -106,6 +103,7 @@ class WriteEndpoints:
         return _object(info)
 
     async def _delete(self, request: http.Request) -> http.Answer:
+        _refuse_conditions(request)
         path = http.data_path(request.target)
         if not await self._writes.delete(path, forwarded=_is_forwarded(request)):
             raise ObjectNotFound(f"path='{path}' does not exist.")
