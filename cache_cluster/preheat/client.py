@@ -32,6 +32,7 @@ from preheat.reports import (
     StopReport,
     TaskPage,
     TaskReport,
+    WarmthReport,
     WorkerEstimateReport,
     WorkerPage,
     WorkerReport,
@@ -51,6 +52,7 @@ __all__ = [
     "Options",
     "PinReport",
     "TaskReport",
+    "WarmthReport",
     "WorkerEstimateReport",
     "WorkerPage",
     "WorkerReport",
@@ -204,6 +206,16 @@ class Client:
         """
         params: dict[str, Any] = {"path": path, "limit": limit, "timeout": f"{timeout:.3f}"}
         return _decode(self._request("GET", "/v1/drift", params=params, extra_seconds=timeout), DriftReport)
+
+    def warmth(self, path: str, *, version: str = "", timeout: float = 60.0) -> WarmthReport:
+        """Count how much of a path is hot now: of a dataset version, or else of the pinned one or the last listed.
+
+        Raises:
+            Conflict: no inventory tells what that version is.
+            DeadlineExceeded: it took longer than ``timeout`` seconds.
+        """
+        params = {"path": path, "timeout": f"{timeout:.3f}"} | ({"version": version} if version else {})
+        return _decode(self._request("GET", "/v1/warmth", params=params, extra_seconds=timeout), WarmthReport)
 
     def workers(self) -> WorkerPage:
         """Return the workers."""

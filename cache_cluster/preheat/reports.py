@@ -222,6 +222,22 @@ class ChangeReport(msgspec.Struct, frozen=True, kw_only=True):
     new: ObjectVersion | None = None
 
 
+class WarmthReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What ``GET /v1/warmth`` found."""
+
+    path: str
+    version: str
+    source: str
+    inventory: str | None
+    listed_at: datetime | None
+    expected: Count
+    hot: Count
+    hot_fraction: float
+    fewest_copies: int | None
+    complete: bool
+    reason: str
+
+
 class DriftReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What ``GET /v1/drift`` found."""
 

@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_preheat import _client
 from airflow_preheat._dialects import Dialect, Talk, choose
 from airflow_preheat._endpoint import DEFAULT_CONN_ID, Endpoint
+from airflow_preheat._looks import Finding, Listed, Look, Warmth, ask_inventories, ask_warmth
 from airflow_preheat._watch import JobEvent, JobWatch
 from airflow_preheat.exceptions import PreheatError, PreheatUnavailableError
 from airflow_preheat.jobs import Claim, Job, progress
@@ -81,6 +82,18 @@ class PreheatAsyncHook(BaseHook):
     async def cancel(self, claim: Claim) -> Job:
         """Wait for a job no longer; see :meth:`airflow_preheat.hooks.PreheatHook.cancel`."""
         return await self._talk((await self.dialect()).cancel(claim))
+
+    async def look(self, look: Look, *, wait: float = 0.0) -> Finding:
+        """Return how things stand; see :meth:`airflow_preheat.hooks.PreheatHook.look`."""
+        return await self._talk(look.talk(self._endpoint, await self.dialect(), wait))
+
+    async def inventories(self) -> list[Listed]:
+        """Return what the last loads listed, and what is pinned."""
+        return await self._talk(ask_inventories(self._endpoint, await self.dialect()))
+
+    async def warmth(self, path: str, *, version: str | None = None) -> Warmth:
+        """Return how warm a dataset is; see :meth:`airflow_preheat.hooks.PreheatHook.warmth`."""
+        return await self._talk(ask_warmth(self._endpoint, await self.dialect(), path, version))
 
     async def _look(self, watch: JobWatch, wait: float) -> Job:
         if not watch.claimed:

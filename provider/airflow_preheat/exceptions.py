@@ -5,6 +5,7 @@ PreheatError (AirflowException)
 ├── PreheatUnavailableError       the coordinator, its engine or the under store does not answer now
 │   └── PreheatUnreachableError   no coordinator answers at the connection's URL
 ├── PreheatJobNotFoundError       the coordinator does not know the job (any more)
+├── PreheatVersionUnknownError    the coordinator does not know the dataset version, or not yet
 ├── PreheatJobFailedError         the job ended FAILED
 ├── PreheatJobStoppedError        somebody stopped the job
 └── PreheatDeadlineError          the job had not ended by the deadline, and was cancelled
@@ -35,6 +36,10 @@ class PreheatUnreachableError(PreheatUnavailableError):
 
 class PreheatJobNotFoundError(PreheatError):
     """The coordinator does not know the job."""
+
+
+class PreheatVersionUnknownError(PreheatError):
+    """No load that is known has listed this dataset version, or not yet."""
 
 
 class PreheatJobFailedError(PreheatError):

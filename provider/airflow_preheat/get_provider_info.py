@@ -16,7 +16,8 @@ def get_provider_info() -> dict[str, Any]:
         "integrations": [{"integration-name": _INTEGRATION, "tags": ["software"]}],
         "operators": [_modules("operators")],
         "hooks": [_modules("hooks")],
-        "triggers": [_modules("triggers")],
+        "sensors": [_modules("sensors")],
+        "triggers": [_modules("triggers", "sensor_triggers", "dataset_trigger")],
         "hook-class-names": ["airflow_preheat.hooks.PreheatHook"],
         "connection-types": [_connection_type()],
         "extra-links": ["airflow_preheat.links.PreheatJobLink"],
@@ -24,8 +25,8 @@ def get_provider_info() -> dict[str, Any]:
     }
 
 
-def _modules(name: str) -> dict[str, Any]:
-    return {"integration-name": _INTEGRATION, "python-modules": [f"airflow_preheat.{name}"]}
+def _modules(*names: str) -> dict[str, Any]:
+    return {"integration-name": _INTEGRATION, "python-modules": [f"airflow_preheat.{name}" for name in names]}
 
 
 def _connection_type() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_preheat import _client
 from airflow_preheat._dialects import Dialect, Talk, choose
 from airflow_preheat._endpoint import DEFAULT_CONN_ID, Endpoint
+from airflow_preheat._looks import Finding, Look, Warmth, ask_warmth
 from airflow_preheat._watch import JobEvent, JobWatch
 from airflow_preheat.exceptions import PreheatError, PreheatUnavailableError
 from airflow_preheat.jobs import Claim, Job, JobSpec, progress
@@ -133,15 +134,38 @@ class PreheatHook(BaseHook):
         """Return the workers with their capacity, use and whether they are live."""
         return cast("list[dict[str, Any]]", self._send(_client.list_workers())["workers"])
 
+    def warmth(self, path: str, *, version: str | None = None) -> Warmth:
+        """Return how much of a dataset the workers say is hot now.
+
+        Args:
+            path: the dataset, or a part of one.
+            version: of which dataset version; by default of the pinned one, or else of the last load's.
+
+        Raises:
+            PreheatVersionUnknownError: the coordinator does not know this version, or not yet.
+            PreheatRequestError: it refused the path; or it is an Alluxio, which cannot say it.
+            PreheatUnavailableError: it does not answer.
+        """
+        return self._talk(ask_warmth(self.endpoint, self.dialect, path, version))
+
+    def look(self, look: Look, *, wait: float = 0.0) -> Finding:
+        """Return how what a sensor waits for stands, after up to ``wait`` seconds if the coordinator can wait for it.
+
+        Raises:
+            PreheatError: it cannot come true any more, or the coordinator does not say it.
+        """
+        return self._talk(look.talk(self.endpoint, self.dialect, wait))
+
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the coordinator answers and has a live worker, and a sentence about it."""
         try:
             if self.dialect.name == "preheat":
                 return self._test_workers()
-            self._talk(self.dialect.check())
+            passed = self._talk(self.dialect.check())
         except PreheatError as error:
             return False, str(error)
-        return True, f"An Alluxio coordinator answers at {self.endpoint.url}, in the dialect {self.dialect.name}."
+        answer = "An Alluxio" if passed else "No Alluxio"
+        return passed, f"{answer} coordinator answers at {self.endpoint.url} in the dialect {self.dialect.name}."
 
     def _test_workers(self) -> tuple[bool, str]:
         workers = self.workers()

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from hashlib import sha256
+from typing import Any, Literal, TypeAlias, TypedDict
 from uuid import uuid4
 
 from airflow_preheat.exceptions import PreheatRequestError
 
+JobType = Literal["load", "free", "copy", "move", "persist", "replicate", "rebalance"]
 JobState = Literal["WAITING", "RUNNING", "VERIFYING", "SUCCEEDED", "FAILED", "STOPPED"]
+JobOptions: TypeAlias = Mapping[str, int | float | str | bool | None]
+"""By their names in the API; those that are ``None`` are left to the coordinator's defaults."""
 ENDED: frozenset[JobState] = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 
+_POWERS = " kmgtp"
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)(b?)(?:/s)?\s*", re.IGNORECASE)
 _KIB = 1024
 _THREE_DIGITS = 100
 _SHOWN_FAILURES = 5
@@ -73,15 +81,21 @@ class JobSummary(TypedDict):
 class JobSpec:
     """What to ask the coordinator for."""
 
-    type: Literal["load"]
+    type: JobType
     paths: Sequence[str]
-    options: Mapping[str, int | str | bool | None]
-    """By their names in the API; those that are ``None`` are left to the coordinator's defaults."""
+    options: JobOptions
+    destination: str | None = None
+    """Where a copy or a move writes to."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the body of ``POST /v1/jobs``."""
         options = {name: value for name, value in self.options.items() if value is not None}
-        return {"type": self.type, "paths": list(self.paths), "options": options}
+        destination = {"destination": self.destination} if self.destination is not None else {}
+        return {"type": self.type, "paths": list(self.paths), "options": options, **destination}
+
+    def digest(self) -> str:
+        """Return a short text that is another one for another job."""
+        return sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,6 +177,37 @@ def as_int(name: str, value: int | str | None) -> int | None:
         return int(value)
     except ValueError as error:
         raise PreheatRequestError(f"{name}={value!r} is not a whole number.") from error
+
+
+def as_fraction(name: str, value: float | str | None) -> float | None:
+    """Read a share that may come from a template; an empty text is none.
+
+    Raises:
+        PreheatRequestError: it is not a number from 0 to 1.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        fraction = float(value)
+    except ValueError as error:
+        raise PreheatRequestError(f"{name}={value!r} is not a number.") from error
+    if not 0 <= fraction <= 1:
+        raise PreheatRequestError(f"{name}={value!r} is not between 0 and 1.")
+    return fraction
+
+
+def as_bytes(name: str, value: object) -> int:
+    """Read a size such as ``100MiB`` or a number of bytes, as the coordinator does: ``KB`` is 1000, ``KiB`` 1024.
+
+    Raises:
+        PreheatRequestError: it is not a size.
+    """
+    match = _SIZE.fullmatch(str(value))
+    if match is None:
+        raise PreheatRequestError(f"{name}={value!r} is not a size. Write for example 100MiB.")
+    number, power, binary, unit = match.groups()
+    base = 1000 if unit and not binary else _KIB
+    return round(float(number) * float(base ** _POWERS.index(power.lower() or " ")))
 
 
 def as_bool(name: str, value: object) -> bool:

@@ -44,6 +44,8 @@ class Coordinator:
     """The present fence of each waiter that has not left, by job and waiter."""
     leaving: set[tuple[str, str]] = field(default_factory=set)
     """Those whose cancel is within its grace time."""
+    datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What is known of them, by path: see :meth:`warm`."""
     refusals: deque[tuple[str, int, bytes]] = field(default_factory=deque)
     first_state: str = "RUNNING"
     closing: bool = False
@@ -59,6 +61,23 @@ class Coordinator:
             job = self.jobs[job_id]
             job.update(fields, revision=job["revision"] + 1)
             self.changed.notify_all()
+
+    def warm(self, path: str, number: int, *, hot: int = 100, pinned: bool = False) -> str:
+        """Let a path have a dataset version, ``hot`` of whose 100 objects are hot; return it."""
+        with self.changed:
+            version = f"sha256:{number:064x}"
+            self.datasets[path] = {
+                "id": f"inventory-{number}",
+                "path": path,
+                "version": version,
+                "listed": {"files": 100, "bytes": 1000},
+                "listedAt": f"2026-11-21T02:{number:02}:00Z",
+                "jobId": f"job-{number}",
+                "pinned": pinned,
+                "hot": hot,
+            }
+            self.changed.notify_all()
+            return version
 
     def let_grace_pass(self) -> None:
         """Let the cancels that no claim has revoked take effect."""
@@ -86,6 +105,8 @@ class Coordinator:
 
     def answer(self, request: Received) -> tuple[int, bytes]:
         """Serve one request."""
+        if request.path == "/v1/healthz":  # which dialect it speaks: no part of what a test is about
+            return 200, b'{"status": "ok"}'
         with self.changed:
             self.received.append(request)
             self.changed.notify_all()
@@ -101,7 +122,13 @@ class Coordinator:
             case ["POST", "v1", "jobs"]:
                 return self._submit(request)
             case ["GET", "v1", "jobs"]:
-                return 200, {"jobs": list(self.jobs.values())[::-1], "next": None}
+                path = request.query.get("path")
+                jobs = [job for job in self.jobs.values() if path is None or path in job["paths"]]
+                return 200, {"jobs": jobs[::-1], "next": None}
+            case ["GET", "v1", "inventories"]:
+                return 200, {"inventories": list(self.datasets.values())}
+            case ["GET", "v1", "warmth"]:
+                return self._warmth(**request.query)
             case ["GET" | "POST", "v1", "jobs", job_id, *action] if job_id in self.jobs:
                 return 200, self._act(self.jobs[job_id], action, request)
             case ["GET", "v1", "workers"]:
@@ -110,6 +137,24 @@ class Coordinator:
                     "workers": [{"id": "worker-0", "live": True}, {"id": "worker-1", "live": False}],
                 }
         return 404, {"code": "job_not_found", "detail": f"There is no job at {request.path}.", "remedy": "List them."}
+
+    def _warmth(self, *, path: str, version: str = "") -> tuple[int, dict[str, Any]]:
+        known = self.datasets.get(path)
+        if known is None or version not in {"", known["version"]}:
+            return 409, {"code": "conflict", "detail": f"No inventory of {path} is kept for it.", "remedy": "Load it."}
+        return 200, {
+            "path": path,
+            "version": known["version"],
+            "source": "version" if version else "inventory",
+            "inventory": known["id"],
+            "listedAt": known["listedAt"],
+            "expected": known["listed"],
+            "hot": {"files": known["hot"], "bytes": known["hot"] * 10},
+            "hotFraction": known["hot"] / 100,
+            "fewestCopies": int(known["hot"] == 100),
+            "complete": True,
+            "reason": "",
+        }
 
     def _act(self, job: dict[str, Any], action: list[str], request: Received) -> dict[str, Any]:
         match action:
@@ -184,7 +229,7 @@ def running(coordinator: Coordinator, port: int = 0) -> Iterator[Coordinator]:
                 self.end_headers()
                 self.wfile.write(body)
 
-        do_GET = do_POST = _serve  # noqa: N815 - the names that http.server looks for
+        do_DELETE = do_GET = do_POST = _serve  # noqa: N815 - the names that http.server looks for
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
             """Keep quiet."""

@@ -6,7 +6,7 @@ import logging
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -99,9 +99,9 @@ def test_it_submits_what_it_was_told_and_defers(coordinator, context):
     assert coordinator.received[0].body == {
         "type": "load",
         "paths": [PATH],
-        "options": {"replicas": 2, "verify": False, "skipIfExists": True, "bandwidth": "100MiB", "batchSize": 50},
+        "options": {"batchSize": 50, "replicas": 2, "verify": False, "skipIfExists": True, "bandwidth": "100MiB"},
     }
-    assert (deferral.trigger.job_id, deferral.method_name, deferral.timeout) == ("job-1", "execute_complete", None)
+    assert (deferral.trigger.wait.job_id, deferral.method_name, deferral.timeout) == ("job-1", "execute_complete", None)
     assert operator.job_id == "job-1"
     assert context["ti"].xcoms == {"job_id": "job-1", "job_url": f"{coordinator.url}/jobs/job-1"}
 
@@ -115,14 +115,14 @@ def test_a_submit_that_is_repeated_has_the_key_of_its_try(coordinator, context):
 
 
 def test_the_next_try_attaches_to_a_job_that_runs_and_starts_one_that_was_stopped_anew(coordinator, context):
-    assert submit(preload(), context).trigger.job_id == "job-1"
+    assert submit(preload(), context).trigger.wait.job_id == "job-1"
 
     context["ti"].try_number = 2
-    assert submit(preload(), context).trigger.job_id == "job-1"
+    assert submit(preload(), context).trigger.wait.job_id == "job-1"
 
     coordinator.update("job-1", state="STOPPED")
     context["ti"].try_number = 3
-    assert submit(preload(), context).trigger.job_id == "job-2"
+    assert submit(preload(), context).trigger.wait.job_id == "job-2"
 
 
 def test_it_claims_the_job_in_the_name_of_the_task_instance(coordinator, context):
@@ -130,7 +130,7 @@ def test_it_claims_the_job_in_the_name_of_the_task_instance(coordinator, context
 
     claim = coordinator.received[1]
     assert (claim.method, claim.path) == ("POST", "/v1/jobs/job-1/claim")
-    assert claim.body["waiter"] == deferral.trigger.waiter == "nightly/manual__1/warm/-1"
+    assert claim.body["waiter"] == deferral.trigger.wait.waiter == "nightly/manual__1/warm/-1"
 
 
 def test_the_next_try_takes_the_place_of_the_one_before(coordinator, context):
@@ -149,7 +149,7 @@ def test_the_next_try_takes_the_place_of_the_one_before(coordinator, context):
 async def test_the_trigger_takes_the_place_of_the_process_that_deferred(coordinator, context):
     operator = preload()
     trigger = (await asyncio.to_thread(submit, operator, context)).trigger
-    trigger.not_before = 0.0
+    trigger.wait = replace(trigger.wait, not_before=0.0)
 
     async with asyncio.timeout(PATIENCE):
         running = asyncio.create_task(anext(trigger.run()))
@@ -163,7 +163,7 @@ async def test_the_trigger_takes_the_place_of_the_process_that_deferred(coordina
 def test_a_claim_that_fails_is_left_to_the_trigger(coordinator, context, capfd):
     coordinator.refuse(503, of="/claim", times=2, detail="Not now.")
 
-    assert submit(preload(), context).trigger.job_id == "job-1"
+    assert submit(preload(), context).trigger.wait.job_id == "job-1"
 
     assert coordinator.fences == {}
     assert "job-1 could not be claimed" in capfd.readouterr().out
@@ -203,9 +203,9 @@ def test_a_trigger_that_cannot_be_stored_fails_before_the_submit(coordinator, co
     ],
 )
 def test_every_wait_has_a_deadline(coordinator, context, monkeypatch, limits, seconds):
-    monkeypatch.setattr("airflow_preheat.operators.time.time", lambda: 1000.0)
+    monkeypatch.setattr("airflow_preheat.operators._job.time.time", lambda: 1000.0)
 
-    assert submit(preload(**limits), context).trigger.deadline == 1000.0 + seconds
+    assert submit(preload(**limits), context).trigger.wait.deadline == 1000.0 + seconds
 
 
 def test_the_end_of_the_job_returns_a_summary_and_describes_the_outlets(context):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from preheat.access import Grant, Role, Token, parse_prefix
@@ -15,6 +17,8 @@ from preheat.paths import UfsPath
 from preheat.tokens import TokenStore
 from preheat.worker.port._access import Authorizer
 from preheat.worker.port._http import Request
+from preheat.worker.port._writes import WriteEndpoints
+from tests.unit.writing_workers import working
 
 DATA = "/v1/data/s3/b/p/x"
 
@@ -69,6 +73,19 @@ async def outcome(authorizer: Authorizer, request: Request) -> str:
     except PreheatError as error:
         return error.code
     return "ok"
+
+
+async def test_uploads_of_others_are_not_shown(authorizer: Authorizer, tokens: TokenStore, tmp_path: Path):
+    token = await made(tokens, Role.READ, "s3://b/p/")
+    async with working(tmp_path, 1) as group:
+        writes = group.workers[0].writes
+        endpoints = WriteEndpoints(writes, authorizer=authorizer, may_copy=print)
+        await writes.create_upload(UfsPath.parse("s3://b/protected"))
+        own = await writes.create_upload(UfsPath.parse("s3://b/p/x"))
+        wanted = request("/v1/uploads?path=s3://b/p", token)
+        assert await outcome(authorizer, wanted) == "ok"
+        shown = msgspec.json.decode((await endpoints.answer(wanted)).body)["uploads"]
+        assert [upload["upload"] for upload in shown] == [own]
 
 
 async def test_without_a_token_only_health_is_told(authorizer: Authorizer):

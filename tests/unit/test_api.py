@@ -71,6 +71,8 @@ async def test_lists_pages_newest_first(client: httpx.AsyncClient, cluster: Clus
     assert [job["paths"] for page in (first, rest) for job in page["jobs"]] == [[f"s3://b/{n}/"] for n in (2, 1, 0)]
     assert rest["next"] is None
     assert (await client.get("/v1/jobs", params={"state": "STOPPED"})).json()["jobs"] == []
+    of_path = (await client.get("/v1/jobs", params={"path": "s3://b/1/", "limit": 1})).json()
+    assert ([job["paths"] for job in of_path["jobs"]], of_path["next"]) == ([["s3://b/1/"]], None)
 
 
 async def test_stop(client: httpx.AsyncClient, cluster: Cluster):

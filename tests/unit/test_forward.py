@@ -15,6 +15,7 @@ from preheat.ufs import Download, MemoryUnderStore
 from preheat.worker import _forward
 from preheat.worker._forward import Forward
 from preheat.worker._freshness import NotCached
+from preheat.worker.port._http import UnsatisfiableRange
 from tests.unit.s3_ports import S3Group, s3_ports
 from tests.unit.writing_workers import MIB, at
 
@@ -92,6 +93,9 @@ async def test_what_the_owner_says_is_said(workers: S3Group) -> None:
     workers.origin.write(str(at("k")), b"data")
     with pytest.raises(VersionChanged):
         await forward.open(at("k"), ("x",))
+    with pytest.raises(UnsatisfiableRange) as refused:
+        await forward.open(at("k"), asked=(4, None))
+    assert refused.value.details == {"size": 4}
     workers.origin.away = True
     with pytest.raises(OriginUnavailable):
         await forward.open(at("k"))

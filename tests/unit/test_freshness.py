@@ -23,6 +23,7 @@ from preheat.worker._policies import Policies
 from preheat.worker._reads import ReadService
 from preheat.worker.port._batch_read import BatchAnswer
 from preheat.worker.port._hits import Hits
+from preheat.writes import PendingWrite
 from tests.unit.freshness_worker import Worker, running, until
 
 URI = "s3://b/d/k"
@@ -266,6 +267,28 @@ async def test_an_answer_is_as_old_as_its_question(worker: Worker) -> None:
     assert await worker.read(URI) == (new.etag, b"new")
 
 
+async def test_a_look_that_a_write_overtook_tells_nothing(worker: Worker) -> None:
+    """Who comes behind the write is not told what was there before it."""
+    await worker.mount(MINUTE)
+    worker.origin.write(URI, b"old")
+    await worker.read(URI)
+    worker.clock.seconds += 60
+    worker.origin.looks = 0
+    worker.origin.gate.clear()
+    slow = asyncio.create_task(worker.reads.stat(PATH))
+    await until(lambda: worker.origin.looks == 1)
+    new = worker.origin.write(URI, b"new")
+    worker.reads.supersede(PATH, new.etag)
+    with worker.store.writer(URI, etag=new.etag, size=3, last_modified=new.last_modified) as writer:
+        writer.append(b"new")
+        writer.commit()
+    worker.origin.gate.set()
+    await slow
+    info, _ = await worker.reads.stat(PATH)
+    assert info.etag == new.etag
+    assert await worker.read(URI) == (new.etag, b"new")
+
+
 async def test_who_joins_a_fill_learns_no_more_than_who_began_it(worker: Worker) -> None:
     worker.origin.write(URI, b"old")
     worker.origin.gate.clear()
@@ -326,6 +349,27 @@ async def test_only_the_pinned_version_is_read(worker: Worker) -> None:
     assert worker.store.lookup(URI) is None
     await worker.unpin()
     assert (await worker.read("s3://b/d/later"))[1] == b"later"
+
+
+async def test_what_is_written_below_a_pin_is_not_read_there(worker: Worker) -> None:
+    """Nor where the reader names the dataset version."""
+    old = worker.origin.write(URI, b"old")
+    listed = await worker.list("s3://b/d/")
+    await worker.read(URI)
+    for uri in (URI, "s3://b/d/new"):
+        write = PendingWrite(path=uri, id="id", etag="pending", size=7, written_at=0.0, holders=("w",))
+        worker.reads._pending.table.set(uri, write, 1)
+        with worker.store.writer(write.held_name, etag="pending", size=7, last_modified=0.0) as writer:
+            writer.append(b"pending")
+            writer.commit()
+    assert await worker.read(URI) == ("pending", b"pending")
+    assert await worker.read(URI, wish=wish_of("", listed.version)) == (old.etag, b"old")
+    await worker.pin(listed)
+    assert await worker.read(URI) == (old.etag, b"old")
+    assert await worker.reads.has(PATH)
+    assert (await worker.reads.stat(PATH))[0].etag == old.etag
+    assert worker.reads.read_small([URI])[0][1] == b"old"
+    assert [info.etag for info in await worker.reads.list(PATH.with_key("d/"), after="", limit=9)] == [old.etag]
 
 
 async def test_a_cached_copy_of_another_version_than_the_pinned_one_is_not_served(worker: Worker) -> None:

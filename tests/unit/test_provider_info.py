@@ -39,7 +39,7 @@ def test_an_invalid_metadata_would_be_noticed():
 def test_every_module_and_class_in_the_metadata_exists():
     info = get_provider_info()
 
-    for kind in ("operators", "hooks", "triggers"):
+    for kind in ("operators", "sensors", "hooks", "triggers"):
         for module in info[kind][0]["python-modules"]:
             import_module(module)
     for name in [*info["hook-class-names"], *info["extra-links"], info["asset-uris"][0]["handler"]]:
@@ -72,7 +72,8 @@ def test_the_plugin_is_an_entry_point_and_registers_the_link():
 
 def test_a_dag_file_imports_no_http_library():
     bare = "import airflow.sdk, sys; airflow.sdk.DAG; airflow.sdk.BaseOperator; before = set(sys.modules)"
-    check = "import airflow_preheat.operators, airflow_preheat.assets; print(*sorted(set(sys.modules) - before))"
+    ours = "airflow_preheat.operators, airflow_preheat.sensors, airflow_preheat.assets, airflow_preheat.triggers"
+    check = f"import {ours}; print(*sorted(set(sys.modules) - before))"
     output = subprocess.run(
         [sys.executable, "-c", f"{bare}; {check}"], capture_output=True, text=True, check=True, timeout=60
     ).stdout

@@ -357,11 +357,11 @@ async def test_a_listing_is_cut_at_its_limit(reads: ReadService) -> None:
 
 
 def test_the_cached_version_must_be_one_of_those_accepted(reads: ReadService, store: MemoryStore) -> None:
-    assert reads.cached(PATH) is None
+    assert reads.servable(URI) is None
     with store.writer(URI, etag="e", size=1, last_modified=0) as writer:
         writer.append(b"x")
         item: CachedObject = writer.commit()
-    assert reads.cached(PATH) == item
-    assert reads.cached(PATH, ("e", "f")) == item
-    assert reads.cached(PATH, ("f",)) is None
-    assert reads.cached(PATH, ()) is None
+    assert reads.servable(URI) == item
+    assert reads.servable(URI, ("e", "f")) == item
+    assert reads.servable(URI, ("f",)) is None
+    assert reads.servable(URI, ()) is None

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 import yarl
 
 from preheat.engine import Bucket
+from preheat.mounts import Mount
 from preheat.store import PAGE_SIZE
 from preheat.ufs import MemoryUnderStore
 from testbed.certificates import Authority
@@ -176,6 +178,8 @@ async def test_parameters_of_reads(port: S3Port, origin: MemoryUnderStore, http:
     assert await port.refused("get_object", Key="k", PartNumber=2) == (416, "InvalidRange")
     assert (await port("head_object", Key="k", PartNumber=1))["ContentLength"] == 10
     assert await code_of(http, port, "/data/k?response-content-type=x") == (400, "InvalidRequest")
+    presigned = "AWSAccessKeyId=x&response-content-type=text/plain"
+    assert (await ask(http, port, f"/data/k?{presigned}"))[2]["Content-Type"] == "text/plain"
     signed = {"Authorization": "AWS4-HMAC-SHA256 whatever"}
     assert await code_of(http, port, "/data/k?response-expires=a%0d%0aX:y", **signed) == (400, "InvalidArgument")
 
@@ -244,6 +248,16 @@ async def test_conditions_of_writes(port: S3Port) -> None:
     assert await port.refused("put_object", Key="k", Body=b"2", IfMatch='"x"') == (412, "PreconditionFailed")
     assert await port.refused("put_object", Key="k", Body=b"2", IfNoneMatch='"x"') == (501, "NotImplemented")
     await port("put_object", Key="k", Body=b"2", IfMatch=first["ETag"])
+    upload = {"Key": "k", "UploadId": (await port("create_multipart_upload", Key="k"))["UploadId"]}
+    part = await port("upload_part", **upload, PartNumber=1, Body=b"3")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    for operation, how in (
+        ("complete_multipart_upload", {**upload, "MultipartUpload": parts, "IfNoneMatch": "*"}),
+        ("copy_object", {"Key": "k", "CopySource": "data/frozen/x", "IfNoneMatch": "*"}),
+        ("delete_object", {"Key": "k", "IfMatch": '"x"'}),
+        ("delete_object", {"Key": "k", "IfMatchSize": 7}),
+    ):
+        assert await port.refused(operation, **how) == (501, "NotImplemented")
     assert (await port("get_object", Key="k"))["Body"] == b"2"
 
 
@@ -363,6 +377,17 @@ async def test_a_listing_in_pages_and_by_directories(port: S3Port, origin: Memor
     assert [item["Key"] for item in page["Contents"]] == ["x"]
     page = await port("list_objects", Prefix="d1/", Marker="d1/040")
     assert [item["Key"] for item in page["Contents"]] == ["d1/043", "d1/046", "d1/049", "d1/052", "d1/055", "d1/058"]
+
+
+async def test_a_listing_does_not_lead_out_of_a_mounted_directory(port: S3Port, http: aiohttp.ClientSession) -> None:
+    mount = Mount(name="files", path="file:///srv/data/")
+    await port.worker.group.engine.put(Bucket.MOUNTS, "files", msgspec.json.encode(mount))
+    async with asyncio.timeout(5):
+        while "files" not in port.worker.policies.mounts.names:
+            await asyncio.sleep(0)
+    for prefix in ("../", "../secret/", "a/../../secret/k", "./"):
+        assert await code_of(http, port, f"/files?list-type=2&prefix={prefix}") == (400, "InvalidURI")
+    assert (await ask(http, port, "/files?list-type=2&prefix=..data"))[0] == 200
 
 
 async def test_without_mounts_the_buckets_are_those_of_the_under_store(

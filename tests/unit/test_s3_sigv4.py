@@ -237,6 +237,12 @@ class TestVersion2:
     def test_what_was_changed_is_refused(self, old: str, new: str, code: str):
         assert refusal("GET", presigned_v2(self.URL).replace(old, new, 1), {}, now=time.time()) == code
 
+    def test_a_parameter_that_comes_twice_is_refused(self):
+        """The first one would count, and the last one is signed."""
+        target = presigned_v2(f"{self.URL}?partNumber=2&uploadId=a", "PUT")
+        for more in ("partNumber=9&", "uploadId=b&"):
+            assert refusal("PUT", target.replace("?", f"?{more}"), {}, now=time.time()) == "AccessDenied"
+
     def test_other_methods_headers_and_times_are_refused(self):
         target, now = presigned_v2(self.URL), time.time()
         assert refusal("PUT", target, {}, now=now) == "SignatureDoesNotMatch"

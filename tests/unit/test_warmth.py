@@ -155,25 +155,29 @@ class Interrupted(MemoryCachedListing):
         return await super().list(worker_url, path, after=after, limit=min(limit, self.page))
 
     async def interrupt(self) -> None:
-        raise NotImplementedError
+        """Nothing becomes known."""
+
+
+ORIGIN = MemoryUnderStore(page_size=4)
+LISTED = [ORIGIN.write(f"{PATH}{number:04d}", b"x") for number in range(OBJECTS)]
 
 
 def filled(*workers: range) -> dict[str, PageStore]:
-    stores: dict[str, PageStore] = {f"http://w{number}": MemoryStore(capacity=1 << 20) for number in range(len(workers))}
+    stores: dict[str, PageStore] = {
+        f"http://w{number}": MemoryStore(capacity=1 << 20) for number in range(len(workers))
+    }
     for store, numbers in zip(stores.values(), workers, strict=True):
         for number in numbers:
-            with store.writer(f"{PATH}{number:04d}", etag=f"e{number}", size=1, last_modified=1.0) as writer:
+            uri, etag = f"{PATH}{number:04d}", LISTED[number].etag
+            with store.writer(uri, etag=etag, size=1, last_modified=1.0) as writer:
                 writer.append(b"x")
                 writer.commit()
     return stores
 
 
 def meter(listing: Interrupted) -> WarmthMeter:
-    origin = MemoryUnderStore(page_size=4)
-    for number in range(OBJECTS):
-        origin.write(f"{PATH}{number:04d}", b"x", etag=f"e{number}")
     return WarmthMeter(
-        ufs=origin,
+        ufs=ORIGIN,
         inventories=Inventories(MemoryEngine()),
         cached=listing,
         members=lambda: listing.members,

@@ -320,6 +320,11 @@ async def test_the_rest_interface(group: Group):
             assert (await answer.json())["size"] == 3000
         async with http.delete(f"{uploads}/{upload}", params=where) as answer:
             assert (answer.status, (await answer.json())["code"]) == (404, "no_such_upload")
+        async with http.delete(url_of(url + path), headers={"If-Match": '"wrong"'}) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (400, "invalid_request")
+        secret = {"path": "file:///etc/passwd", "target": "s3://b/stolen"}
+        async with http.post(url + "/v1/copy", params=secret) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (403, "access_denied")
         for status in (200, 404):
             async with http.delete(url_of(url + path)) as answer:
                 assert answer.status == status

@@ -76,12 +76,14 @@ def _job_routes(service: JobService, views: JobViews) -> APIRouter:
     async def list_jobs(
         state: Annotated[list[JobState] | None, Query(description="Only jobs in these states.")] = None,
         job_type: Annotated[list[JobType] | None, Query(alias="type", description="Only jobs of these types.")] = None,
+        path: Annotated[str, Query(max_length=2000, description="Only jobs that name exactly this path.")] = "",
         limit: Annotated[int, Query(ge=1, le=_MAX_PAGE)] = 50,
         cursor: Annotated[str, Query(max_length=64, description="`next` of the page before.")] = "",
     ) -> JobList:
         """List jobs, newest first."""
         jobs = service.list(states=frozenset(state) if state else None)
         jobs = [known for known in jobs if not job_type or known.job.spec.type in job_type]
+        jobs = [known for known in jobs if not path or path in known.job.spec.paths]
         page = jobs[(start := _start(jobs, cursor)) : start + limit]
         more = start + limit < len(jobs)
         return JobList(jobs=[views.view(known) for known in page], next=page[-1].job.id if more else None)

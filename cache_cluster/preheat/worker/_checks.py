@@ -64,6 +64,8 @@ class Checks:
         self._said: dict[str, tuple[ObjectInfo, float]] = {}
         """By URI: a version, and when it was current as far as is known; the latest last."""
         self._looks: dict[str, _Look] = {}
+        self._overtaken: set[str] = set()
+        """By URI: the looks under way that began before something was known better."""
         self._drift = Drift(counters)
 
     def note(self, path: UfsPath, info: ObjectInfo, at: float) -> None:
@@ -84,8 +86,11 @@ class Checks:
             self.note(path, info_of(path, item), fill.began_at)
 
     def forget(self, path: UfsPath) -> None:
-        """Know no more than the copy tells: what was noted proved wrong."""
-        self._said.pop(str(path), None)
+        """Know no more than the copy tells: what was noted, or is being looked at, proved wrong."""
+        uri = str(path)
+        self._said.pop(uri, None)
+        if uri in self._looks:
+            self._overtaken.add(uri)
 
     def age(self, item: CachedObject) -> float:
         """Return the seconds since a copy was known to be current.
@@ -110,7 +115,7 @@ class Checks:
         if known is not None and 0 <= self.now() - at < holds:
             return known
         look = self._looks.get(uri)
-        if look is not None and self.now() - look.begun >= holds:
+        if look is not None and (self.now() - look.begun >= holds or uri in self._overtaken):
             await asyncio.wait({look.task})
             look = self._looks.get(uri)  # begun by another who waited
         if look is None:
@@ -154,7 +159,10 @@ class Checks:
             raise _unknown(path, error) from error
         finally:
             self._looks.pop(uri, None)
-        self.note(path, info, begun)
+            was_overtaken = uri in self._overtaken
+            self._overtaken.discard(uri)
+        if not was_overtaken:
+            self.note(path, info, begun)
         if had is not None and (had.etag, had.size) != (info.etag, info.size):
             self._counters.checks_changed += 1
             self.found_drift(path, had=had.etag, now=info.etag)

@@ -93,18 +93,13 @@ class ReadService:
         """Return the object of a path if it is in the store, whether or not it may be served."""
         return self._store.lookup(uri)
 
-    def cached(self, path: UfsPath, if_match: ETags = None) -> CachedObject | None:
-        """Return the copy of an object if it is a version that a reader accepts, whether or not it may be served."""
-        item = self._store.lookup(str(path))
-        return item if item is not None and accepts(if_match, item.etag) else None
-
     def servable(self, uri: str, if_match: ETags = None, wish: Wish = ANY) -> CachedObject | None:
         """Return the copy of an object if it may be served to a reader at once, without asking anybody.
 
         Raises:
             VersionChanged, ObjectNotFound, Unavailable: as ``Policies.bound``.
         """
-        if uri in self._pending_uris:
+        if self._pending_uris and self._is_pending(uri, wish):
             held = self._pending.held(uri)
             return held if held is not None and accepts(if_match, held.etag) else None
         item = self._store.lookup(uri)
@@ -124,7 +119,7 @@ class ReadService:
     def read_small(self, uris: Sequence[str], wish: Wish = ANY) -> list[tuple[CachedObject, bytes]]:
         """Read whole hits at once, as ``PageStore.read_small``, up to the first that may not be served; count them."""
         if self._pending_uris:
-            uris = [*takewhile(lambda uri: uri not in self._pending_uris, uris)]
+            uris = [*takewhile(lambda uri: not self._is_pending(uri, wish), uris)]
         found = self._store.read_small(uris)
         if wish is not ANY or not self.policies.allows_all:
             found = list(takewhile(lambda hit: self._gate.passes(hit[0], wish), found))
@@ -134,7 +129,7 @@ class ReadService:
 
     async def has(self, path: UfsPath, if_match: ETags = None, wish: Wish = ANY) -> bool:
         """Whether a copy may be served without asking the under store; raises as :meth:`servable`."""
-        if self._pending.covers(str(path)) or self.servable(str(path), if_match, wish) is not None:
+        if self._is_pending(str(path), wish) or self.servable(str(path), if_match, wish) is not None:
             return True
         if self.policies.bound(str(path), wish.version) is None:
             return False
@@ -157,7 +152,8 @@ class ReadService:
             ObjectNotFound: there is no such object, or it does not belong to the dataset version that is read.
             NotCached: the under store would have to be asked, and must not. Otherwise as ``UnderStore.get``.
         """
-        if opened := self._pending.open(path, if_match, self.counters, only_cached=wish.only_cached):
+        pending = self._pending if self._is_pending(str(path), wish) else None
+        if pending and (opened := pending.open(path, if_match, self.counters, only_cached=wish.only_cached)):
             return opened
         for attempt in range(1, _ATTEMPTS + 1):
             terms = Terms(etags=if_match)
@@ -232,7 +228,7 @@ class ReadService:
             VersionChanged: the version is none that the reader accepts.
             ObjectNotFound, NotCached: as :meth:`open`. Otherwise as ``UnderStore.stat``.
         """
-        if pending := self._pending.stat(path, if_match):
+        if self._is_pending(str(path), wish) and (pending := self._pending.stat(path, if_match)):
             return pending, True
         if item := self.servable(str(path), if_match, wish):
             return info_of(path, item), True
@@ -247,6 +243,8 @@ class ReadService:
             NotCached: the under store would have to be asked, and must not. Otherwise as ``UnderStore.list``.
         """
         found = await self._metadata.list(path, after=after, limit=limit, wish=wish)
+        if self.policies.bound(str(path), wish.version):
+            return found
         return self._pending.merged(path, found, after=after, limit=limit)
 
     def list_cached(self, path: UfsPath, *, after: str, limit: int) -> tuple[CachedCopy, ...]:
@@ -268,6 +266,10 @@ class ReadService:
         """Break off every fill, and every look at the under store; those who wait for one get Unavailable."""
         await self._checks.close()
         await self._fills.close()
+
+    def _is_pending(self, uri: str, wish: Wish) -> bool:
+        """Whether a pending version is read: not where one dataset version is; raises as ``Policies.bound``."""
+        return uri in self._pending_uris and self.policies.bound(uri, wish.version) is None
 
     def _copy(self, path: UfsPath, terms: Terms) -> CachedObject | None:
         item = self._store.lookup(str(path))

@@ -1,4 +1,4 @@
-"""Tasks that warm datasets.
+"""What all tasks have in common that submit a job and wait for its end.
 
 Heavy imports (requests, aiohttp) wait until a task runs: DAG files import this module.
 """
@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 import time
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.providers.common.compat.sdk import Asset, BaseOperator, Context, conf
 
 from airflow_preheat._endpoint import DEFAULT_CONN_ID
-from airflow_preheat._watch import AFTER_CANCEL, JobEvent, JobWatch, Status, ended
+from airflow_preheat._watch import AFTER_CANCEL, JobEvent, JobWait, JobWatch, Status, ended
+from airflow_preheat.deadlines import Deadline, resolve
 from airflow_preheat.exceptions import (
     PreheatDeadlineError,
     PreheatError,
@@ -25,13 +26,13 @@ from airflow_preheat.exceptions import (
     PreheatJobStoppedError,
     PreheatUnavailableError,
 )
-from airflow_preheat.jobs import Claim, Job, JobSpec, JobSummary, as_bool, as_int, human_size
+from airflow_preheat.jobs import ENDED, Claim, Job, JobOptions, JobSpec, JobSummary, JobType, as_int, human_size
 from airflow_preheat.links import JOB_URL_XCOM_KEY, PreheatJobLink
+from airflow_preheat.operators import _durable
 from airflow_preheat.version_compat import TaskDeferralError, TaskDeferralTimeout
 
 if TYPE_CHECKING:
     from airflow_preheat.hooks import PreheatHook
-    from airflow_preheat.triggers import PreloadTrigger
 
 JOB_ID_XCOM_KEY = "job_id"
 MAX_DEADLINE = timedelta(days=7)
@@ -47,10 +48,32 @@ _ERRORS: Mapping[Status, type[PreheatError]] = {
 }
 
 
-class _JobOperator(BaseOperator):
-    """Submits one job, waits for its end, and returns a summary of it."""
+class JobOperator(BaseOperator):
+    """Submits one job, waits for its end, and returns a summary of it.
 
-    template_fields: Sequence[str] = ("preheat_conn_id", "path", "file_filter_regex")
+    Args:
+        path: what the job is about, e.g. ``s3://bucket/prefix/``, or several of them. Templated, as are
+            ``preheat_conn_id``, ``file_filter_regex``, ``batch_size`` and ``deadline``.
+        preheat_conn_id: the Airflow connection of the coordinator.
+        file_filter_regex: only the objects whose keys match.
+        batch_size: objects in one request to a worker; the coordinator's default by default.
+        deferrable: wait in the triggerer and not in a worker's slot; by default as Airflow is configured
+            (``[operators] default_deferrable``).
+        durable: keep the job's id in the task's state store (Airflow 3.3 and later), so that the next try goes on
+            with the job of one whose worker died, also if that job has succeeded meanwhile.
+        deadline: cancel the job and fail if it has not ended by then: a timedelta after the submit, a datetime, or
+            a text such as ``06:00 Europe/Berlin`` (see :func:`airflow_preheat.deadlines.resolve`).
+            ``execution_timeout`` counts too, whichever is earlier, and 7 days if there is neither.
+        poll_interval: seconds between two lines of progress in the log; the job's end is noticed at once, except that
+            an Alluxio is asked for it this often.
+        outage_tolerance: seconds that the coordinator may be away, e.g. for a restart, before the task fails.
+        cancel_on_kill: cancel the job when the task is killed. A cancelled job goes on if other tasks wait for
+            it, and if this one is cleared and runs again within a few seconds.
+        kwargs: as for every Airflow operator.
+    """
+
+    job_type: ClassVar[JobType]
+    template_fields: Sequence[str] = ("preheat_conn_id", "path", "file_filter_regex", "batch_size", "deadline")
     operator_extra_links = (PreheatJobLink(),)
     ui_color = "#f6d8ae"
 
@@ -60,8 +83,10 @@ class _JobOperator(BaseOperator):
         path: str | list[str],
         preheat_conn_id: str = DEFAULT_CONN_ID,
         file_filter_regex: str | None = None,
+        batch_size: int | str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        deadline: timedelta | None = None,
+        durable: bool = True,
+        deadline: Deadline | None = None,
         poll_interval: float = 20.0,
         outage_tolerance: float = 300.0,
         cancel_on_kill: bool = True,
@@ -71,7 +96,9 @@ class _JobOperator(BaseOperator):
         self.preheat_conn_id = preheat_conn_id
         self.path = path
         self.file_filter_regex = file_filter_regex
+        self.batch_size = batch_size
         self.deferrable = deferrable
+        self.durable = durable
         self.deadline = deadline
         self.poll_interval = poll_interval
         self.outage_tolerance = outage_tolerance
@@ -79,9 +106,17 @@ class _JobOperator(BaseOperator):
         self.job_id: str | None = None
         self._claim: Claim | None = None
 
-    @abstractmethod
+    def options(self) -> JobOptions:
+        """Return the job's options by their names in the API, with the templates rendered."""
+        return {
+            "batchSize": as_int("batch_size", self.batch_size),
+            "fileFilterRegex": self.file_filter_regex or None,
+        }
+
     def spec(self) -> JobSpec:
         """Return what to submit, with the templates rendered."""
+        paths = [self.path] if isinstance(self.path, str) else list(self.path)
+        return JobSpec(type=self.job_type, paths=paths, options=self.options())
 
     @cached_property
     def hook(self) -> PreheatHook:
@@ -96,16 +131,18 @@ class _JobOperator(BaseOperator):
         Raises:
             PreheatError: one of :mod:`airflow_preheat.exceptions`.
         """
-        deadline = time.time() + self._time_limit().total_seconds()
-        trigger = self._trigger(context, deadline) if self.deferrable else None
-        job = self._submit(context)
+        spec = self.spec()
+        known = self._known_job(context, spec) if self.durable else None
+        wait = self._wait(context, known)
+        job = known or self._submit(context, spec)
+        self._announce(context, job)
         claim = self._claim_job(context, job["id"])
+        wait = replace(wait, job_id=job["id"], not_before=time.time() + _report_seconds())
         event = ended(job)
-        if event is None and trigger is not None:
-            trigger.job_id = job["id"]
-            trigger.not_before = time.time() + _report_seconds()
-            self.defer(trigger=trigger, method_name="execute_complete")
-        return self.execute_complete(context, cast("dict[str, Any]", event or self._wait(claim, deadline)))
+        if event is None and self.deferrable:
+            self._defer(wait)
+        event = event or self.hook.wait_for_job(JobWatch(wait=wait, claim=claim))
+        return self.execute_complete(context, cast("dict[str, Any]", event))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> JobSummary:
         """Return the ended job's summary, and attach it to the outlets' events.
@@ -120,13 +157,15 @@ class _JobOperator(BaseOperator):
         summary = outcome["job"]
         if outcome["status"] != "succeeded" or summary is None:
             raise _ERRORS[outcome["status"]](outcome["message"])
+        _durable.forget(context)
         self.log.info(
-            "Preheat job %s succeeded: %s files, %s; %s loaded, %s were there; dataset version %s",
+            "Preheat job %s succeeded: %s files, %s; %s done, %s skipped, %s failed; dataset version %s",
             self.job_id,
             summary["files"],
             human_size(summary["bytes"]),
             summary["loaded"],
             summary["skipped"],
+            summary["failed"],
             summary["dataset_version"],
         )
         self._describe_outlets(context, summary)
@@ -148,15 +187,17 @@ class _JobOperator(BaseOperator):
         if self.cancel_on_kill and self._claim is not None:
             self._cancel_job(self._claim)
 
-    def _time_limit(self) -> timedelta:
-        # Airflow does not enforce execution_timeout while a task is deferred, so it is part of the deadline.
-        limits = (self.deadline, self.execution_timeout)
-        return min((limit for limit in limits if limit is not None), default=MAX_DEADLINE)
-
-    def _trigger(self, context: Context, deadline: float) -> PreloadTrigger:
-        from airflow_preheat.triggers import PreloadTrigger  # noqa: PLC0415 - heavy, see above
-
-        trigger = PreloadTrigger(
+    def _wait(self, context: Context, known: Job | None) -> JobWait:
+        """Return how to wait for the job, which may still have to be submitted."""
+        deadline = self._deadline(context)
+        if deadline <= time.time():
+            if known is not None:
+                self._cancel_job(self._claim_job(context, known["id"]))
+            raise PreheatDeadlineError(
+                f"deadline={str(self.deadline)!r} has passed, so the task does not wait. Give a later one, or clear the "
+                "DAG run: a time of the day counts from its start."
+            )
+        wait = JobWait(
             job_id="",
             waiter=_waiter(context),
             preheat_conn_id=self.preheat_conn_id,
@@ -165,19 +206,47 @@ class _JobOperator(BaseOperator):
             outage_tolerance=self.outage_tolerance,
             cancel_on_kill=self.cancel_on_kill,
         )
-        # A trigger that cannot be stored must fail here: after the submit, nobody would wait for the job.
-        json.dumps(trigger.serialize())
-        return trigger
+        # A wait that cannot be stored must fail here: after the submit, nobody would wait for the job.
+        json.dumps(asdict(wait))
+        return wait
 
-    def _submit(self, context: Context) -> Job:
+    def _deadline(self, context: Context) -> float:
+        """Return when to give up, in seconds since the epoch."""
+        now = time.time()
+        limits = []
+        if self.deadline:
+            present = datetime.fromtimestamp(now, tz=UTC)
+            limits.append(resolve(self.deadline, now=present, since=_run_start(context) or present).timestamp())
+        if self.execution_timeout is not None:  # which Airflow does not enforce while a task is deferred
+            limits.append(now + self.execution_timeout.total_seconds())
+        return min(limits, default=now + MAX_DEADLINE.total_seconds())
+
+    def _known_job(self, context: Context, spec: JobSpec) -> Job | None:
+        """Return the job of an earlier try that was cut off, unless it has ended without success."""
+        if (job_id := _durable.recall(context, spec)) is None:
+            return None
+        try:
+            job = self.hook.get_job(job_id)
+        except PreheatJobNotFoundError:
+            return None
+        if job["state"] in ENDED and job["state"] != "SUCCEEDED":
+            return None
+        self.log.info("Going on with Preheat job %s of an earlier try, which is %s", job_id, job["state"])
+        return job
+
+    def _submit(self, context: Context, spec: JobSpec) -> Job:
         task_instance = context["ti"]
-        job = self.hook.submit(self.spec(), f"airflow-{task_instance.id}-{task_instance.try_number}")
-        self.job_id = job["id"]
+        job = self.hook.submit(spec, f"airflow-{task_instance.id}-{task_instance.try_number}")
+        if self.durable:
+            _durable.remember(context, spec, job["id"])
         verb = "Attached to the running" if job["attached"] else "Submitted"
         self.log.info("%s Preheat job %s for %s: %s", verb, job["id"], ", ".join(job["paths"]), job["url"])
-        task_instance.xcom_push(key=JOB_ID_XCOM_KEY, value=job["id"])
-        task_instance.xcom_push(key=JOB_URL_XCOM_KEY, value=job["url"])
         return job
+
+    def _announce(self, context: Context, job: Job) -> None:
+        self.job_id = job["id"]
+        context["ti"].xcom_push(key=JOB_ID_XCOM_KEY, value=job["id"])
+        context["ti"].xcom_push(key=JOB_URL_XCOM_KEY, value=job["url"])
 
     def _claim_job(self, context: Context, job_id: str) -> Claim:
         """Take the place of the process that waited before: this task's trigger, or that of its earlier try."""
@@ -188,14 +257,10 @@ class _JobOperator(BaseOperator):
             self.log.warning("Preheat job %s could not be claimed: %s", job_id, error)
         return claim
 
-    def _wait(self, claim: Claim, deadline: float) -> JobEvent:
-        watch = JobWatch(
-            claim=claim,
-            deadline=deadline,
-            poll_interval=self.poll_interval,
-            outage_tolerance=self.outage_tolerance,
-        )
-        return self.hook.wait_for_job(watch)
+    def _defer(self, wait: JobWait) -> None:
+        from airflow_preheat.triggers import PreloadTrigger  # noqa: PLC0415 - heavy, see above
+
+        self.defer(trigger=PreloadTrigger(**asdict(wait)), method_name="execute_complete")
 
     def _cancel_job(self, claim: Claim) -> None:
         try:
@@ -211,80 +276,17 @@ class _JobOperator(BaseOperator):
                 extra = cast("dict[str, Any]", {**summary, "path": self.path})
                 context["outlet_events"][outlet].extra = extra
 
-    def _paths(self) -> list[str]:
-        return [self.path] if isinstance(self.path, str) else list(self.path)
-
-
-class PreloadOperator(_JobOperator):
-    """Loads datasets into the cache, and succeeds only if every object is there.
-
-    It returns a :class:`~airflow_preheat.jobs.JobSummary`, which the events of its outlets carry too. A job
-    of the same paths that runs already is joined. A retry submits again, and skips what is in the cache.
-
-    Args:
-        path: the dataset, e.g. ``s3://bucket/prefix/``, or several of them. Templated, as is every argument
-            up to ``file_filter_regex``.
-        preheat_conn_id: the Airflow connection of the coordinator.
-        replicas: workers that hold each object.
-        verify: read every object back, checksums included, before the job may succeed.
-        skip_if_exists: leave cached copies of the same version alone.
-        bandwidth: bytes per second and worker, a number or a size such as ``100MiB``; unlimited by default.
-        batch_size: objects in one request to a worker; the coordinator's default by default.
-        file_filter_regex: load only the objects whose keys match.
-        deferrable: wait in the triggerer and not in a worker's slot; by default as Airflow is configured
-            (``[operators] default_deferrable``).
-        deadline: cancel the job and fail if it has not ended this long after its submit; ``execution_timeout``
-            counts too, whichever is shorter, and 7 days if there is neither.
-        poll_interval: seconds between two lines of progress in the log; the job's end is noticed at once.
-        outage_tolerance: seconds that the coordinator may be away, e.g. for a restart, before the task fails.
-        cancel_on_kill: cancel the job when the task is killed. A cancelled job goes on if other tasks wait for
-            it, and if this one is cleared and runs again within a few seconds.
-        kwargs: as for every Airflow operator.
-    """
-
-    template_fields: Sequence[str] = (
-        *_JobOperator.template_fields,
-        "replicas",
-        "verify",
-        "skip_if_exists",
-        "bandwidth",
-        "batch_size",
-    )
-
-    def __init__(
-        self,
-        *,
-        replicas: int | str = 1,
-        verify: bool | str = True,
-        skip_if_exists: bool | str = True,
-        bandwidth: int | str | None = None,
-        batch_size: int | str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.replicas = replicas
-        self.verify = verify
-        self.skip_if_exists = skip_if_exists
-        self.bandwidth = bandwidth
-        self.batch_size = batch_size
-
-    def spec(self) -> JobSpec:
-        """Return what to load."""
-        options = {
-            "replicas": as_int("replicas", self.replicas),
-            "verify": as_bool("verify", self.verify),
-            "skipIfExists": as_bool("skip_if_exists", self.skip_if_exists),
-            "bandwidth": self.bandwidth or None,
-            "batchSize": as_int("batch_size", self.batch_size),
-            "fileFilterRegex": self.file_filter_regex or None,
-        }
-        return JobSpec(type="load", paths=self._paths(), options=options)
-
 
 def _waiter(context: Context) -> str:
     """Name the task instance, without the try: the next one takes the place of the one before."""
     task_instance = context["ti"]
     return f"{task_instance.dag_id}/{task_instance.run_id}/{task_instance.task_id}/{task_instance.map_index}"
+
+
+def _run_start(context: Context) -> datetime | None:
+    """Return when the DAG run started, or was started again after somebody cleared it."""
+    run = context.get("dag_run")
+    return run.start_date if run is not None else None
 
 
 def _report_seconds() -> float:

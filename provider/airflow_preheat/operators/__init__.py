@@ -1,0 +1,24 @@
+"""Tasks that warm datasets, and tasks that move and drop what is warm."""
+
+from __future__ import annotations
+
+from airflow_preheat.operators._cached import (
+    CopyOperator,
+    FreeOperator,
+    MoveOperator,
+    PersistOperator,
+    RebalanceOperator,
+    ReplicateOperator,
+)
+from airflow_preheat.operators._preload import PreloadOperator, WaitPolicy
+
+__all__ = [
+    "CopyOperator",
+    "FreeOperator",
+    "MoveOperator",
+    "PersistOperator",
+    "PreloadOperator",
+    "RebalanceOperator",
+    "ReplicateOperator",
+    "WaitPolicy",
+]
