@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -64,6 +64,10 @@ class AlluxioJobs:
         """Read a path's job."""
         return self._progress(job_id)
 
+    def last_load(self, path: str) -> Talk[Job | None]:
+        """Read the last load job of a path; ``None`` if there is none."""
+        return (yield from _or_none(self._progress(path)))
+
     def claim(self, claim: Claim) -> Talk[Job]:
         """Read the job: there is nothing to claim."""
         return self._progress(claim.job_id)
@@ -115,13 +119,17 @@ class AlluxioLoads:
             _checked(self.endpoint, call, reply)
         name = _job_name(reply)
         # A 409 of 3.6 names the job that runs; that of later versions does not, and neither may a success.
-        job = yield from (self._read(name) if name else self._find(spec))
+        job = yield from (self._read(name) if name else self._find(spec.paths))
         job["attached"] = attached
         return job
 
     def get_job(self, job_id: str, *, wait: float, after: int | None) -> Talk[Job]:  # noqa: ARG002 - see long_poll
         """Read a job."""
         return self._read(job_id)
+
+    def last_load(self, path: str) -> Talk[Job | None]:
+        """Read the last load job of a path; ``None`` if there is none."""
+        return (yield from _or_none(self._find([path])))
 
     def claim(self, claim: Claim) -> Talk[Job]:
         """Read the job: there is nothing to claim."""
@@ -156,14 +164,14 @@ class AlluxioLoads:
                 return self._job(row, job_id)
         raise PreheatJobNotFoundError(f"Alluxio at {self.endpoint.url} knows no load job {job_id}.")
 
-    def _find(self, spec: JobSpec) -> Talk[Job]:
+    def _find(self, paths: Sequence[str]) -> Talk[Job]:
         """Read the job of some paths: the one that goes on, or else the newest."""
         call = _call("GET", _LOAD)
         reply = yield call
         _checked(self.endpoint, call, reply)
-        rows = [row for row in _rows(reply) or [] if sorted(row.get("paths", [])) == sorted(spec.paths)]
+        rows = [row for row in _rows(reply) or [] if sorted(row.get("paths", [])) == sorted(paths)]
         if not rows:
-            raise PreheatJobNotFoundError(f"Alluxio at {self.endpoint.url} lists no load of {', '.join(spec.paths)}.")
+            raise PreheatJobNotFoundError(f"Alluxio at {self.endpoint.url} lists no load of {', '.join(paths)}.")
         row = max(rows, key=lambda row: (row.get("state") not in ENDED, str(row.get("startTime"))))
         return self._job(row, str(row.get("id") or row.get("alias")))
 
@@ -172,6 +180,13 @@ class AlluxioLoads:
 
 
 _LOAD = "/api/v1/load"
+
+
+def _or_none(talk: Talk[Job]) -> Talk[Job | None]:
+    try:
+        return (yield from talk)
+    except PreheatJobNotFoundError:
+        return None
 
 
 def _call(method: Any, path: str, **fields: Any) -> Call:

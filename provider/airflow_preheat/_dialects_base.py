@@ -41,6 +41,9 @@ class Dialect(Protocol):
     def get_job(self, job_id: str, *, wait: float, after: int | None) -> Talk[Job]:
         """Read a job."""
 
+    def last_load(self, path: str) -> Talk[Job | None]:
+        """Read the last load job of a path; ``None`` if there is none."""
+
     def claim(self, claim: Claim) -> Talk[Job]:
         """Wait for a job from now on, in the place of the waiter's earlier process."""
 

@@ -36,6 +36,13 @@ class PreheatDialect:
         """Read a job."""
         return self._ask(_client.get_job(job_id, wait=wait, after=after))
 
+    def last_load(self, path: str) -> Talk[Job | None]:
+        """Read the last load job that names a path; ``None`` if there is none."""
+        call = Call(method="GET", path="/v1/jobs", query={"type": "load", "path": path, "limit": "1"})
+        reply = yield call
+        jobs = cast("list[Job]", _client.decode(self.endpoint, call, reply)["jobs"])
+        return jobs[0] if jobs else None
+
     def claim(self, claim: Claim) -> Talk[Job]:
         """Wait for a job from now on, in the place of the waiter's earlier process."""
         return self._ask(_client.claim_job(claim))

@@ -18,7 +18,6 @@ from airflow_preheat._dialects_base import Dialect, Talk
 from airflow_preheat._endpoint import Endpoint
 from airflow_preheat.exceptions import (
     PreheatJobFailedError,
-    PreheatJobNotFoundError,
     PreheatJobStoppedError,
     PreheatRequestError,
     PreheatVersionUnknownError,
@@ -89,7 +88,7 @@ class JobLook:
     submitted_after: str | None = None
     """Of a path's jobs, those submitted earlier do not count; ISO 8601 with an offset."""
 
-    def talk(self, endpoint: Endpoint, dialect: Dialect, wait: float) -> Talk[Finding]:
+    def talk(self, endpoint: Endpoint, dialect: Dialect, wait: float) -> Talk[Finding]:  # noqa: ARG002 - as Look has it
         """Return the job's summary once it has succeeded.
 
         Raises:
@@ -97,21 +96,13 @@ class JobLook:
             PreheatJobStoppedError: somebody stopped it.
             PreheatJobNotFoundError: the coordinator does not know it; of a path there may still come one.
         """
-        job = yield from self._find(endpoint, dialect)
+        if self.job_id is not None:
+            job: Job | None = yield from dialect.get_job(self.job_id, wait=0.0, after=None)
+        else:
+            job = yield from dialect.last_load(cast("str", self.path))
         if job is not None and job["state"] not in ENDED and wait > 0:
             job = yield from dialect.get_job(job["id"], wait=wait, after=_client.UNTIL_ENDED)
         return self._found(job)
-
-    def _find(self, endpoint: Endpoint, dialect: Dialect) -> Talk[Job | None]:
-        if self.job_id is not None:
-            return (yield from dialect.get_job(self.job_id, wait=0.0, after=None))
-        assert self.path is not None
-        if dialect.name == "preheat":
-            return (yield from _last_load(endpoint, self.path))
-        try:
-            return (yield from dialect.get_job(self.path, wait=0.0, after=None))
-        except PreheatJobNotFoundError:
-            return None
 
     def _found(self, job: Job | None) -> Finding:
         if job is None or self._is_earlier(job):
@@ -124,7 +115,7 @@ class JobLook:
         return Finding(result=cast("dict[str, Any]", summarize(job)) if job["state"] in ENDED else None, note=note)
 
     def _is_earlier(self, job: Job) -> bool:
-        submitted_at = cast("Mapping[str, Any]", job).get("submittedAt")
+        submitted_at = job.get("submittedAt")
         if self.submitted_after is None or submitted_at is None:
             return False
         return datetime.fromisoformat(submitted_at) < datetime.fromisoformat(self.submitted_after)
@@ -212,13 +203,6 @@ def describe(warmth: Warmth) -> str:
         f"(from the {warmth['source']})."
     )
     return f"{line} {warmth['reason']}".strip()
-
-
-def _last_load(endpoint: Endpoint, path: str) -> Talk[Job | None]:
-    call = Call(method="GET", path="/v1/jobs", query={"type": "load", "path": path, "limit": "1"})
-    reply = yield call
-    jobs = cast("list[Job]", _client.decode(endpoint, call, reply)["jobs"])
-    return jobs[0] if jobs else None
 
 
 def _check(endpoint: Endpoint, dialect: Dialect) -> None:

@@ -118,7 +118,11 @@ class DatasetWarmTrigger(BaseEventTrigger):
 
     async def _recall(self) -> dict[str, str]:
         if self._fired is None:
-            stored = await self._store.aget(_STATE_KEY, {}) if self._store else {}
+            try:
+                stored = await self._store.aget(_STATE_KEY, {}) if self._store else {}
+            except ValueError:  # what Airflow raises then
+                self.log.warning("Watchers of several Assets are alike; without a name each, a restart fires again.")
+                self.asset_state_store, stored = None, {}
             self._fired = cast("dict[str, str]", stored)
         return self._fired
 

@@ -14,10 +14,28 @@ from airflow_preheat.exceptions import PreheatRequestError
 Deadline: TypeAlias = "timedelta | datetime | str"
 """A time after the submit, a moment, or a text for either; see :func:`resolve`."""
 
+MAX_WAIT = timedelta(days=7)
+"""How long a task waits that sets no limit of its own; as Airflow's sensors."""
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?")
 _ZONE = re.compile(r"[A-Za-z][\w/+-]*")
 _OFFSET = re.compile(r"(?:[Zz]|[+-]\d{2}:?\d{2})$")
 _FORMS = "Write 06:00 Europe/Berlin, 2030-01-31T06:00:00+01:00, 2030-01-31 06:00 Europe/Berlin, PT2H or a timedelta"
+
+
+def give_up_at(
+    deadline: Deadline | None, execution_timeout: timedelta | None, *, now: datetime, since: datetime | None
+) -> datetime:
+    """Return when a task stops waiting: at the earlier of its two limits, or after :data:`MAX_WAIT` if it has none.
+
+    Airflow does not enforce ``execution_timeout`` while a task is deferred.
+
+    Raises:
+        PreheatRequestError: the deadline cannot be used.
+    """
+    limits = [resolve(deadline, now=now, since=since or now)] if deadline else []
+    if execution_timeout is not None:
+        limits.append(now + execution_timeout)
+    return min(limits, default=now + MAX_WAIT)
 
 
 def resolve(deadline: Deadline, *, now: datetime, since: datetime) -> datetime:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 from uuid import uuid4
 
 from airflow_preheat.exceptions import PreheatRequestError
@@ -58,6 +58,7 @@ class Job(TypedDict):
     listingDone: bool
     failures: list[Failure]
     reason: str
+    submittedAt: NotRequired[str]
     url: str
     attached: bool
 

@@ -92,7 +92,7 @@ class _PreheatSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:  # noqa: ARG002 - Airflow's signature
         """Return what the trigger found; raises as :meth:`execute` does."""
-        if not event or event.get("error") not in {None, TIMEOUT, *ERRORS}:
+        if not event or event.get("error", "") not in {None, TIMEOUT, *ERRORS}:
             raise PreheatError(f"The trigger sent an event that this version of the provider does not know: {event!r}")
         outcome = cast("SensorEvent", event)
         if outcome["error"] is None:
@@ -171,7 +171,7 @@ class PreloadSensor(_PreheatSensor):
         job_id: the job. Templated, as are the next three.
         path: in place of ``job_id``, a path as it was submitted; its last load counts.
         submitted_after: with ``path``, a time (ISO 8601 with an offset, e.g. ``{{ data_interval_end }}``) before
-            which loads do not count: without it, yesterday's will do.
+            which loads do not count: without it, yesterday's will do. An Alluxio does not tell: there, all count.
         preheat_conn_id: the Airflow connection of the coordinator.
         deferrable: wait in the triggerer, whatever ``mode`` says; by default as Airflow is configured
             (``[operators] default_deferrable``). There the job's end is noticed at once.
@@ -199,6 +199,8 @@ class PreloadSensor(_PreheatSensor):
         """Return which job's end to look for."""
         if bool(self.job_id) is bool(self.path):
             raise PreheatRequestError(f"job_id={self.job_id!r}, path={self.path!r}: give one of them.")
+        if self.submitted_after and self.job_id:
+            raise PreheatRequestError(f"submitted_after={self.submitted_after!r} is for a path. Leave it out.")
         after = _moment(self.submitted_after) if self.submitted_after else None
         return JobLook(job_id=self.job_id or None, path=self.path or None, submitted_after=after)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -75,3 +76,31 @@ def test_an_unknown_bucket_is_named_in_the_task_log(run_dag: RunDag, origin: Sea
     assert "no-such-bucket" in result.log
     assert "Check the bucket's name" in result.log
     assert origin.secret_key not in result.log
+
+
+SENSORS = """
+from airflow.sdk import DAG
+
+from airflow_preheat.operators import PreloadOperator
+from airflow_preheat.sensors import DatasetWarmSensor, PreloadSensor
+
+DIGITS = "s3://datasets/digits/"
+VERSION = "{{ ti.xcom_pull('warm')['dataset_version'] }}"
+
+with DAG("sensors", default_args={"poke_interval": 0.5, "timeout": 60}):
+    PreloadOperator(task_id="warm", path=DIGITS) >> [
+        PreloadSensor(task_id="load", path=DIGITS, submitted_after="{{ dag_run.run_after }}"),
+        DatasetWarmSensor(task_id="hot", path=DIGITS, version=VERSION, deferrable=False),
+        DatasetWarmSensor(task_id="cold", path=DIGITS, version=f"sha256:{0:064x}", timeout=1.5, soft_fail=True),
+    ]
+"""
+
+
+def test_sensors_see_what_is_warm_and_time_out_on_what_is_not(run_dag: RunDag, tmp_path: Path) -> None:
+    (tmp_path / "sensors.py").write_text(SENSORS)
+    result = run_dag("sensors", dags_folder=tmp_path)
+
+    assert result.tasks == {"warm": "success", "load": "success", "hot": "success", "cold": "skipped"}, result.log
+    assert result.xcoms["hot"]["dataset_version"] == result.xcoms["warm"]["dataset_version"]
+    assert result.xcoms["load"] == result.xcoms["warm"]
+    assert "No inventory of s3://datasets/digits/ is kept" in result.log

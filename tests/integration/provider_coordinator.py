@@ -125,10 +125,8 @@ class Coordinator:
                 path = request.query.get("path")
                 jobs = [job for job in self.jobs.values() if path is None or path in job["paths"]]
                 return 200, {"jobs": jobs[::-1], "next": None}
-            case ["GET", "v1", "inventories"]:
-                return 200, {"inventories": list(self.datasets.values())}
-            case ["GET", "v1", "warmth"]:
-                return self._warmth(**request.query)
+            case ["GET", "v1", "inventories" | "warmth"]:
+                return self._warmth(**request.query) if request.query else (200, self._inventories())
             case ["GET" | "POST", "v1", "jobs", job_id, *action] if job_id in self.jobs:
                 return 200, self._act(self.jobs[job_id], action, request)
             case ["GET", "v1", "workers"]:
@@ -137,6 +135,9 @@ class Coordinator:
                     "workers": [{"id": "worker-0", "live": True}, {"id": "worker-1", "live": False}],
                 }
         return 404, {"code": "job_not_found", "detail": f"There is no job at {request.path}.", "remedy": "List them."}
+
+    def _inventories(self) -> dict[str, Any]:
+        return {"inventories": list(self.datasets.values())}
 
     def _warmth(self, *, path: str, version: str = "") -> tuple[int, dict[str, Any]]:
         known = self.datasets.get(path)

@@ -174,6 +174,14 @@ def test_a_job_whose_task_may_wait_no_longer_is_cancelled(coordinator, context):
     assert coordinator.jobs["job-1"]["state"] == "STOPPED"
 
 
+def test_a_job_that_has_succeeded_before_the_deadline_is_a_success_after_it(coordinator, context):
+    deferred(preload(), context)
+    coordinator.update("job-1", state="SUCCEEDED")
+    passed = datetime.now(tz=UTC) - timedelta(seconds=1)
+
+    assert preload(deadline=passed).execute(next_try(context))["job_id"] == "job-1"
+
+
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_the_next_try_goes_on_with_a_job_that_has_succeeded_meanwhile(coordinator, context, deferrable):
     move = MoveOperator(task_id="t", path=PATH, destination=TO, deferrable=True)

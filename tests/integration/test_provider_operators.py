@@ -193,21 +193,6 @@ def test_a_trigger_that_cannot_be_stored_fails_before_the_submit(coordinator, co
     assert coordinator.received == []
 
 
-@pytest.mark.parametrize(
-    ("limits", "seconds"),
-    [
-        ({}, 7 * 86400),
-        ({"deadline": timedelta(hours=2)}, 7200),
-        ({"execution_timeout": timedelta(hours=1)}, 3600),
-        ({"deadline": timedelta(hours=2), "execution_timeout": timedelta(hours=1)}, 3600),
-    ],
-)
-def test_every_wait_has_a_deadline(coordinator, context, monkeypatch, limits, seconds):
-    monkeypatch.setattr("airflow_preheat.operators._job.time.time", lambda: 1000.0)
-
-    assert submit(preload(**limits), context).trigger.wait.deadline == 1000.0 + seconds
-
-
 def test_the_end_of_the_job_returns_a_summary_and_describes_the_outlets(context):
     outlets = [warm_asset(PATH), warm_asset("s3://datasets/other/")]
 

@@ -369,6 +369,7 @@ async def test_what_is_written_below_a_pin_is_not_read_there(worker: Worker) -> 
     assert await worker.reads.has(PATH)
     assert (await worker.reads.stat(PATH))[0].etag == old.etag
     assert worker.reads.read_small([URI])[0][1] == b"old"
+    assert await worker.read(URI, "pending", wish=CACHED) == ("pending", b"pending"), "another worker persists it"
     assert [info.etag for info in await worker.reads.list(PATH.with_key("d/"), after="", limit=9)] == [old.etag]
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from airflow_preheat.deadlines import resolve
+from airflow_preheat.deadlines import give_up_at, resolve
 from airflow_preheat.exceptions import PreheatRequestError
 
 RUN_START = datetime(2026, 11, 21, 1, 30, tzinfo=UTC)
@@ -74,3 +74,19 @@ def test_a_deadline_that_is_none_is_named_with_what_to_write(deadline, problem):
 
     assert problem in str(caught.value)
     assert str(deadline) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("deadline", "execution_timeout", "wait"),
+    [
+        (None, None, timedelta(days=7)),
+        ("", None, timedelta(days=7)),
+        (timedelta(hours=2), None, timedelta(hours=2)),
+        (None, timedelta(hours=1), timedelta(hours=1)),
+        (timedelta(hours=2), timedelta(hours=1), timedelta(hours=1)),
+        ("04:00 UTC", timedelta(hours=2), timedelta(hours=1)),
+    ],
+)
+def test_every_wait_has_an_end(deadline, execution_timeout, wait):
+    assert give_up_at(deadline, execution_timeout, now=NOW, since=RUN_START) == NOW + wait
+    assert give_up_at(timedelta(hours=9), None, now=NOW, since=None) == NOW + timedelta(hours=9)

@@ -41,10 +41,17 @@ def test_settings_have_defaults_and_are_read():
     plain = Endpoint.from_connection(connection(host="cache"))
     assert (plain.connect_timeout, plain.request_timeout, plain.verify_tls, plain.ca_cert) == (5, 60, True, None)
 
+    assert plain.dialect == "auto"
+
     extra = {"connect_timeout": "2", "request_timeout": 7.5, "verify_tls": False, "ca_cert": "ca.pem"}
     endpoint = Endpoint.from_connection(connection(extra, host="cache"))
     assert (endpoint.connect_timeout, endpoint.request_timeout) == (2, 7.5)
     assert (endpoint.verify_tls, endpoint.ca_cert) == (False, "ca.pem")
+
+
+@pytest.mark.parametrize(("given", "dialect"), [("alluxio-3.6", "alluxio-3.6"), ("Preheat", "preheat"), ("", "auto")])
+def test_the_dialect_is_one_of_those_that_are_spoken(given, dialect):
+    assert Endpoint.from_connection(connection({"dialect": given}, host="cache")).dialect == dialect
 
 
 def test_the_token_is_not_in_the_representation():
@@ -64,6 +71,7 @@ def test_the_token_is_not_in_the_representation():
         (connection({"request_timeout": 0}, host="cache"), "request_timeout=0"),
         (connection({"request_timeout": "nan"}, host="cache"), "request_timeout='nan'"),
         (connection({"verify_tls": "maybe"}, host="cache"), "verify_tls='maybe'"),
+        (connection({"dialect": "alluxio-2"}, host="cache"), "dialect='alluxio-2'"),
     ],
 )
 def test_an_unusable_connection_is_named_with_its_field(given, names):

@@ -6,12 +6,14 @@ import sys
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.resources import files
+from typing import get_args
 
 import jsonschema
 import pytest
 from airflow.providers_manager import ProvidersManager
 from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 
+from airflow_preheat._endpoint import DialectName
 from airflow_preheat.assets import sanitize_uri
 from airflow_preheat.get_provider_info import get_provider_info
 from airflow_preheat.hooks import PreheatHook
@@ -52,6 +54,12 @@ def test_the_connection_type_is_the_hooks():
     assert resolve(connection_type["hook-class-name"]) is PreheatHook
     assert connection_type["connection-type"] == PreheatHook.conn_type
     assert connection_type["hook-name"] == PreheatHook.hook_name
+
+
+def test_the_connection_form_offers_every_dialect():
+    dialect = get_provider_info()["connection-types"][0]["conn-fields"]["dialect"]["schema"]
+
+    assert tuple(dialect["enum"]) == get_args(DialectName)
 
 
 def test_airflow_discovers_the_provider_with_its_connection_form_and_asset_handler():

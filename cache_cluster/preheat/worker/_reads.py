@@ -9,8 +9,7 @@ reader leaves. What is sent before the fill has ended is what the origin sent, o
 intact since it arrived; that all of it matches a checksum of the whole object, where the origin has one, is only known
 at the end. Ranges of what is not cached need not wait for a fill, nor cause one: see :mod:`preheat.worker._ranges`.
 
-Which version is served is decided by the mounts, the pins and the reader's wish: see :mod:`preheat.worker._freshness`.
-All ports read through here, and so obey alike.
+All ports read through here, and so obey the mounts, the pins and the reader's wish alike: see :mod:`._freshness`.
 
 A page store that is full, or fails, is no reader's error: the under store is read in its place.
 """
@@ -72,8 +71,7 @@ class ReadService:
     ) -> None:
         self._store = store
         self._origin = origin
-        notes = notes or Notes()
-        self._notes = notes
+        self._notes = notes = notes or Notes()
         self.policies = policies or Policies()
         self._pending = pending or PendingReads(PendingTable(), store, peers)
         self._pending_uris = self._pending.table.uris
@@ -99,7 +97,7 @@ class ReadService:
         Raises:
             VersionChanged, ObjectNotFound, Unavailable: as ``Policies.bound``.
         """
-        if self._pending_uris and self._is_pending(uri, wish):
+        if self._pending_uris and self._is_pending(uri, if_match, wish):
             held = self._pending.held(uri)
             return held if held is not None and accepts(if_match, held.etag) else None
         item = self._store.lookup(uri)
@@ -119,7 +117,7 @@ class ReadService:
     def read_small(self, uris: Sequence[str], wish: Wish = ANY) -> list[tuple[CachedObject, bytes]]:
         """Read whole hits at once, as ``PageStore.read_small``, up to the first that may not be served; count them."""
         if self._pending_uris:
-            uris = [*takewhile(lambda uri: not self._is_pending(uri, wish), uris)]
+            uris = [*takewhile(lambda uri: not self._is_pending(uri, None, wish), uris)]
         found = self._store.read_small(uris)
         if wish is not ANY or not self.policies.allows_all:
             found = list(takewhile(lambda hit: self._gate.passes(hit[0], wish), found))
@@ -129,12 +127,11 @@ class ReadService:
 
     async def has(self, path: UfsPath, if_match: ETags = None, wish: Wish = ANY) -> bool:
         """Whether a copy may be served without asking the under store; raises as :meth:`servable`."""
-        if self._is_pending(str(path), wish) or self.servable(str(path), if_match, wish) is not None:
+        if self._is_pending(str(path), if_match, wish) or self.servable(str(path), if_match, wish) is not None:
             return True
         if self.policies.bound(str(path), wish.version) is None:
             return False
-        terms = await self._gate.terms(path, if_match, wish)
-        return self._copy(path, terms) is not None
+        return self._copy(path, await self._gate.terms(path, if_match, wish)) is not None
 
     async def open(
         self, path: UfsPath, if_match: ETags = None, *, asked: Asked | None = None, wish: Wish = ANY
@@ -152,7 +149,7 @@ class ReadService:
             ObjectNotFound: there is no such object, or it does not belong to the dataset version that is read.
             NotCached: the under store would have to be asked, and must not. Otherwise as ``UnderStore.get``.
         """
-        pending = self._pending if self._is_pending(str(path), wish) else None
+        pending = self._pending if self._is_pending(str(path), if_match, wish) else None
         if pending and (opened := pending.open(path, if_match, self.counters, only_cached=wish.only_cached)):
             return opened
         for attempt in range(1, _ATTEMPTS + 1):
@@ -228,7 +225,7 @@ class ReadService:
             VersionChanged: the version is none that the reader accepts.
             ObjectNotFound, NotCached: as :meth:`open`. Otherwise as ``UnderStore.stat``.
         """
-        if self._is_pending(str(path), wish) and (pending := self._pending.stat(path, if_match)):
+        if self._is_pending(str(path), if_match, wish) and (pending := self._pending.stat(path, if_match)):
             return pending, True
         if item := self.servable(str(path), if_match, wish):
             return info_of(path, item), True
@@ -267,9 +264,12 @@ class ReadService:
         await self._checks.close()
         await self._fills.close()
 
-    def _is_pending(self, uri: str, wish: Wish) -> bool:
-        """Whether a pending version is read: not where one dataset version is; raises as ``Policies.bound``."""
-        return uri in self._pending_uris and self.policies.bound(uri, wish.version) is None
+    def _is_pending(self, uri: str, if_match: ETags, wish: Wish) -> bool:
+        """Whether what is pending is read: below a pin only by who persists it; raises as ``Policies.bound``."""
+        if (write := self._pending.table.get(uri)) is None:
+            return False
+        named = wish.only_cached and not wish.version and if_match == (write.etag,)
+        return named or self.policies.bound(uri, wish.version) is None
 
     def _copy(self, path: UfsPath, terms: Terms) -> CachedObject | None:
         item = self._store.lookup(str(path))
@@ -277,8 +277,7 @@ class ReadService:
 
     def _opened_hit(self, path: UfsPath, item: CachedObject, wish: Wish) -> OpenedRead:
         self.counters.hits += 1
-        bodies = self._bodies
-        pages = partial(bodies.cached, item) if wish.only_cached else partial(bodies.stored, path, item)
+        pages = partial(self._bodies.cached, item) if wish.only_cached else partial(self._bodies.stored, path, item)
         return OpenedRead(info=info_of(path, item), hit=True, pages=partial(pages, hit=True))
 
     async def _opened_miss(self, path: UfsPath, terms: Terms, asked: Asked | None) -> OpenedRead:

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import Asset, BaseOperator, Context, co
 
 from airflow_preheat._endpoint import DEFAULT_CONN_ID
 from airflow_preheat._watch import AFTER_CANCEL, JobEvent, JobWait, JobWatch, Status, ended
-from airflow_preheat.deadlines import Deadline, resolve
+from airflow_preheat.deadlines import Deadline, give_up_at
 from airflow_preheat.exceptions import (
     PreheatDeadlineError,
     PreheatError,
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from airflow_preheat.hooks import PreheatHook
 
 JOB_ID_XCOM_KEY = "job_id"
-MAX_DEADLINE = timedelta(days=7)
-"""How long a task waits that sets no limit of its own; as Airflow's sensors."""
 
 _ERRORS: Mapping[Status, type[PreheatError]] = {
     "failed": PreheatJobFailedError,
@@ -190,12 +188,12 @@ class JobOperator(BaseOperator):
     def _wait(self, context: Context, known: Job | None) -> JobWait:
         """Return how to wait for the job, which may still have to be submitted."""
         deadline = self._deadline(context)
-        if deadline <= time.time():
+        if deadline <= time.time() and not (known and known["state"] in ENDED):
             if known is not None:
                 self._cancel_job(self._claim_job(context, known["id"]))
             raise PreheatDeadlineError(
-                f"deadline={str(self.deadline)!r} has passed, so the task does not wait. Give a later one, or clear the "
-                "DAG run: a time of the day counts from its start."
+                f"deadline={str(self.deadline)!r} has passed, so the task does not wait. Give a later one, or clear "
+                "the DAG run: a time of the day counts from its start."
             )
         wait = JobWait(
             job_id="",
@@ -212,14 +210,13 @@ class JobOperator(BaseOperator):
 
     def _deadline(self, context: Context) -> float:
         """Return when to give up, in seconds since the epoch."""
-        now = time.time()
-        limits = []
-        if self.deadline:
-            present = datetime.fromtimestamp(now, tz=UTC)
-            limits.append(resolve(self.deadline, now=present, since=_run_start(context) or present).timestamp())
-        if self.execution_timeout is not None:  # which Airflow does not enforce while a task is deferred
-            limits.append(now + self.execution_timeout.total_seconds())
-        return min(limits, default=now + MAX_DEADLINE.total_seconds())
+        run = context.get("dag_run")
+        return give_up_at(
+            self.deadline,
+            self.execution_timeout,
+            now=datetime.now(tz=UTC),
+            since=run.start_date if run is not None else None,
+        ).timestamp()
 
     def _known_job(self, context: Context, spec: JobSpec) -> Job | None:
         """Return the job of an earlier try that was cut off, unless it has ended without success."""
@@ -281,12 +278,6 @@ def _waiter(context: Context) -> str:
     """Name the task instance, without the try: the next one takes the place of the one before."""
     task_instance = context["ti"]
     return f"{task_instance.dag_id}/{task_instance.run_id}/{task_instance.task_id}/{task_instance.map_index}"
-
-
-def _run_start(context: Context) -> datetime | None:
-    """Return when the DAG run started, or was started again after somebody cleared it."""
-    run = context.get("dag_run")
-    return run.start_date if run is not None else None
 
 
 def _report_seconds() -> float:
