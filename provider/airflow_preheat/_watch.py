@@ -13,7 +13,7 @@ from airflow_preheat.jobs import ENDED, Claim, Job, JobSummary, explain, summari
 
 Status = Literal["succeeded", "failed", "stopped", "deadline", "lost", "unavailable", "error"]
 
-AFTER_CANCEL = "It goes on if others wait for it, and is stopped in a few seconds if not."
+AFTER_CANCEL = "It goes on if others wait for it (not so with an Alluxio), and is stopped in a few seconds if not."
 """What becomes of a cancelled job."""
 _MIN_GAP = 1.0
 """Seconds between two polls, in case that a coordinator answers at once and not when the job ends."""

@@ -163,7 +163,7 @@ def test_a_task_that_is_cleared_while_deferred_attaches_to_its_job_again(runs: d
     assert run.outlived_grace
     assert run.outcome() == "success"
     assert run.current_job_id() == run.job_id
-    assert "Attached to the running" in run.client.task_log(run.dag_id, run.run_id, TASK, try_number=2)
+    assert f"Going on with Preheat job {run.job_id}" in run.client.task_log(run.dag_id, run.run_id, TASK, try_number=2)
 
 
 def test_a_trigger_that_is_moved_leaves_its_job_to_the_next_triggerer(runs: dict[str, Run]) -> None:

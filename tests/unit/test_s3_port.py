@@ -292,6 +292,19 @@ async def test_copies(port: S3Port, origin: MemoryUnderStore) -> None:
     assert await port.refused("copy_object", Bucket="frozen", Key="y", CopySource="data/to") == (403, "AccessDenied")
 
 
+async def test_a_copy_is_of_the_present_version(port: S3Port, origin: MemoryUnderStore) -> None:
+    """Whatever is cached: conditions and bytes are of one version."""
+    old = origin.write("s3://b/source", b"old")
+    await port("get_object", Key="source")
+    new = origin.write("s3://b/source", b"newer")
+    upload = {"Key": "part", "UploadId": (await port("create_multipart_upload", Key="part"))["UploadId"]}
+    for operation, how in (("copy_object", {"Key": "to"}), ("upload_part_copy", {**upload, "PartNumber": 1})):
+        how["CopySource"] = "data/source"
+        assert await port.refused(operation, **how, CopySourceIfMatch=old.etag) == (412, "PreconditionFailed")
+        copied = await port(operation, **how, CopySourceIfMatch=new.etag)
+        assert copied.get("CopyObjectResult", copied.get("CopyPartResult"))["ETag"] == f'"{new.etag}"'
+
+
 async def test_many_are_deleted_at_once(port: S3Port, origin: MemoryUnderStore) -> None:
     keys = [f"{number}&<ü>" for number in range(50)]
     for key in keys:

@@ -207,6 +207,7 @@ class TestBodies:
             (body_of("Delete", OBJECT * 1001), "MalformedXML"),
             (body_of("Delete", "<Object><Key>&a;</Key></Object>"), "MalformedXML"),
             (body_of("Delete", OBJECT + "<a>" * 5000 + "</a>" * 5000), "MalformedXML"),
+            (body_of("Delete", OBJECT + "<a/>" * 100_000), "MalformedXML"),
             (BOMB.encode() + body_of("Delete", "<Object><Key>&b;</Key></Object>"), "MalformedXML"),
             (XXE.encode() + body_of("Delete", "<Object><Key>&a;</Key></Object>"), "MalformedXML"),
             (body_of("Delete", OBJECT + " " * (9 << 20)), "MalformedXML"),

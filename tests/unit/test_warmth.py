@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
+from unittest.mock import ANY
 
 import httpx
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preheat.access import Grant, Role, acting_for
+from preheat.cli import main
 from preheat.coordinator import _catalog
 from preheat.coordinator._cached import CachedPage, MemoryCachedListing
 from preheat.coordinator._heat import heat_of
@@ -104,6 +107,22 @@ async def test_a_loaded_path_is_hot_until_copies_go(client: httpx.AsyncClient, c
     assert (cooler["hotFraction"], cooler["hot"]["files"], cooler["fewestCopies"]) == (0.9, OBJECTS - 1, 0)
     assert (await warmth(client, f"{PATH}0003"))["hotFraction"] == 0.0
     assert (await warmth(client, f"{PATH}0004"))["hotFraction"] == 1.0
+
+
+async def test_the_command_prints_it_and_exits_by_it(url: str, cluster: Cluster, capsys: pytest.CaptureFixture[str]):
+    async def run(*arguments: str) -> tuple[object, str]:
+        with pytest.raises(SystemExit) as ended:
+            await asyncio.to_thread(main, ["fs", "warmth", PATH, *arguments])
+        return ended.value.code, capsys.readouterr().out
+
+    assert await run() == (1, ANY)
+    version = await done(cluster, load())
+    code, printed = await run("--version", version)
+    assert (code, f"{version} (version, " in printed, "hot            10 files, 80 B" in printed) == (0, True, True), (
+        printed
+    )
+    code, printed = await run("--json")
+    assert (code, json.loads(printed)["hotFraction"]) == (0, 1.0)
 
 
 async def test_only_the_expected_version_is_hot(client: httpx.AsyncClient, cluster: Cluster):

@@ -54,9 +54,10 @@ class Uploading:
     async def part_copy(self, request: S3Request, path: UfsPath) -> bytes:
         """Answer an UploadPartCopy: a part that is a range of another object."""
         check_write(request.sender, path)
-        number, source = _number(request), await self._writing.source(request)
+        number = _number(request)
+        source, info = await self._writing.source(request)
         wanted = parse_range(request.headers.get("x-amz-copy-source-range"))
-        opened = await self._forward.open(source, asked=wanted.asked if wanted else None)
+        opened = await self._forward.open(source, (info.etag,), asked=wanted.asked if wanted else None)
         start, end = wanted.within(opened.info.size) if wanted else (0, opened.info.size)
         if wanted and start >= end:
             raise S3Error("InvalidRange", f"The source has {opened.info.size} bytes.")

@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from preheat.errors import PreheatError
 from preheat.paths import UfsPath
+from preheat.versions import ObjectInfo
 from preheat.worker._forward import Forward
 from preheat.worker.s3 import _answers as answers
 from preheat.worker.s3 import _xml as xml
@@ -20,6 +21,8 @@ from preheat.worker.s3._writes import Writes
 from preheat.worker.s3._xml_bodies import MAX_BODY_BYTES, parse_deletion
 
 _DELETED_AT_ONCE = 16
+_NOW = {"cache-control": "no-cache"}
+"""The under store copies the version that it has: the conditions are not to be judged by a cached one."""
 _TARGET_CONDITIONS = ("if-match", "if-none-match", "x-amz-if-match-")
 Resolve = Callable[[str, str], UfsPath]
 """Returns the path of a bucket's key."""
@@ -53,7 +56,7 @@ class Writing:
         """Answer a CopyObject."""
         check_write(request.sender, path)
         refuse_conditions(request)
-        source = await self.source(request)
+        source, _ = await self.source(request)
         info = await self._writes.copy(source, path)
         document = xml.object_copied(etag=info.etag, last_modified=info.last_modified)
         return answers.document(document, request.http)
@@ -79,13 +82,13 @@ class Writing:
         deleted = () if deletion.quiet else [key for key in deletion.keys if key not in missed]
         return answers.document(xml.objects_deleted(deleted, failed), request.http)
 
-    async def source(self, request: S3Request) -> UfsPath:
-        """Return what a copy is made of, if it may be read and is the version that is wanted."""
+    async def source(self, request: S3Request) -> tuple[UfsPath, ObjectInfo]:
+        """Return what a copy is made of, as it is now, if it may be read and is the version that is wanted."""
         path = self._resolve(*_source_of(request.headers["x-amz-copy-source"]))
         check_read(request.sender, path)
-        info, _ = await self._forward.stat(path)
+        info, _ = await self._forward.stat(path, wish=_NOW)
         check_source(request.headers, info)
-        return path
+        return path, info
 
     async def _delete_one(self, request: S3Request, key: str) -> xml.FailedDeletion | None:
         try:

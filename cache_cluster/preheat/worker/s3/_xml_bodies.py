@@ -13,6 +13,8 @@ MAX_BODY_BYTES = 8 << 20
 MAX_DELETED_KEYS = 1000
 MAX_PARTS = 10_000
 _MAX_DEPTH = 8
+_MAX_ELEMENTS = 10 * MAX_PARTS
+"""A part has a number, an etag and some checksums. A body of nothing but elements would stop all others for seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,8 +81,12 @@ class _Reader:
     def __init__(self) -> None:
         self.root: _Element | None = None
         self._open: list[_Element] = []
+        self._count = 0
 
     def start(self, name: str, _: dict[str, str]) -> None:
+        self._count += 1
+        if self._count > _MAX_ELEMENTS:
+            raise _malformed(f"it has more than {_MAX_ELEMENTS} elements")
         element = _Element(name.rpartition(" ")[2])
         if len(self._open) >= _MAX_DEPTH:
             raise _malformed("it is nested too deeply")
