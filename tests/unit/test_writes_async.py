@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from preheat.coordinator import _persist
-from preheat.errors import NoLiveWorker, OriginUnavailable, Unavailable, VersionChanged
+from preheat.errors import Conflict, InvalidRequest, NoLiveWorker, OriginUnavailable, Unavailable, VersionChanged
 from preheat.jobs import JobState
 from preheat.store import DiskStore, MemoryStore
 from preheat.ufs import MemoryUnderStore
@@ -289,6 +289,18 @@ async def test_uploads_in_parts_are_pending_too(group: Group):
     digest = hashlib.md5(b"".join(bytes.fromhex(etag) for _, etag in parts)).hexdigest()
     assert info.etag == f"{digest}-2"
     assert (await group.content("fast/k"), await reads(group, "fast/k")) == (None, {b"x" * 4000})
+
+
+async def test_what_is_held_is_what_was_acknowledged_and_stays(group: Group):
+    worker, name = group.workers[0].writes, held_name("id", str(at("fast/k")))
+    right = hashlib.md5(b"right").hexdigest()
+    with pytest.raises(InvalidRequest, match="MD5"):
+        await worker.hold(at("fast/k"), "id", pieces(b"wrong"), etag=right, size=5)
+    assert not held(group)
+    await worker.hold(at("fast/k"), "id", pieces(b"right"), etag=right, size=5)
+    with pytest.raises(Conflict, match="held here already"):
+        await worker.hold(at("fast/k"), "id", pieces(b"wrong"), etag="other-1", size=5)
+    assert group.workers[0].store.read(group.workers[0].store.lookup(name)) == b"right"
 
 
 async def test_what_belongs_to_no_record_is_dropped_after_a_day(group: Group):

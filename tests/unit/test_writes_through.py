@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 import yarl
 
+from preheat.engine import Bucket
 from preheat.errors import (
     ObjectNotFound,
     OriginUnavailable,
@@ -22,6 +24,7 @@ from preheat.errors import (
     StoreFull,
     VersionChanged,
 )
+from preheat.inventory import Pin
 from preheat.paths import UfsPath
 from preheat.placement import Member
 from preheat.store import DiskStore, MemoryStore
@@ -115,6 +118,25 @@ async def test_a_mount_that_is_read_only_is_not_written(group: Group):
         with pytest.raises(ReadOnly, match=r"preheat mount add .* --writes through"):
             await writing
     assert await group.content("frozen/x") == b"x"
+
+
+async def test_what_is_pinned_is_not_written(group: Group):
+    worker = group.other("v1/k")
+    await worker.put("v1/k", b"pinned")
+    pin = Pin(id="pin", path="s3://b/v1/", inventory="i", version="sha256:00", pinned_at=0.0)
+    await group.engine.put(Bucket.PINS, pin.id, msgspec.json.encode(pin))
+    async with asyncio.timeout(5):
+        while not all(each.policies.pin("s3://b/v1/k") for each in group.workers):
+            await asyncio.sleep(0)
+    for writing in (
+        worker.put("v1/k", b"other"),
+        worker.writes.delete(at("v1/k")),
+        worker.writes.copy(at("frozen/x"), at("v1/k")),
+        worker.writes.create_upload(at("v1/new")),
+    ):
+        with pytest.raises(ReadOnly, match=r"sha256:00.*preheat fs unpin s3://b/v1/"):
+            await writing
+    assert await group.content("v1/k") == b"pinned"
 
 
 async def test_conditions_are_looked_at_right_before(group: Group):

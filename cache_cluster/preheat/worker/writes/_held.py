@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import md5
 
+from preheat.errors import Conflict, InvalidRequest
 from preheat.logs import get_logger
 from preheat.store import PAGE_SIZE, CachedObject, PageStore
 from preheat.worker._pending import PendingTable
@@ -17,6 +20,7 @@ from preheat.writes import HELD_PREFIX, PendingWrite
 log = get_logger("worker")
 ORPHAN_SECONDS = 86400.0
 """After which bytes are dropped that no record names: their write was not acknowledged."""
+_MD5 = re.compile(r"[0-9a-f]{32}")
 _PIECE_BYTES = 4 * PAGE_SIZE
 
 
@@ -53,10 +57,18 @@ class HeldCopies:
 
         Raises:
             VersionChanged: it is not of this size.
+            Conflict: something is held under this name already, and stays.
+            InvalidRequest: the bytes are not those of the etag, where that is their MD5.
         """
+        if self._store.lookup(name):
+            raise Conflict("This write is held here already.")
+        digest = md5(usedforsecurity=False)
         with self._store.writer(name, etag=etag, size=size, last_modified=self._clock()) as writer:
             async for chunk in chunks:
                 writer.append(chunk)
+                digest.update(chunk)
+            if _MD5.fullmatch(etag) and digest.hexdigest() != etag:
+                raise InvalidRequest(f"The bytes have the MD5 {digest.hexdigest()}, not {etag}.")
             writer.commit()
         await in_thread(self._store.flush)
 

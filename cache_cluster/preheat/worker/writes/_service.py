@@ -277,6 +277,11 @@ class WriteService:
             raise ReadOnly(
                 f"path='{path}' is read-only.", remedy=f"Run `preheat mount add {name} {prefix} --writes through`."
             )
+        if pin := self._policies.pin(str(path)):
+            raise ReadOnly(
+                f"path='{path}' is pinned to the dataset version {pin.version}.",
+                remedy=f"Run `preheat fs unpin {pin.path}` first; readers of that version lose it then.",
+            )
 
     async def _uploads_at(self, member: Member, path: UfsPath) -> list[Upload]:
         try:
