@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import secrets
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nats
 import nkeys
 import pytest
 
@@ -71,6 +73,25 @@ async def test_a_client_without_a_certificate_is_refused(authority: Authority, s
     settings = EngineSettings(url=server, tls=TlsSettings(ca=authority.ca), connect_seconds=2)
     with pytest.raises(EngineUnavailable):
         await connect(settings, name="test")
+
+
+async def test_a_client_that_misses_its_cancellation_has_a_deadline_too(monkeypatch: pytest.MonkeyPatch):
+    missed = 0
+
+    async def goes_on(**_: object) -> None:
+        nonlocal missed
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                if missed:
+                    raise
+                missed += 1
+
+    monkeypatch.setattr(nats, "connect", goes_on)
+    with pytest.raises(EngineUnavailable, match="did not answer"):
+        await connect(EngineSettings(connect_seconds=0.1), name="test")
+    assert missed == 1
 
 
 @pytest.mark.parametrize("field", ["ca", "cert", "credentials"])

@@ -29,14 +29,28 @@ async def connect(settings: EngineSettings, *, name: str) -> Engine:
     """
     engine = NatsEngine(settings)
     options = _servers_and_credentials(settings.url) | _files(settings)
+    opening = asyncio.create_task(_open(engine, options, name))
     try:
-        async with asyncio.timeout(settings.connect_seconds):
-            await engine.open(await _connect_until_answered(options, engine, name))
-    except TimeoutError as error:
+        await asyncio.wait({opening}, timeout=settings.connect_seconds)
+    finally:
+        await _end(opening)
+    if opening.cancelled():
         raise EngineUnavailable(
             f"NATS did not answer within {settings.connect_seconds:.0f} s ({engine.last_error!r})."
-        ) from error
+        ) from engine.last_error
+    opening.result()
     return engine
+
+
+async def _open(engine: NatsEngine, options: dict[str, Any], name: str) -> None:
+    await engine.open(await _connect_until_answered(options, engine, name))
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it ends: the client takes a cancellation that comes with a time-out of its own for that."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=RECONNECT_SECONDS)
 
 
 async def _connect_until_answered(options: dict[str, Any], engine: NatsEngine, name: str) -> Client:
