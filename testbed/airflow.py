@@ -20,7 +20,7 @@ from testbed.airflow_client import AirflowClient, AirflowError, poll
 from testbed.ports import free_ports
 from testbed.processes import ChildProcess
 
-_START_SECONDS = 120.0
+_START_SECONDS = 180.0
 _STOP_SECONDS = 20.0
 _DAG_TEST_SECONDS = 150.0
 _HEALTHY = ("metadatabase", "scheduler", "triggerer", "dag_processor")

@@ -37,7 +37,7 @@ def run_demo(*arguments: str, **variables: str) -> subprocess.CompletedProcess[s
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=180,
+        timeout=280,
         check=False,
     )
 
