@@ -30,6 +30,9 @@ from preheat.errors import PreheatError, Unavailable, from_problem
 _STOP_SECONDS = 60.0
 """More than the sum of all parts' stop_seconds, after which the supervisor kills them itself."""
 
+_EXIT_SECONDS = 10.0
+"""For the last steps of a supervisor that has nothing to stop any more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -141,6 +144,7 @@ def start_in_background(settings: ClusterSettings) -> ClusterState:
         supervisor.terminate()
         raise
     if outcome is not None and outcome.problem is not None:
+        _end(supervisor)  # so that whoever mends the problem can start again at once
         raise from_problem(outcome.problem, PreheatError.status)
     state = read_state(files.state)
     if outcome is None or state is None:
@@ -170,6 +174,15 @@ def _read_outcome(supervisor: subprocess.Popen[bytes], seconds: float) -> Outcom
         readable, _, _ = select.select([answers], [], [], seconds)
         line = answers.readline() if readable else b""
     return msgspec.json.decode(line, type=Outcome) if line else None
+
+
+def _end(supervisor: subprocess.Popen[bytes]) -> None:
+    """Wait for a supervisor that has stopped its parts; it lets go of the data directory by ending."""
+    try:
+        supervisor.wait(_EXIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        supervisor.kill()
+        supervisor.wait()
 
 
 def serve_in_background() -> None:
