@@ -5,7 +5,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 SOURCES := provider cache_cluster tests testbed demo dags scripts
 
-.PHONY: help setup demo test lint format constraints bench bench-quick soak tour clients
+.PHONY: help setup demo test e2e lint format constraints bench bench-quick soak tour clients
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -30,6 +30,9 @@ lint: setup ## format, lint, types and layers
 format: setup ## rewrite the code in the project's format
 	.venv/bin/ruff format $(SOURCES)
 	.venv/bin/ruff check --fix $(SOURCES)
+
+e2e: setup ## the tests that take minutes: real Airflow processes that are killed, other Airflow versions, 1,000 of something
+	$(PY) -m pytest -m long --timeout=1800 --durations=0
 
 soak: setup ## thousands of long random histories of faults (SEEDS=2000 FIRST=0 to choose)
 	FAULT_SEEDS=$(or $(SEEDS),2000) FAULT_FIRST_SEED=$(or $(FIRST),0) FAULT_SECONDS=300 $(PY) -m pytest tests/faults -q
