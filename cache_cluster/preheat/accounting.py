@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import count, islice, repeat
 
 from preheat.errors import ObjectNotFound
 from preheat.jobs import (
@@ -55,6 +56,16 @@ def with_progress(job: Job, action: Action, progress: Progress) -> Job:
     return replace(job, trimming=progress)
 
 
+def entry_numbers(progress: Progress, *, whole: bool) -> Iterable[int]:
+    """Return the numbers of the entries that are listed next, in the order in which the job lists.
+
+    Where others come between them (see :attr:`Page.whole <preheat.coordinator._catalog.Page.whole>`), all have the
+    number at which the order is known last: none of what follows counts before all of them are done.
+    """
+    known = whole and progress.in_order == progress.listed.objects
+    return count(progress.in_order) if known else repeat(progress.in_order)
+
+
 def record_window(
     progress: Progress,
     planned: Sequence[PlannedBatch],
@@ -62,17 +73,24 @@ def record_window(
     cursor: str,
     version: str,
     missing: int = 0,
+    missing_after: int = 0,
     left_out: Tally = _NOTHING,
+    whole: bool = True,
 ) -> Progress:
     """Account a window of the listing that is now in batches; the cursor moves past it.
 
-    ``missing`` objects were asked for by name and are not there: they failed already, with no bytes. With those that
-    are ``left_out`` there was nothing to do: they are skipped.
+    ``missing`` objects were asked for by name and are not there: they failed already, with no bytes; the first of them
+    comes after ``missing_after`` others of the window. With those that are ``left_out`` there was nothing to do: they
+    are skipped. A window that is not ``whole`` is as :func:`entry_numbers` says.
     """
     gone = Tally(objects=missing)
+    listed = sum((item.batch.tally for item in planned), progress.listed) + gone + left_out
+    first_missing = next(islice(entry_numbers(progress, whole=whole), missing_after, None)) if missing else None
     return replace(
         progress,
-        listed=sum((item.batch.tally for item in planned), progress.listed) + gone + left_out,
+        listed=listed,
+        in_order=listed.objects if whole else progress.in_order,
+        first_failed=_first(progress.first_failed, first_missing),
         skipped=progress.skipped + left_out,
         failed=progress.failed + gone,
         open=progress.open | {item.batch.id: _opened(item) for item in planned},
@@ -99,6 +117,7 @@ def record_result(progress: Progress, result: BatchResult) -> tuple[Progress, tu
         waiting=tuple(worker for worker in batch.waiting if worker != result.worker),
         skipped=_least(batch.skipped, result.skipped),
         failed=_union(batch.failed, result.failed),
+        first_failed=_first(batch.first_failed, _first_failed(batch, result)),
     )
     if not batch.waiting and len(batch.failed) < batch.tally.objects:
         batch = replace(batch, waiting=batch.then, then=())
@@ -147,6 +166,18 @@ def record_failures(job: Job, failed: Sequence[FailedObject]) -> Job:
     """Name failed objects in the record, up to its limit."""
     room = MAX_REPORTED_FAILURES - len(job.failures)
     return replace(job, failures=job.failures + tuple(failed[:room])) if failed and room > 0 else job
+
+
+def hot_in_order(job: Job) -> int:
+    """Return how many entries, from the start of the order in which the job lists, are hot without a gap.
+
+    Hot is what the loading pass has accounted as loaded or skipped, acknowledged by all of its owners. An entry that
+    failed ends the count for good. So does one that a verification finds not to be hot, from then on: what was counted
+    before it ended was acknowledged, and not yet read back.
+    """
+    verified = job.verification.first_failed if job.verification else None
+    ends = (job.work.in_order, job.work.first_failed, verified, *(batch.first for batch in job.work.open.values()))
+    return min(end for end in ends if end is not None)
 
 
 def hot_fraction(job: Job) -> float:
@@ -207,7 +238,13 @@ def _failure_reason(job: Job, progress: Progress) -> str:
 
 def _opened(planned: PlannedBatch) -> OpenBatch:
     keepers = planned.workers if planned.then else ()
-    return OpenBatch(tally=planned.batch.tally, waiting=planned.workers, then=planned.then, keepers=keepers)
+    return OpenBatch(
+        tally=planned.batch.tally,
+        waiting=planned.workers,
+        then=planned.then,
+        keepers=keepers,
+        first=min(planned.batch.numbers, default=0),
+    )
 
 
 def _close(progress: Progress, batch_id: str, batch: OpenBatch) -> Progress:
@@ -219,7 +256,17 @@ def _close(progress: Progress, batch_id: str, batch: OpenBatch) -> Progress:
         done=progress.done + batch.tally - failed - skipped,
         skipped=progress.skipped + skipped,
         failed=progress.failed + failed,
+        first_failed=_first(progress.first_failed, batch.first_failed),
     )
+
+
+def _first_failed(batch: OpenBatch, result: BatchResult) -> int | None:
+    """Return the first entry that failed; of a worker that does not say which, the batch's first one."""
+    return result.first_failed if result.first_failed is not None or not result.failed else batch.first
+
+
+def _first(known: int | None, found: int | None) -> int | None:
+    return found if known is None else known if found is None else min(known, found)
 
 
 def _shared(share: WorkerShare, result: BatchResult) -> WorkerShare:

@@ -154,6 +154,8 @@ class Batch:
     root: str
     """URI of the bucket, ending with a slash: an entry's path is ``root + entry.key``."""
     entries: tuple[ObjectInfo, ...]
+    numbers: tuple[int, ...] = ()
+    """Of each entry its number in the order in which the job lists."""
     skip_if_exists: bool = True
     bandwidth: int | None = None
     from_peers: bool = False
@@ -197,6 +199,8 @@ class BatchResult:
     done: Tally
     skipped: Tally = Tally()
     failed: tuple[FailedObject, ...] = ()
+    first_failed: int | None = None
+    """The least number of an entry that failed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,6 +220,10 @@ class OpenBatch:
     """What failed on any worker so far, one entry per object. The owner alone knows: the record has no room for it."""
     parked: bool = False
     """In a record: what failed so far is in the failure log."""
+    first: int = 0
+    """The least number of an entry."""
+    first_failed: int | None = None
+    """The least number of an entry that failed so far."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,6 +260,10 @@ class Progress:
     """The placement map's when a verification began: it proves nothing about owners of a later one."""
     shares: dict[str, WorkerShare] = field(default_factory=dict)
     """By worker."""
+    in_order: int = 0
+    """So many entries are the first ones of the order; of those listed since, others come between them."""
+    first_failed: int | None = None
+    """The least number of an entry that failed for good."""
 
     @property
     def remaining(self) -> Tally:

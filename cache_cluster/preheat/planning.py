@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
 import msgspec
 
@@ -72,6 +73,7 @@ class Planner:
         root: str,
         placement: PlacementMap,
         first: int,
+        numbers: Iterable[int] | None = None,
     ) -> list[PlannedBatch]:
         """Place every object on its owners and group what has the same ones; what needs nothing is left out.
 
@@ -80,6 +82,7 @@ class Planner:
             root: URI of the bucket, ending with a slash.
             placement: must have members.
             first: number of the first batch.
+            numbers: of each object, as :func:`preheat.accounting.entry_numbers` gives them; by default from 0 on.
         """
 
         def moved(path: str, item: ObjectInfo) -> Route | None:
@@ -90,18 +93,22 @@ class Planner:
 
         replicas = self._replicas
         route = moved if self.action is Action.REBALANCE else owned
-        return self._planned(self._groups(objects, root, route), root, placement, first)
+        groups = self._groups(objects, count() if numbers is None else numbers, root, route)
+        return self._planned(groups, root, placement, first)
 
     def plan_again(self, batch: Batch, *, placement: PlacementMap, first: int) -> list[PlannedBatch]:
         """Place the entries of an open batch anew, one of whose workers left; otherwise as :meth:`plan`."""
         if batch.action is not Action.REBALANCE:
-            return self.plan(batch.entries, root=batch.root, placement=placement, first=first)
+            return self.plan(
+                batch.entries, root=batch.root, placement=placement, first=first, numbers=batch.numbers or None
+            )
         holders = tuple(sorted({*batch.holders, *batch.keepers}))
 
         def kept(path: str, _: ObjectInfo) -> Route:
             return _owners(placement, path, len(batch.keepers)), holders
 
-        return self._planned(self._groups(batch.entries, batch.root, kept), batch.root, placement, first)
+        groups = self._groups(batch.entries, batch.numbers or count(), batch.root, kept)
+        return self._planned(groups, batch.root, placement, first)
 
     def _moved(self, path: str, item: HeldObject, placement: PlacementMap) -> Route | None:
         """Return the route of an object whose copies move to its first owners; none if they are there.
@@ -115,38 +122,41 @@ class Planner:
         return owners, tuple(sorted(item.workers + item.outdated))
 
     def _planned(
-        self, groups: Iterable[tuple[Route, list[ObjectInfo]]], root: str, placement: PlacementMap, first: int
+        self, groups: Iterable[tuple[Route, _Group]], root: str, placement: PlacementMap, first: int
     ) -> list[PlannedBatch]:
         everybody = tuple(member.id for member in placement.members)
         return [
             PlannedBatch(
                 workers=everybody if self.action is Action.TRIM else owners,
                 then=tuple(worker for worker in holders if worker in everybody and worker not in owners),
-                batch=self._batch(number, root, (owners, holders), entries),
+                batch=self._batch(number, root, (owners, holders), group),
             )
-            for number, ((owners, holders), entries) in enumerate(groups, start=first)
+            for number, ((owners, holders), group) in enumerate(groups, start=first)
         ]
 
     def _groups(
-        self, objects: Iterable[ObjectInfo], root: str, route_of: Callable[[str, ObjectInfo], Route | None]
-    ) -> Iterator[tuple[Route, list[ObjectInfo]]]:
+        self,
+        objects: Iterable[ObjectInfo],
+        numbers: Iterable[int],
+        root: str,
+        route_of: Callable[[str, ObjectInfo], Route | None],
+    ) -> Iterator[tuple[Route, _Group]]:
         """Yield full groups as they fill up, then the rest."""
-        options = self.spec.options
-        entries: dict[Route, list[ObjectInfo]] = defaultdict(list)
-        sizes: dict[Route, int] = defaultdict(int)
-        texts: dict[Route, int] = defaultdict(int)
-        for item in objects:
+        most = self.spec.options.batch_size
+        groups: dict[Route, _Group] = defaultdict(_Group)
+        for item, number in zip(objects, numbers, strict=False):
             route = route_of(root + item.key, item)
             if route is None:
                 continue
-            entries[route].append(item)
-            sizes[route] += item.size
-            texts[route] += len(root) + len(msgspec.json.encode(item.key)) + len(item.etag) + _REPORT_BYTES
-            full = sizes[route] >= self.batch_bytes or texts[route] >= _MESSAGE_BYTES
-            if full or len(entries[route]) >= options.batch_size:
-                yield route, entries.pop(route)
-                del sizes[route], texts[route]
-        yield from entries.items()
+            group = groups[route]
+            group.entries.append(item)
+            group.numbers.append(number)
+            group.size += item.size
+            group.text += len(root) + len(msgspec.json.encode(item.key)) + len(item.etag) + _REPORT_BYTES
+            full = group.size >= self.batch_bytes or group.text >= _MESSAGE_BYTES
+            if full or len(group.entries) >= most:
+                yield route, groups.pop(route)
+        yield from groups.items()
 
     @property
     def _replicas(self) -> int:
@@ -154,7 +164,7 @@ class Planner:
             return 0
         return 1 if self.spec.type.has_destination else self.spec.options.replicas
 
-    def _batch(self, number: int, root: str, route: Route, entries: list[ObjectInfo]) -> Batch:
+    def _batch(self, number: int, root: str, route: Route, group: _Group) -> Batch:
         owners, holders = route
         drops = self.action in (Action.TRIM, Action.REBALANCE)
         return Batch(
@@ -162,7 +172,8 @@ class Planner:
             job_id=self.job_id,
             action=self.action,
             root=root,
-            entries=tuple(item.info if isinstance(item, HeldObject) else item for item in entries),
+            entries=tuple(item.info if isinstance(item, HeldObject) else item for item in group.entries),
+            numbers=tuple(group.numbers),
             skip_if_exists=self.spec.options.skip_if_exists or self.action is Action.REBALANCE,
             bandwidth=self.spec.options.bandwidth,
             from_peers=self.spec.type in (JobType.REPLICATE, JobType.REBALANCE),
@@ -172,6 +183,18 @@ class Planner:
             source=self.spec.paths[0] if self.spec.destination else "",
             destination=self.spec.destination,
         )
+
+
+@dataclass(slots=True)
+class _Group:
+    """Entries of one batch to come."""
+
+    entries: list[ObjectInfo] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    size: int = 0
+    """Bytes of the objects."""
+    text: int = 0
+    """Bytes of the batch, or of a result in which all of it failed."""
 
 
 def left_out(objects: Sequence[ObjectInfo], planned: Sequence[PlannedBatch]) -> Tally:

@@ -44,6 +44,12 @@ class WorkerControl:
 
     drained: bool = False
     """It finishes the batches in work, hands the others over, and takes no more; it goes on serving reads."""
+    started_at: float = 0.0
+    """Of the heartbeats of the process that is meant; 0 means whichever has the id, over restarts."""
+
+    def concerns(self, started_at: float) -> bool:
+        """Say whether the process that started then is to be drained."""
+        return self.drained and self.started_at in (0.0, started_at)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

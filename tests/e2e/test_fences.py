@@ -9,20 +9,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 
 import pytest
-import requests
 
 from demo import dataset
-from preheat.client import Client
 from testbed.airflow import AirflowStandalone
 from testbed.airflow_client import AirflowClient, poll
 from testbed.local_cluster import LocalCluster
 from testbed.s3 import SeaweedFS
+from tests.e2e.runs import SECONDS, TASK, Run, fill, start, wait_for_jobs
 
-TASK = "warm"
-SECONDS = 60.0
 DATASETS = {"cleared": "cleared", "moved": "moved", "failed": "failed", "one_of_two": "both", "other_of_two": "both"}
 """Which dataset each DAG warms."""
 DAG_FILE = f"""
@@ -42,62 +38,11 @@ for dag_id, dataset in {DATASETS}.items():
 """
 
 
-@dataclass(kw_only=True)
-class Run:
-    """A run of one of the DAGs, and the job that its task waits for."""
-
-    airflow: AirflowStandalone
-    client: AirflowClient
-    cluster: LocalCluster
-    dag_id: str
-    run_id: str
-    job_id: str = ""
-    outlived_grace: bool = False
-
-    def wait_for_trigger(self, *, try_number: int = 1, triggers: int = 1) -> None:
-        """Wait until so many triggers have claimed the job for a try."""
-        poll(
-            lambda: sum("is RUNNING" in log for log in self.trigger_logs(try_number)) >= triggers,
-            seconds=SECONDS,
-            what=f"the trigger of {self.dag_id}, try {try_number}",
-        )
-
-    def wait_for_cancel(self) -> None:
-        """Wait until the trigger of the first try has cancelled the job."""
-        poll(
-            lambda: any(f"{self.job_id} was cancelled" in log for log in self.trigger_logs(1)),
-            seconds=SECONDS,
-            what=f"the cancel of {self.dag_id}'s first trigger",
-        )
-
-    def trigger_logs(self, try_number: int) -> list[str]:
-        """Return what a try has logged in each triggerer."""
-        folder = self.airflow.home / "logs" / f"dag_id={self.dag_id}" / f"run_id={self.run_id}" / f"task_id={TASK}"
-        return [log.read_text() for log in folder.glob(f"attempt={try_number}.log.trigger.*")]
-
-    def current_job_id(self) -> str:
-        return str(self.client.xcom(self.dag_id, self.run_id, TASK, key="job_id"))
-
-    def job_state(self) -> str:
-        with Client(self.cluster.url) as client:
-            return client.job(self.job_id).state
-
-    def let_go(self) -> None:
-        """Lift the limit of a job, so that it ends; one that has ended refuses."""
-        requests.patch(f"{self.cluster.url}/v1/jobs/{self.job_id}", json={"bandwidth": None}, timeout=SECONDS)
-
-    def outcome(self) -> str:
-        return self.client.wait_for_run(self.dag_id, self.run_id, seconds=SECONDS)
-
-
 @pytest.fixture(scope="module")
 def airflow(
     origin: SeaweedFS, cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AirflowStandalone]:
-    s3 = origin.client()
-    for name in set(DATASETS.values()):
-        for number in range(40):
-            s3.put_object(Bucket=dataset.BUCKET, Key=f"fences/{name}/{number}", Body=bytes(64 * 2**10))
+    fill(origin, set(DATASETS.values()))
     home = tmp_path_factory.mktemp("airflow")
     dags = tmp_path_factory.mktemp("dags")
     (dags / "fences.py").write_text(DAG_FILE)
@@ -112,7 +57,8 @@ def airflow(
 def runs(airflow: AirflowStandalone, cluster: LocalCluster) -> dict[str, Run]:
     """The runs, some time after Airflow has cancelled the job of each."""
     client = airflow.client()
-    runs = start(airflow, client, cluster)
+    runs = start(airflow, dict.fromkeys(DATASETS, cluster.url))
+    wait_for_jobs(runs.values())
 
     client.clear("cleared", runs["cleared"].run_id, TASK)
     move_trigger(airflow, "moved")
@@ -127,20 +73,6 @@ def runs(airflow: AirflowStandalone, cluster: LocalCluster) -> dict[str, Run]:
     for run in runs.values():
         run.outlived_grace = run.job_state() == "RUNNING"
         run.let_go()
-    return runs
-
-
-def start(airflow: AirflowStandalone, client: AirflowClient, cluster: LocalCluster) -> dict[str, Run]:
-    """Start a run of every DAG, and wait until a trigger has claimed the job of each."""
-    client.wait_for_dags(*DATASETS)
-    runs: dict[str, Run] = {}
-    for dag_id in DATASETS:
-        client.unpause(dag_id)
-        run_id = client.trigger(dag_id)
-        runs[dag_id] = Run(airflow=airflow, client=client, cluster=cluster, dag_id=dag_id, run_id=run_id)
-    for run in runs.values():
-        run.wait_for_trigger()
-        run.job_id = run.current_job_id()
     return runs
 
 
@@ -163,7 +95,7 @@ def test_a_task_that_is_cleared_while_deferred_attaches_to_its_job_again(runs: d
     assert run.outlived_grace
     assert run.outcome() == "success"
     assert run.current_job_id() == run.job_id
-    assert f"Going on with Preheat job {run.job_id}" in run.client.task_log(run.dag_id, run.run_id, TASK, try_number=2)
+    assert f"Going on with Preheat job {run.job_id}" in run.log(try_number=2)
 
 
 def test_a_trigger_that_is_moved_leaves_its_job_to_the_next_triggerer(runs: dict[str, Run]) -> None:
@@ -171,7 +103,7 @@ def test_a_trigger_that_is_moved_leaves_its_job_to_the_next_triggerer(runs: dict
 
     assert run.outlived_grace
     assert run.outcome() == "success"
-    assert [task["try_number"] for task in run.client.task_instances(run.dag_id, run.run_id)] == [1]
+    assert run.tries() == 1
 
 
 def test_a_task_that_is_marked_failed_while_deferred_stops_its_job_after_the_grace(runs: dict[str, Run]) -> None:

@@ -101,7 +101,8 @@ def test_it_submits_what_it_was_told_and_defers(coordinator, context):
         "paths": [PATH],
         "options": {"batchSize": 50, "replicas": 2, "verify": False, "skipIfExists": True, "bandwidth": "100MiB"},
     }
-    assert (deferral.trigger.wait.job_id, deferral.method_name, deferral.timeout) == ("job-1", "execute_complete", None)
+    assert (deferral.trigger.wait.job_id, deferral.method_name) == ("job-1", "execute_complete")
+    assert timedelta(days=7) < deferral.timeout < timedelta(days=7, minutes=3)  # a little after the default deadline
     assert operator.job_id == "job-1"
     assert context["ti"].xcoms == {"job_id": "job-1", "job_url": f"{coordinator.url}/jobs/job-1"}
 
@@ -216,11 +217,22 @@ def test_the_end_of_the_job_returns_a_summary_and_describes_the_outlets(context)
 )
 def test_a_job_without_success_fails_the_task_with_its_reason(coordinator, context, status, error):
     with pytest.raises(PreheatError, match=r"The reason.") as caught:
-        preload(outlets=[warm_asset(PATH)]).execute_complete(context, event(status, job=summary()))
+        preload(outlets=[warm_asset(PATH)], on_lost="fail").execute_complete(context, event(status, job=summary()))
 
     assert type(caught.value) is error
     assert not isinstance(caught.value, AirflowFailException)
     assert coordinator.received == []
+
+
+def test_a_job_that_the_coordinator_has_lost_is_submitted_again(coordinator, context):
+    submit(preload(), context)
+    coordinator.jobs.clear()
+
+    with pytest.raises(TaskDeferred):
+        preload().execute_complete(context, event("lost"))
+
+    assert list(coordinator.jobs) == ["job-1"]
+    assert len(coordinator.sent("POST", "/jobs")) == 2
 
 
 def test_a_passed_deadline_cancels_the_job_and_fails_the_task(coordinator, context):

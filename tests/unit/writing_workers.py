@@ -99,7 +99,7 @@ class Worker:
             policies=self.policies,
             staging=self.staging,
             owners=group.owners,
-            workers=RemoteWorkers(self.id),
+            workers=RemoteWorkers(),
             recent=self.recent,
             pending=pending,
             drain_seconds=0.1,

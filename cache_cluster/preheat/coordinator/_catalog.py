@@ -28,6 +28,11 @@ class Page:
     """Where the listing goes on after this page."""
     missing: tuple[FailedObject, ...] = ()
     """Objects that were asked for and cannot be had."""
+    missing_after: int = 0
+    """How many of the objects come before the first one that is missing."""
+    whole: bool = True
+    """Whether it and the pages before it hold all that comes first in the job's order. Where names of several buckets
+    alternate, each bucket's have a page, and only the last of these pages is whole."""
 
 
 class Catalog(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 from preheat.coordinator._catalog import Catalog, Page
 from preheat.errors import AccessDenied, Forbidden, InvalidRequest, NotFound, PreheatError, VersionChanged
@@ -29,7 +30,7 @@ def by_bucket(names: Iterable[Name]) -> list[Sequence[Name]]:
 
 
 async def look_up(catalog: Catalog, names: Sequence[Name]) -> Page:
-    """Return what a catalog has of the names of one group.
+    """Return what a catalog has of the names of one group, in their order.
 
     Raises:
         Unavailable: the catalog does not answer.
@@ -46,10 +47,12 @@ async def look_up(catalog: Catalog, names: Sequence[Name]) -> Page:
                 return refused(name, error)
 
     results = await asyncio.gather(*map(find, names))
+    found = takewhile(lambda item: not isinstance(item, FailedObject), results)
     return Page(
         root=_root(names[0]),
-        objects=sorted((item for item in results if isinstance(item, ObjectInfo)), key=lambda item: item.key),
+        objects=[item for item in results if isinstance(item, ObjectInfo)],
         missing=tuple(item for item in results if isinstance(item, FailedObject)),
+        missing_after=sum(item is not None for item in found),
     )
 
 

@@ -48,15 +48,16 @@ class PinnedCatalog:
         return any(pin.path.startswith(uri) for pin in pins) or self._inventories.pin(uri) is not None
 
     async def _checked(self, page: Page, path: UfsPath) -> Page:
-        allowed, failed = list[ObjectInfo](), list[FailedObject]()
+        allowed, failed, before = list[ObjectInfo](), list[FailedObject](), 0
         for item in page.objects:
             where = path.with_key(item.key)
             if pin := await self._refusing(where, item):
                 error = _refusal(where, pin)
+                before = before if failed else len(allowed)
                 failed.append(FailedObject(path=str(where), size=0, code=error.code, message=str(error)))
             else:
                 allowed.append(item)
-        return replace(page, objects=allowed, missing=(*page.missing, *failed))
+        return replace(page, objects=allowed, missing=(*page.missing, *failed), missing_after=before)
 
     async def _refusing(self, path: UfsPath, item: ObjectInfo) -> Pin | None:
         """Return the pin that does not allow an object as it is.

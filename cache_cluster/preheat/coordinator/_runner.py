@@ -218,11 +218,21 @@ class JobRunner:
         version = DatasetVersion(progress.version)
         version.update(page.objects)
         self._check_epoch(action, placement)
-        planned = self._planner(action).plan(page.objects, root=page.root, placement=placement, first=progress.batches)
+        numbers = accounting.entry_numbers(progress, whole=page.whole)
+        planned = self._planner(action).plan(
+            page.objects, root=page.root, placement=placement, first=progress.batches, numbers=numbers
+        )
         await self._batches.publish(planned, self._priority())
         idle = left_out(page.objects, planned)
         progress = accounting.record_window(
-            progress, planned, cursor=page.cursor, version=version.state, missing=len(page.missing), left_out=idle
+            progress,
+            planned,
+            cursor=page.cursor,
+            version=version.state,
+            missing=len(page.missing),
+            missing_after=page.missing_after,
+            left_out=idle,
+            whole=page.whole,
         )
         await self._note_failures(page.missing)
         await self._save(self._with_progress(action, progress))

@@ -147,8 +147,9 @@ async def _named(catalog: Catalog, block: Block) -> Part:
     groups = by_bucket(block.names)
     done = int(block.start.within or 0)
     for done_then, names in enumerate(groups[done:], start=done + 1):
-        cursor = block.end if done_then == len(groups) else replace(block.start, within=str(done_then))
-        yield replace(await look_up(catalog, names), cursor=str(cursor))
+        whole = done_then == len(groups)
+        cursor = block.end if whole else replace(block.start, within=str(done_then))
+        yield replace(await look_up(catalog, names), cursor=str(cursor), whole=whole)
 
 
 async def _below(catalog: Catalog, block: Block, directory: UfsPath) -> Part:

@@ -18,6 +18,7 @@ from preheat.worker._actions import Actions
 from preheat.worker._executor import BatchExecutor
 from preheat.worker._heart import Heart
 from preheat.worker._parts import Parts
+from preheat.worker._readiness import Readiness
 
 log = get_logger("worker")
 
@@ -45,7 +46,8 @@ async def _serve(settings: WorkerSettings) -> None:
         engine = await connect(settings.engine, name=settings.id)
         try:
             async with parts.following(engine) as s3_url:
-                await _work(settings, engine, parts.store, parts.actions, stopping, s3_url=s3_url)
+                told = {"s3_url": s3_url, "readiness": parts.readiness}
+                await _work(settings, engine, parts.store, parts.actions, stopping, **told)
         finally:
             await engine.close()
     finally:

@@ -114,6 +114,7 @@ class BatchExecutor:
             done=_tally(done),
             skipped=_tally(skipped),
             failed=tuple(outcome for outcome in outcomes if isinstance(outcome, FailedObject)),
+            first_failed=_first_failed(batch, outcomes),
         )
 
     async def _attempt_all(self, batch: Batch, throttle: Throttle) -> list[Outcome | FailedObject]:
@@ -180,6 +181,11 @@ class BatchExecutor:
 
 def _failed(batch: Batch, entry: ObjectInfo, error: PreheatError) -> FailedObject:
     return FailedObject(path=batch.root + entry.key, size=entry.size, code=error.code, message=str(error)[:_MESSAGE])
+
+
+def _first_failed(batch: Batch, outcomes: Sequence[Outcome | FailedObject]) -> int | None:
+    numbered = zip(batch.numbers, outcomes, strict=False)
+    return next((number for number, outcome in numbered if isinstance(outcome, FailedObject)), None)
 
 
 def _tally(entries: list[ObjectInfo]) -> Tally:

@@ -17,6 +17,7 @@ from preheat.settings import WorkerSettings
 from preheat.store import PageStore
 from preheat.views import BucketView
 from preheat.worker._executor import BatchExecutor
+from preheat.worker._readiness import Readiness
 
 log = get_logger("worker")
 
@@ -33,6 +34,7 @@ class Heart:
         executor: BatchExecutor,
         orders: BucketView[WorkerControl],
         s3_url: str = "",
+        readiness: Readiness | None = None,
     ) -> None:
         self._settings = settings
         self._engine = engine
@@ -42,6 +44,7 @@ class Heart:
         self._started_at = time.time()
         self.url = settings.url
         self.s3_url = s3_url
+        self._readiness = readiness or Readiness()
 
     async def beat(self) -> None:
         """Send heartbeats until cancelled."""
@@ -61,6 +64,7 @@ class Heart:
 
     async def _send(self, heartbeat: Heartbeat) -> None:
         await self._engine.put(Bucket.WORKERS, heartbeat.id, msgspec.json.encode(heartbeat))
+        self._readiness.joined(leaving=heartbeat.leaving)
 
     def _heartbeat(self) -> Heartbeat:
         usage, asked = self._store.usage(), self._orders.get(self._settings.id)
@@ -77,5 +81,5 @@ class Heart:
             started_at=self._started_at,
             zone=self._settings.zone,
             transfers=dict(self._executor.transfers),
-            leaving=bool(asked and asked[0].drained),
+            leaving=bool(asked and asked[0].concerns(self._started_at)),
         )

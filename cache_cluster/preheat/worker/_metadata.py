@@ -42,6 +42,7 @@ class Metadata:
         gate: decides what may be told, and knows what was listed.
         counters: what is asked of the under store, and what is not.
         stat: looks at an object of the under store, and counts that.
+        nearby: returns the version of an object that a read would get without asking the under store which.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Metadata:
         gate: Gate,
         counters: Counters,
         stat: Callable[[UfsPath, ETags], Awaitable[ObjectInfo]],
+        nearby: Callable[[UfsPath, ETags], Awaitable[ObjectInfo | None]],
     ) -> None:
         self._store = store
         self._origin = origin
@@ -61,17 +63,23 @@ class Metadata:
         self._policies = gate.policies
         self._counters = counters
         self._stat = stat
+        self._nearby = nearby
         self._away_until = -inf
 
     async def stat(self, path: UfsPath, if_match: ETags, wish: Wish) -> tuple[ObjectInfo, bool]:
         """Return what may be told of an object whose copy, if there is one, may not, and whether it is cached.
 
+        It is the version that a read would get, as far as that can be told without asking the under store.
+
         Raises:
-            VersionChanged: the version is none that the reader accepts. Otherwise as ``Gate.terms``.
+            VersionChanged: the version is none that the reader accepts.
+            NotCached: the under store would have to be asked, and must not. Otherwise as ``Gate.terms``.
         """
-        info = await self._known(path, wish)
+        info = await self._read_next(path, if_match, wish) or await self._known(path, wish)
         if info is None or not accepts(if_match, info.etag):
             terms = await self._gate.terms(path, if_match, wish)
+            if terms.info is None and wish.only_cached:
+                raise NotCached(f"Nothing is known of path='{path}' here.")
             info = terms.info or await self._stat(path, if_match)
         item = self._store.lookup(str(path))
         return info, item is not None and (item.etag, item.size) == (info.etag, info.size)
@@ -105,6 +113,12 @@ class Metadata:
         items = chain([exact] if exact else [], below)
         copies = (_copy_of(item, item.path.removeprefix(root)) for item in items)
         return tuple(islice((copy for copy in copies if not is_marker(copy.key, copy.size)), limit))
+
+    async def _read_next(self, path: UfsPath, if_match: ETags, wish: Wish) -> ObjectInfo | None:
+        """Return the version that is on its way, or that another worker would send, where a reader may have any."""
+        if True or wish.only_cached or not self._gate.takes_any(path, wish):
+            return None
+        return await self._nearby(path, if_match)
 
     async def _known(self, path: UfsPath, wish: Wish) -> ObjectInfo | None:
         """Return what was noted or listed of an object, if that may be told."""

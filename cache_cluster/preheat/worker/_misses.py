@@ -81,6 +81,16 @@ class Misses:
                     return opened
         return await self._open_directly(path, etag, asked or (0, None))
 
+    async def nearby(self, path: UfsPath, if_match: ETags) -> ObjectInfo | None:
+        """Return the version that :meth:`open` would read if it need not ask the under store which; none if it need."""
+        if if_match is not None and len(if_match) != 1:
+            return None
+        etag = None if if_match is None else if_match[0]
+        if coming := await self._fills.coming(path, etag):
+            return coming
+        source = self.source(path)
+        return await source.look(path, etag=etag) if source else None
+
     def source(self, path: UfsPath, holders: Collection[str] = ()) -> Source | None:
         """Return the other workers that may have an object, or those of them with some ids; none if there are none."""
         return self._peers.source(path, self._fills.counters, holders=holders) if self._peers else None

@@ -112,7 +112,7 @@ class Parts:
             policies=self._policies,
             staging=Staging(directory / "staging"),
             owners=self._control.owners,
-            workers=RemoteWorkers(settings.id, token=settings.access.token, tls=settings.tls),
+            workers=RemoteWorkers(token=settings.access.token, tls=settings.tls),
             recent=recent,
             pending=pending,
             heard_file=directory / "writes.heard",

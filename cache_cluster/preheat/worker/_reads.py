@@ -79,13 +79,13 @@ class ReadService:
         self.counters = self._fills.counters
         self._checks = Checks(store, self._stat_origin, self.counters, clock=clock)
         self._fills.on_filled = self._checks.filled
-        self._gate = Gate(self.policies, self._checks)
+        self._gate = gate = Gate(self.policies, self._checks)
         self._bodies = Bodies(store, self._fills)
         self._ranges = RangeReads()
-        self._misses = Misses(self._fills, self._bodies, self._ranges, notes=notes, peers=peers, stat=self._stat_origin)
-        self._metadata = Metadata(
-            store, origin, notes=notes, gate=self._gate, counters=self.counters, stat=self._stat_origin
-        )
+        stat, counters = self._stat_origin, self.counters
+        self._misses = Misses(self._fills, self._bodies, self._ranges, notes=notes, peers=peers, stat=stat)
+        nearby = self._misses.nearby
+        self._metadata = Metadata(store, origin, notes=notes, gate=gate, counters=counters, stat=stat, nearby=nearby)
 
     def lookup(self, uri: str) -> CachedObject | None:
         """Return the object of a path if it is in the store, whether or not it may be served."""
@@ -219,7 +219,7 @@ class ReadService:
         self._ranges.forget(str(path))
 
     async def stat(self, path: UfsPath, if_match: ETags = None, *, wish: Wish = ANY) -> tuple[ObjectInfo, bool]:
-        """Return what is known of an object, and whether it is cached; nothing is filled.
+        """Return what is known of an object, the version that :meth:`open` would read, and whether it is cached.
 
         Raises:
             VersionChanged: the version is none that the reader accepts.

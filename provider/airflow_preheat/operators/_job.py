@@ -9,9 +9,9 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from airflow.providers.common.compat.sdk import Asset, BaseOperator, Context, conf
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from airflow_preheat.hooks import PreheatHook
 
 JOB_ID_XCOM_KEY = "job_id"
+_BACKSTOP = timedelta(minutes=2)
+"""How long after the deadline Airflow itself ends a deferral, if no triggerer is alive that would."""
 
 _ERRORS: Mapping[Status, type[PreheatError]] = {
     "failed": PreheatJobFailedError,
@@ -65,6 +67,8 @@ class JobOperator(BaseOperator):
         poll_interval: seconds between two lines of progress in the log; the job's end is noticed at once, except that
             an Alluxio is asked for it this often.
         outage_tolerance: seconds that the coordinator may be away, e.g. for a restart, before the task fails.
+        on_lost: what to do if the coordinator does not know the job any more, because its state was lost, say:
+            ``resubmit`` it and wait on, or ``fail``, so that the task's next try submits it.
         cancel_on_kill: cancel the job when the task is killed. A cancelled job goes on if other tasks wait for
             it, and if this one is cleared and runs again within a few seconds.
         kwargs: as for every Airflow operator.
@@ -87,6 +91,7 @@ class JobOperator(BaseOperator):
         deadline: Deadline | None = None,
         poll_interval: float = 20.0,
         outage_tolerance: float = 300.0,
+        on_lost: Literal["resubmit", "fail"] = "resubmit",
         cancel_on_kill: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -100,6 +105,7 @@ class JobOperator(BaseOperator):
         self.deadline = deadline
         self.poll_interval = poll_interval
         self.outage_tolerance = outage_tolerance
+        self.on_lost = on_lost
         self.cancel_on_kill = cancel_on_kill
         self.job_id: str | None = None
         self._claim: Claim | None = None
@@ -129,6 +135,9 @@ class JobOperator(BaseOperator):
         Raises:
             PreheatError: one of :mod:`airflow_preheat.exceptions`.
         """
+        return self._submit_and_wait(context)
+
+    def _submit_and_wait(self, context: Context) -> JobSummary:
         spec = self.spec()
         known = self._known_job(context, spec) if self.durable else None
         wait = self._wait(context, known)
@@ -150,6 +159,9 @@ class JobOperator(BaseOperator):
         """
         outcome = _checked(event)
         self.job_id = outcome["job_id"]
+        if outcome["status"] == "lost" and self.on_lost == "resubmit":
+            self.log.warning("%s It is submitted again.", outcome["message"])
+            return self._submit_and_wait(context)
         if outcome["status"] == "deadline":
             self._cancel_job(self._claim_job(context, self.job_id))
         summary = outcome["job"]
@@ -257,7 +269,8 @@ class JobOperator(BaseOperator):
     def _defer(self, wait: JobWait) -> None:
         from airflow_preheat.triggers import PreloadTrigger  # noqa: PLC0415 - heavy, see above
 
-        self.defer(trigger=PreloadTrigger(**asdict(wait)), method_name="execute_complete")
+        timeout = timedelta(seconds=max(0.0, wait.deadline - time.time())) + _BACKSTOP
+        self.defer(trigger=PreloadTrigger(**asdict(wait)), method_name="execute_complete", timeout=timeout)
 
     def _cancel_job(self, claim: Claim) -> None:
         try:

@@ -33,6 +33,10 @@ class Source(Protocol):
         """
         ...
 
+    async def look(self, path: UfsPath, *, etag: str | None) -> ObjectInfo | None:
+        """Return the version that :meth:`get` would read; none if it would not."""
+        ...
+
 
 class Fill:
     """One object on its way into the store."""

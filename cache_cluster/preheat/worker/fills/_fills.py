@@ -18,6 +18,7 @@ from preheat.logs import get_logger
 from preheat.paths import UfsPath
 from preheat.store import CachedObject, Notes, PageStore
 from preheat.ufs import Download, UnderStore
+from preheat.versions import ObjectInfo
 from preheat.worker.fills._counters import Counters
 from preheat.worker.fills._fill import Fill, Source, Throttle
 from preheat.worker.fills._pieces import FOR_JOBS, FOR_READERS, Pieces
@@ -123,6 +124,17 @@ class Fills:
         self._start(path, fill)
         await fill.version()
         return fill
+
+    async def coming(self, path: UfsPath, etag: str | None) -> ObjectInfo | None:
+        """Return the version that the fill under way brings if it is the right one (none: any), else none."""
+        fill = self._fills.get(str(path))
+        if fill is None:
+            return None
+        try:
+            info = await fill.version()
+        except PreheatError:  # whoever waits for the object is told why
+            return None
+        return info if etag in (None, info.etag) else None
 
     def begin(self, path: UfsPath, *, etag: str, pieces: Pieces, source: Source | None = None) -> None:
         """Begin a fill that nobody waits for, where none is under way."""

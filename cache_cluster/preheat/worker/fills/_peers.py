@@ -22,6 +22,7 @@ from preheat.placement import Member
 from preheat.settings import TlsSettings
 from preheat.tls import client_context
 from preheat.ufs import HEAD_BYTES, Answer, UnusableError, Wire
+from preheat.versions import ObjectInfo
 from preheat.worker.fills._counters import Counters
 from preheat.worker.fills._fill import Gift
 
@@ -122,12 +123,25 @@ class Candidates:
         """Return bytes of an object, as :class:`~preheat.worker.fills.Source` does."""
         if end - start > MAX_BYTES:
             return None
+        found = await self._ask(path, etag, start, end)
+        if found is not None:
+            self._count(found.end - found.start)
+        return found
+
+    async def look(self, path: UfsPath, *, etag: str | None) -> ObjectInfo | None:
+        """Return the version that :meth:`get` would read; one byte tells, and an object without any is not read here.
+
+        None if nobody has it.
+        """
+        found = await self._ask(path, etag, 0, 1)
+        return found and found.info
+
+    async def _ask(self, path: UfsPath, etag: str | None, start: int, end: int) -> Gift | None:
         while self._peers:
             peer = self._peers[0]
-            download = await peer.get(path, etag or self._written, start, end)
-            if download is not None:
-                self._count(download.end - download.start)
-                return download
+            found = await peer.get(path, etag or self._written, start, end)
+            if found is not None:
+                return found
             if self._peers and self._peers[0] is peer:  # not if a piece that was fetched meanwhile found it out
                 del self._peers[0]
         return None

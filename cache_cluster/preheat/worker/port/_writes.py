@@ -79,8 +79,9 @@ class WriteEndpoints:
         if route == _COPY:
             self._may_copy(path)
             target = UfsPath.parse(fields.get("target", ""))
-            return _object(await self._writes.copy(path, target, forwarded=_is_forwarded(request)))
+            return _object(await self._writes.copy(path, target, forwarded=self._is_forwarded(request)))
         if route == _WRITTEN:
+            self._check_worker(request)
             revision, pending = _number(fields.get("revision", ""), "revision"), "pending" in fields
             known = await self._writes.wait_known(revision, pending=pending)
             return http.json_answer({"known": known})
@@ -98,18 +99,19 @@ class WriteEndpoints:
             size=request.length,
             if_match=_if_match(request),
             if_none_match=_if_none_match(request),
-            forwarded=_is_forwarded(request),
+            forwarded=self._is_forwarded(request),
         )
         return _object(info)
 
     async def _delete(self, request: http.Request) -> http.Answer:
         _refuse_conditions(request)
         path = http.data_path(request.target)
-        if not await self._writes.delete(path, forwarded=_is_forwarded(request)):
+        if not await self._writes.delete(path, forwarded=self._is_forwarded(request)):
             raise ObjectNotFound(f"path='{path}' does not exist.")
         return http.json_answer({"deleted": str(path)})
 
     async def _hold(self, request: http.Request, path: UfsPath, fields: Mapping[str, str]) -> http.Answer:
+        self._check_worker(request)
         write_id, etag = fields.get("id", ""), fields.get("etag", "")
         if not (is_token(write_id) and etag and request.length is not None):
             raise InvalidRequest("id, etag or Content-Length is missing.", remedy="This is for workers alone.")
@@ -118,11 +120,22 @@ class WriteEndpoints:
 
     async def _uploads(self, request: http.Request, path: UfsPath) -> http.Answer:
         if request.method == "POST":
-            upload_id = await self._writes.create_upload(path, forwarded=_is_forwarded(request))
+            upload_id = await self._writes.create_upload(path, forwarded=self._is_forwarded(request))
             return http.json_answer({"path": str(path), "upload": upload_id})
-        uploads = await self._writes.list_uploads(path, forwarded=_is_forwarded(request))
+        uploads = await self._writes.list_uploads(path, forwarded=self._is_forwarded(request))
         shown = [upload_json(upload) for upload in uploads if self._may_see(request, upload.path)]
         return http.json_answer({"uploads": shown})
+
+    def _is_forwarded(self, request: http.Request) -> bool:
+        """Whether a worker passed a request on; raises Forbidden if somebody else says so."""
+        if (shown := request.headers.get(_FORWARDED)) is None:
+            return False
+        self._writes.check_forwarded(shown)
+        return True
+
+    def _check_worker(self, request: http.Request) -> None:
+        """Return if a worker asks; raises Forbidden."""
+        self._writes.check_forwarded(request.headers.get(_FORWARDED, ""))
 
     def _may_see(self, request: http.Request, uri: str) -> bool:
         """Whether an upload whose path begins like the one that was asked for is within what the token is for."""
@@ -173,10 +186,6 @@ def intake_of(method: str, target: str) -> Intake | None:
 
 def _object(info: ObjectInfo) -> http.Answer:
     return http.Answer(body=msgspec.json.encode(info_json(info)), headers={"ETag": f'"{info.etag}"'})
-
-
-def _is_forwarded(request: http.Request) -> bool:
-    return _FORWARDED in request.headers
 
 
 def _refuse_conditions(request: http.Request) -> None:

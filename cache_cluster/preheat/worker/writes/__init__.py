@@ -1,7 +1,8 @@
 """Writes through a worker: whole objects, parts, removals and copies."""
 
+from preheat.worker.writes._forwarding import FORWARDED
 from preheat.worker.writes._recent import RecentWrites
-from preheat.worker.writes._remote import FORWARDED, RemoteWorkers
+from preheat.worker.writes._remote import RemoteWorkers
 from preheat.worker.writes._service import WriteService
 from preheat.worker.writes._staging import Staging
 from preheat.worker.writes._uploads import (

@@ -119,11 +119,11 @@ class OwnWrites:
         """Whether what is cached may be out of date until this worker has caught up with what others wrote."""
         return self._absence.may_be_behind
 
-    async def catch_up(self) -> None:
-        """Wait until what was written before is known, but no longer than half a minute."""
+    async def catch_up(self, *besides: asyncio.Event) -> None:
+        """Wait until what was written before is known, and some events, but no longer than half a minute."""
         try:
             async with asyncio.timeout(_CATCH_UP_SECONDS):
-                for known in (self._log.loaded, self._pending_log.loaded, self._absence.checked):
+                for known in (self._log.loaded, self._pending_log.loaded, self._absence.checked, *besides):
                     await known.wait()
         except TimeoutError:
             log.warning("It is not known what was written while this worker was away.", action="behind")

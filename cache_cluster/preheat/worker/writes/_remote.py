@@ -18,10 +18,9 @@ from preheat.paths import UfsPath
 from preheat.placement import Member
 from preheat.settings import TlsSettings
 from preheat.tls import client_context
+from preheat.worker.writes._forwarding import Forwarding
 
 log = get_logger("worker")
-FORWARDED = "X-Preheat-Forwarded"
-"""Header of a request that a worker passes on: whoever gets it does it, and does not pass it on again."""
 _CONNECT_SECONDS = 1.0
 _ANSWER_SECONDS = 900.0
 """After the body: the other worker may upload all of it to the under store meanwhile."""
@@ -37,13 +36,13 @@ class RemoteWorkers:
     """Asks other workers.
 
     Args:
-        worker_id: this worker.
         token: is shown to the others; it needs the role ``submit``.
         tls: whom to trust, if they speak HTTPS.
     """
 
-    def __init__(self, worker_id: str, *, token: str = "", tls: TlsSettings | None = None) -> None:
-        self._headers = {FORWARDED: worker_id, **({"Authorization": f"Bearer {token}"} if token else {})}
+    def __init__(self, *, token: str = "", tls: TlsSettings | None = None) -> None:
+        self.forwarding = Forwarding()
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._tls = tls or TlsSettings()
         self._http: aiohttp.ClientSession | None = None
         self._left_out: dict[Member, float] = {}
@@ -97,7 +96,7 @@ class RemoteWorkers:
                 method,
                 URL(member.url + target, encoded=True),
                 data=sending or body,
-                headers={**(headers or {}), **length},
+                headers={**(headers or {}), **self.forwarding.headers, **length},
             ) as response:
                 answer = await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:

@@ -106,13 +106,17 @@ class WriteService:
 
     async def catch_up(self) -> None:
         """Wait until what was written before is known, but no longer than half a minute."""
-        await self._own.catch_up()
+        await self._own.catch_up(self._workers.forwarding.known)
 
     @asynccontextmanager
     async def following(self, engine: Engine) -> AsyncIterator[None]:
         """Take writes, and follow those of others, while the block runs."""
-        async with self._workers.connected(), self._own.following(engine):
+        async with self._workers.connected(), self._workers.forwarding.following(engine), self._own.following(engine):
             yield
+
+    def check_forwarded(self, shown: str) -> None:
+        """Return if this is what other workers show; raises as :meth:`Forwarding.check`."""
+        self._workers.forwarding.check(shown)
 
     async def put(
         self,
@@ -269,7 +273,7 @@ class WriteService:
         )
 
     def _check_writable(self, path: UfsPath) -> None:
-        if not self._own.is_possible:
+        if not (self._own.is_possible and self._workers.forwarding.known.is_set()):
             raise EngineUnavailable("This worker does not know yet what may be written.", remedy="Try again.")
         mount = self._policies.mounts.of(str(path))
         if mount.writes is WriteMode.READ_ONLY:
