@@ -123,6 +123,15 @@ class AirflowStandalone:
             cwd=self.home,
         )
 
+    def kill_triggerers(self) -> None:
+        """End every triggerer, with what it started, as a crash would; standalone starts none again."""
+        marker = f"AIRFLOW_HOME={self.home}".encode()
+        for pid in _pids():
+            with contextlib.suppress(OSError):  # it has ended, or is not ours
+                process = Path(f"/proc/{pid}")
+                if b"triggerer" in (process / "cmdline").read_bytes() and marker in (process / "environ").read_bytes():
+                    os.kill(pid, signal.SIGKILL)
+
     def stop(self) -> None:
         """End every process of Airflow's session.
 

@@ -106,6 +106,10 @@ class AirflowClient:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}"
         self._send("PATCH", path, {"new_state": state})
 
+    def mark_run(self, dag_id: str, run_id: str, state: str) -> None:
+        """Set the state of a run, as a user does who stops it: ``failed``, ``success`` or ``queued``."""
+        self._send("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}", {"state": state})
+
     def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
         """Clear a task, whatever its state: it runs again, in a new try."""
         body = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_ids": [task_id]}
@@ -115,6 +119,12 @@ class AirflowClient:
         """Return a value that a task left for others."""
         path = f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
         return self._get(path + "?deserialize=true")["value"]
+
+    def triggering_events(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the Asset events that have started the runs of a DAG, those of the first run first."""
+        runs = self._get(f"/dags/{dag_id}/dagRuns?run_type=asset_triggered&order_by=id")["dag_runs"]
+        answers = (self._get(f"/dags/{dag_id}/dagRuns/{quote(run['dag_run_id'])}/upstreamAssetEvents") for run in runs)
+        return [event for answer in answers for event in answer["asset_events"]]
 
     def asset_events(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the Asset events that the tasks of a run emitted."""

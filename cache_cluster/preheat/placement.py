@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from math import log
 
 from xxhash import xxh3_64_intdigest
@@ -37,10 +38,6 @@ class Member:
         """The hash seed that makes this worker's scores independent of the others'."""
         return xxh3_64_intdigest(self.id.encode())
 
-    def score(self, path: bytes) -> float:
-        """Return the worker's rank for a path; the highest owns it."""
-        return -self.weight / log((xxh3_64_intdigest(path, self.seed) + 1) / (_TWO_64 + 1))
-
 
 @dataclass(frozen=True, kw_only=True)
 class PlacementMap:
@@ -51,15 +48,41 @@ class PlacementMap:
 
     def owners(self, path: str, replicas: int = 1) -> tuple[Member, ...]:
         """Return the ``replicas`` owners of a path (all members if there are fewer), the first owner first."""
-        encoded = path.encode()
-        if replicas == 1 and self.members:
-            return (max(self.members, key=lambda member: member.score(encoded)),)
-        ranked = heapq.nlargest(len(self.members), self.members, key=lambda member: member.score(encoded))
-        return _spread(ranked, replicas)
+        if not self.members:
+            return ()
+        scores = self._scores(path.encode())
+        if replicas == 1:
+            return (self.members[scores.index(max(scores))],)
+        count = len(scores) if self._zoned else replicas
+        ranked = heapq.nlargest(count, range(len(scores)), key=scores.__getitem__)
+        return _spread([self.members[place] for place in ranked], replicas)
 
     def member(self, worker_id: str) -> Member | None:
         """Return the member with this id, if it is live."""
         return next((member for member in self.members if member.id == worker_id), None)
+
+    def _scores(self, path: bytes) -> list[float]:
+        """Return each member's rank for a path; the highest owns it. Among equal weights the hash ranks the same."""
+        hashes = map(xxh3_64_intdigest, repeat(path), self._seeds)
+        if self._equal:
+            return list(hashes)
+        return [-weight / log((value + 1) / (_TWO_64 + 1)) for value, weight in zip(hashes, self._weights, strict=True)]
+
+    @cached_property
+    def _seeds(self) -> list[int]:
+        return [member.seed for member in self.members]
+
+    @cached_property
+    def _weights(self) -> list[float]:
+        return [member.weight for member in self.members]
+
+    @cached_property
+    def _equal(self) -> bool:
+        return len(set(self._weights)) == 1
+
+    @cached_property
+    def _zoned(self) -> bool:
+        return any(member.zone for member in self.members)
 
 
 def _spread(ranked: list[Member], count: int) -> tuple[Member, ...]:

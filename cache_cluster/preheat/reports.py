@@ -64,6 +64,8 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Bytes of the remaining ones that the workers have fetched so far."""
     verified: Count | None = None
     hot_fraction: float = 0.0
+    hot_in_order: int = 0
+    """How many entries from the start of the listing's order are all hot."""
     dataset_version: str | None = None
     listing_done: bool = False
     failures: tuple[Failure, ...] = ()

@@ -85,6 +85,8 @@ class EngineSettings:
     """One server, or several separated by commas, with ``max_payload: 8MB`` and ``sync_interval: always``.
 
     May hold credentials; kept out of ``repr`` and so out of logs."""
+    token: str = field(default="", repr=False)
+    """Shown to every server, instead of credentials in the URL."""
     credentials_file: Path | None = None
     """A NATS ``.creds`` file (a JWT and its key), instead of credentials in the URL."""
     tls: TlsSettings = TlsSettings()

@@ -21,7 +21,13 @@ def get_provider_info() -> dict[str, Any]:
         "hook-class-names": ["airflow_preheat.hooks.PreheatHook"],
         "connection-types": [_connection_type()],
         "extra-links": ["airflow_preheat.links.PreheatJobLink"],
-        "asset-uris": [{"schemes": ["preheat"], "handler": "airflow_preheat.assets.sanitize_uri"}],
+        "asset-uris": [
+            {
+                "schemes": ["preheat"],
+                "handler": "airflow_preheat.assets.sanitize_uri",
+                "to_openlineage_converter": "airflow_preheat.assets.to_openlineage",
+            }
+        ],
     }
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from demo import dataset
 from testbed.airflow import AirflowStandalone
-from testbed.airflow_client import AirflowClient, poll
+from testbed.airflow_client import poll
 from testbed.local_cluster import LocalCluster
 from testbed.s3 import SeaweedFS
 from tests.e2e.runs import SECONDS, TASK, Run, fill, start, wait_for_jobs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from preheat.errors import ObjectNotFound, OriginUnavailable, VersionChanged
 from preheat.paths import UfsPath
 from preheat.placement import Member
 from preheat.ufs import Download, MemoryUnderStore
+from preheat.versions import ObjectInfo
 from preheat.worker import _forward
 from preheat.worker._forward import Forward
 from preheat.worker._freshness import NotCached
@@ -56,6 +58,9 @@ async def test_only_the_owner_keeps_an_object(workers: S3Group) -> None:
             assert (await port("get_object", Key=key))["Body"] == body
         assert workers.owner(key).worker.store.lookup(str(at(key)))
         assert not workers.other(key).worker.store.lookup(str(at(key)))
+    counters = [port.worker.reads.counters for port in workers.ports]
+    assert sum(each.forwarded_bytes for each in counters) == sum(each.forwarded_reads for each in counters) * 1000
+    assert sum(each.forwarded_reads for each in counters) == 4 * len(bodies)
     assert workers.origin.reads == len(bodies)
 
 
@@ -109,6 +114,7 @@ async def test_an_owner_that_is_gone_is_left_out(workers: S3Group) -> None:
     assert await read(other.forward, "k") == (b"data", False)
     assert await read(other.forward, "k") == (b"data", True)
     assert other.worker.store.lookup(str(at("k")))
+    assert other.worker.reads.counters.forward_unreachable == 1
     assert other.forward._left_out.keys() == {owner.worker.id}
 
 
@@ -123,9 +129,54 @@ async def test_an_owner_that_is_silent_is_left_out(workers: S3Group, monkeypatch
         assert (await read(forward, "k"))[0] == b"data"
         assert (await read(forward, "k"))[0] == b"data"
         assert len(held) == 1
+        assert workers.ports[0].worker.reads.counters.forward_silent == 1
         await forward.close()
         for writer in held:
             writer.transport.abort()
+
+
+@asynccontextmanager
+async def half_an_answer(info: ObjectInfo, body: bytes, sent: asyncio.Event) -> AsyncIterator[Member]:
+    """Run an owner that breaks off in the midst of a body, once it may."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f'HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nETag: "{info.etag}"\r\n'
+        head += "Last-Modified: Sat, 21 Nov 2026 00:00:00 GMT\r\nX-Preheat-Cache: hit\r\n\r\n"
+        writer.write(head.encode() + body[: len(body) // 2])
+        await writer.drain()
+        await sent.wait()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield Member(id="owner", url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+
+
+@pytest.mark.parametrize("changed", [False, True])
+async def test_only_an_owner_that_is_at_fault_is_left_out(workers: S3Group, *, changed: bool) -> None:
+    """One that breaks off because the version is no more would be as good as any other for the next read."""
+    body, sent = bytes(range(256)) * 40, asyncio.Event()
+    info = workers.origin.write(str(at("k")), body)
+    reads = workers.ports[0].worker.reads
+    async with half_an_answer(info, body, sent) as owner:
+        forward = Forward(reads, worker_id="me", owners=lambda *_: (owner,))
+        opened = await forward.open(at("k"))
+        pages = opened.pages(0, len(body))
+        received = bytearray(await anext(pages))
+        if changed:
+            workers.origin.write(str(at("k")), b"new")
+        sent.set()
+        with pytest.raises(VersionChanged) if changed else nullcontext():
+            async for page in pages:
+                received += page
+        await forward.close()
+    stats = reads.stats()
+    if changed:
+        assert (bytes(received), forward._left_out) == (body[: len(body) // 2], {})
+    else:
+        assert (bytes(received), forward._left_out.keys()) == (body, {"owner"})
+    assert (stats["forwardedReads"], stats["forwardedBytes"]) == (1, len(body) // 2)
+    assert (stats["forwardBroken"], stats["forwardChanged"]) == (not changed, changed)
 
 
 async def test_an_owner_that_breaks_off_is_gone_on_without(workers: S3Group) -> None:

@@ -251,14 +251,20 @@ async def test_conditions_of_writes(port: S3Port) -> None:
     upload = {"Key": "k", "UploadId": (await port("create_multipart_upload", Key="k"))["UploadId"]}
     part = await port("upload_part", **upload, PartNumber=1, Body=b"3")
     parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    complete = {**upload, "MultipartUpload": parts}
+    for condition in ({"IfNoneMatch": "*"}, {"IfMatch": '"x"'}):
+        refusal = await port.refused("complete_multipart_upload", **complete, **condition)
+        assert refusal == (412, "PreconditionFailed")
     for operation, how in (
-        ("complete_multipart_upload", {**upload, "MultipartUpload": parts, "IfNoneMatch": "*"}),
         ("copy_object", {"Key": "k", "CopySource": "data/frozen/x", "IfNoneMatch": "*"}),
         ("delete_object", {"Key": "k", "IfMatch": '"x"'}),
         ("delete_object", {"Key": "k", "IfMatchSize": 7}),
     ):
         assert await port.refused(operation, **how) == (501, "NotImplemented")
     assert (await port("get_object", Key="k"))["Body"] == b"2"
+    second = (await port("head_object", Key="k"))["ETag"]
+    await port("complete_multipart_upload", **complete, IfMatch=second)
+    assert (await port("get_object", Key="k"))["Body"] == b"3"
 
 
 async def test_a_refused_upload_is_not_read(workers: S3Group, port: S3Port) -> None:

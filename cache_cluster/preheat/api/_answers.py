@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from pydantic import Field
 
-from preheat.accounting import dataset_version, hot_fraction
+from preheat.accounting import dataset_version, hot_fraction, hot_in_order
 from preheat.api._schemas import Options, Schema
 from preheat.coordinator import Coordinator, KnownJob
 from preheat.jobs import FailedObject, JobOptions, JobState, JobType, Tally
@@ -73,6 +73,7 @@ class JobView(Schema):
     in_flight: int = Field(description="Bytes of the remaining ones that the workers have fetched so far.")
     verified: Count | None
     hot_fraction: float
+    hot_in_order: int = Field(description="How many entries from the start of the listing's order are all hot.")
     dataset_version: str | None
     listing_done: bool
     failures: list[Failure]
@@ -106,6 +107,7 @@ class JobView(Schema):
             in_flight=in_flight,
             verified=Count.of(job.verification.done) if job.verification else None,
             hot_fraction=hot_fraction(job),
+            hot_in_order=hot_in_order(job),
             dataset_version=dataset_version(job),
             listing_done=load.listing_done,
             failures=[Failure.of(failed) for failed in job.failures],

@@ -92,11 +92,14 @@ def _job_routes(service: JobService, views: JobViews) -> APIRouter:
     async def get_job(
         job_id: str,
         wait: Annotated[Duration, Query(ge=0, le=_MAX_WAIT_SECONDS, description="At most so long.")] = 0.0,
-        after: Annotated[int, Query(ge=0, le=MAX_INT, description="A revision.")] = 0,
+        after: Annotated[int | None, Query(ge=0, le=MAX_INT, description="A revision.")] = None,
+        hot_in_order: Annotated[int | None, Query(alias="hotInOrder", ge=1, le=MAX_INT, description="So many.")] = None,
     ) -> Response:
-        """Return a job; with ``wait``, once its revision is past ``after`` or it ended."""
-        known = await service.wait(job_id, after=after, seconds=wait) if wait else await service.get(job_id)
-        return _json(views.json(known))
+        """Return a job; with ``wait``, once it ended, its revision is past ``after`` or so many are hot in order."""
+        if not wait:
+            return _json(views.json(await service.get(job_id)))
+        after = 0 if after is None and hot_in_order is None else after
+        return _json(views.json(await service.wait(job_id, after=after, seconds=wait, hot_in_order=hot_in_order)))
 
     @router.get(
         "/{job_id}/failures",

@@ -21,6 +21,7 @@ from preheat.cli._access_options import (
     NatsKey,
     TlsCert,
     TlsKey,
+    engine_settings,
     serving_tls,
 )
 from preheat.cli._errors import usage_errors
@@ -44,11 +45,19 @@ from preheat.settings import (
     CoordinatorSettings,
     EngineSettings,
     StoreSettings,
-    TlsSettings,
     WorkerSettings,
 )
 
 _ID = re.compile(r"[A-Za-z0-9_-]+")
+WorkerName = Annotated[
+    str,
+    typer.Option(
+        "--id",
+        envvar="PREHEAT_ID",
+        help="Its name, the same after a restart: it decides which objects are its own.  [default: host name]",
+        show_default=False,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -87,31 +96,25 @@ def coordinator(
             host=host,
             port=port,
             public_url=public_url,
-            engine=EngineSettings(
+            engine=engine_settings(
                 url=nats_url,
                 replicas=nats_replicas,
-                credentials_file=nats_credentials,
-                tls=TlsSettings(cert=nats_cert, key=nats_key, ca=nats_ca),
+                ca=nats_ca,
+                cert=nats_cert,
+                key=nats_key,
+                credentials=nats_credentials,
             ),
             access=access,
             tls=serving_tls(tls_cert, tls_key),
         )
-    with _server_extra():
+    with server_extra():
         from preheat.api import run_coordinator  # noqa: PLC0415 - only with preheat[server]
     run_coordinator(settings)
 
 
 def worker(
     *,
-    worker_id: Annotated[
-        str,
-        typer.Option(
-            "--id",
-            envvar="PREHEAT_ID",
-            help="Its name, the same after a restart: it decides which objects are its own.  [default: host name]",
-            show_default=False,
-        ),
-    ] = "",
+    worker_id: WorkerName = "",
     host: Host = WorkerSettings.host,
     port: Annotated[int, typer.Option(envvar="PREHEAT_PORT", help="The data port.")] = DATA_PORT,
     public_url: PublicUrl = "",
@@ -140,9 +143,7 @@ def worker(
     tls_key: TlsKey = None,
 ) -> None:
     """Run one worker: it fetches objects, keeps them on disk and serves them."""
-    name = worker_id or socket.gethostname().replace(".", "-")
-    if not _ID.fullmatch(name):
-        raise typer.BadParameter(f"--id={name!r} may have letters, digits, '-' and '_'.")
+    name = worker_name(worker_id)
     with usage_errors():
         token = os.environ.get("PREHEAT_TOKEN", "")
         access = AccessSettings(auth=auth, allow_anonymous=allow_anonymous, token=token)
@@ -164,22 +165,36 @@ def worker(
             port=port,
             public_url=public_url,
             s3_port=s3_port if s3 else None,
-            engine=EngineSettings(
+            engine=engine_settings(
                 url=nats_url,
                 replicas=nats_replicas,
-                credentials_file=nats_credentials,
-                tls=TlsSettings(cert=nats_cert, key=nats_key, ca=nats_ca),
+                ca=nats_ca,
+                cert=nats_cert,
+                key=nats_key,
+                credentials=nats_credentials,
             ),
             access=access,
             tls=serving_tls(tls_cert, tls_key),
         )
-    with _server_extra():
+    with server_extra():
         from preheat.worker import run_worker  # noqa: PLC0415 - only with preheat[server]
     run_worker(settings)
 
 
+def worker_name(given: str) -> str:
+    """Return the name of this machine's worker: the option's, or else the host's.
+
+    Raises:
+        BadParameter: it cannot be one.
+    """
+    name = given or socket.gethostname().replace(".", "-")
+    if not _ID.fullmatch(name):
+        raise typer.BadParameter(f"--id={name!r} may have letters, digits, '-' and '_'.")
+    return name
+
+
 @contextmanager
-def _server_extra() -> Iterator[None]:
+def server_extra() -> Iterator[None]:
     """Tell how to install what a server needs and a client does not."""
     try:
         yield

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
-from preheat import claims
+from preheat import accounting, claims
 from preheat.access import check_job, for_caller, may_see
 from preheat.coordinator._cluster import ClusterView
 from preheat.coordinator._failures import FailureLog
@@ -89,11 +89,29 @@ class JobService:
         """Return a job if this coordinator has heard of it: :meth:`get` without a look at the engine."""
         return self._records.peek(job_id)
 
-    async def wait(self, job_id: str, *, after: int, seconds: float) -> KnownJob:
-        """Return a job when its revision is past ``after`` or it has ended, or ``seconds`` have passed."""
+    async def wait(
+        self, job_id: str, *, after: int | None, seconds: float, hot_in_order: int | None = None
+    ) -> KnownJob:
+        """Return a job when it has ended, or ``seconds`` have passed.
+
+        Args:
+            job_id: the job.
+            after: return earlier when its revision is past this.
+            seconds: how long to wait at most.
+            hot_in_order: return earlier when so many entries are hot; see :func:`preheat.accounting.hot_in_order`.
+        """
         await self.get(job_id)
         deadline = asyncio.get_running_loop().time() + seconds
-        await self._jobs.wait_until(job_id, lambda job, revision: revision > after or job.state.ended, deadline)
+
+        def accept(job: Job, revision: int) -> bool:
+            changed = after is not None and revision > after
+            return (
+                changed
+                or job.state.ended
+                or (hot_in_order is not None and accounting.hot_in_order(job) >= hot_in_order)
+            )
+
+        await self._jobs.wait_until(job_id, accept, deadline)
         return await self.get(job_id)
 
     def list(self, *, states: frozenset[JobState] | None = None) -> list[KnownJob]:

@@ -28,7 +28,7 @@ async def connect(settings: EngineSettings, *, name: str) -> Engine:
         InvalidRequest: a file of the TLS settings or the credentials cannot be used.
     """
     engine = NatsEngine(settings)
-    options = _servers_and_credentials(settings.url) | _files(settings)
+    options = _servers_and_credentials(settings.url) | _token(settings) | _files(settings)
     opening = asyncio.create_task(_open(engine, options, name))
     try:
         await asyncio.wait({opening}, timeout=settings.connect_seconds)
@@ -90,6 +90,10 @@ def _servers_and_credentials(url: str) -> dict[str, Any]:
     if named.password is None:
         return options | {"token": named.username}
     return options | {"user": named.username, "password": named.password}
+
+
+def _token(settings: EngineSettings) -> dict[str, Any]:
+    return {"token": settings.token} if settings.token else {}
 
 
 def _files(settings: EngineSettings) -> dict[str, Any]:

@@ -79,9 +79,7 @@ class Upload:
         await self._settle(0)
         assert self._id is not None, "nothing was added"
         with told_as_existing(self._path):
-            if self._only_new:
-                await self._writer.check_absent(self._path)
-            await self._writer.complete_upload(self._path, self._id, self._etags)
+            await self._writer.complete_upload(self._path, self._id, self._etags, only_new=self._only_new)
 
     async def abort(self) -> None:
         """Give up what was sent. A worker that does not answer now drops it by itself after a day."""

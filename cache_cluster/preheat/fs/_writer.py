@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
 
-from preheat.errors import ObjectNotFound, VersionChanged
 from preheat.fs._transport import Request, Transport
 from preheat.paths import UfsPath
 
@@ -44,16 +42,6 @@ class Writer:
             "PUT", path, f"/v1/data/{path.url_path}", body, headers=_ONLY_NEW if only_new else {}, again=not only_new
         )
 
-    async def check_absent(self, path: UfsPath) -> None:
-        """Return if there is no such object; for what :meth:`put` does in one step, and uploads cannot.
-
-        Raises:
-            VersionChanged: there is one.
-        """
-        with suppress(ObjectNotFound):
-            await self._send("GET", path, f"/v1/stat?{_of(path)}", headers={"Cache-Control": "no-cache"})
-            raise VersionChanged(f"path='{path}' exists.")
-
     async def delete(self, path: UfsPath) -> None:
         """Delete an object.
 
@@ -79,11 +67,18 @@ class Writer:
         target = f"/v1/uploads/{quote(upload_id, safe='')}/{number}?{_of(path)}"
         return msgspec.json.decode(await self._send("PUT", path, target, body), type=_Part).etag
 
-    async def complete_upload(self, path: UfsPath, upload_id: str, etags: dict[int, str]) -> None:
-        """Make the object out of its parts."""
+    async def complete_upload(
+        self, path: UfsPath, upload_id: str, etags: dict[int, str], *, only_new: bool = False
+    ) -> None:
+        """Make the object out of its parts.
+
+        Raises:
+            VersionChanged: it exists, and ``only_new``.
+        """
         parts = [{"number": number, "etag": etag} for number, etag in sorted(etags.items())]
         body = msgspec.json.encode({"parts": parts})
-        await self._send("POST", path, _upload(path, upload_id), body, again=False)
+        headers = _ONLY_NEW if only_new else {}
+        await self._send("POST", path, _upload(path, upload_id), body, headers=headers, again=False)
 
     async def abort_upload(self, path: UfsPath, upload_id: str) -> None:
         """Give the parts up."""

@@ -46,8 +46,15 @@ async def _serve(settings: WorkerSettings) -> None:
         engine = await connect(settings.engine, name=settings.id)
         try:
             async with parts.following(engine) as s3_url:
-                told = {"s3_url": s3_url, "readiness": parts.readiness}
-                await _work(settings, engine, parts.store, parts.actions, stopping, **told)
+                await _work(
+                    settings,
+                    engine,
+                    parts.store,
+                    parts.actions,
+                    stopping,
+                    s3_url=s3_url,
+                    readiness=parts.readiness,
+                )
         finally:
             await engine.close()
     finally:
@@ -62,12 +69,15 @@ async def _work(
     stopping: asyncio.Event,
     *,
     s3_url: str = "",
+    readiness: Readiness | None = None,
 ) -> None:
     """Execute batches until asked to stop; then leave the placement map, and let the batches in work end."""
     controls = BucketView(engine, Bucket.CONTROLS, JobControl)
     executor = BatchExecutor(engine=engine, actions=actions, controls=controls, settings=settings)
     orders = BucketView(engine, Bucket.WORKER_CONTROLS, WorkerControl)
-    heart = Heart(settings, engine=engine, store=store, executor=executor, orders=orders, s3_url=s3_url)
+    heart = Heart(
+        settings, engine=engine, store=store, executor=executor, orders=orders, s3_url=s3_url, readiness=readiness
+    )
     async with asyncio.TaskGroup() as tasks:
         following = [tasks.create_task(view.follow()) for view in (controls, orders)]
         beating = tasks.create_task(heart.beat())

@@ -2,7 +2,8 @@
 
 The owner is asked at its data port, whose answers are never passed on: questions do not go round. Its bytes go through
 as they come, a few of them at a time. An owner that does not answer, or breaks off, is no reader's error: this worker
-reads the rest itself, of the same version, and leaves the owner out for some seconds.
+reads the rest itself, of the same version, and leaves the owner out for some seconds; not if it broke off because that
+version is no more, which is found out by reading on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from enum import StrEnum
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -59,8 +61,31 @@ Owners = Callable[[str, int], Sequence[Member]]
 """Returns the workers that rank highest for a path, at most so many; none if they are not known."""
 
 
+class _Failure(StrEnum):
+    """Why an owner did not answer."""
+
+    UNREACHABLE = "unreachable"  #: nobody listens at its port
+    SILENT = "silent"
+    BROKEN = "broken"  #: it broke off
+    REFUSED = "refused"  #: it said that it cannot, or what no data port says
+
+
 class _UnansweredError(Exception):
     """An owner did not answer, or not as one does."""
+
+    def __init__(self, failure: _Failure, text: str) -> None:
+        super().__init__(text)
+        self.failure = failure
+
+    @classmethod
+    def of(cls, error: Exception) -> _UnansweredError:
+        """Return what an error of the connection means."""
+        text = str(error) or type(error).__name__
+        if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
+            return cls(_Failure.UNREACHABLE, text)
+        if isinstance(error, TimeoutError):
+            return cls(_Failure.SILENT, text)
+        return cls(_Failure.BROKEN if isinstance(error, (aiohttp.ClientError, OSError)) else _Failure.REFUSED, text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +114,7 @@ class Forward:
         self, reads: ReadService, *, worker_id: str, owners: Owners, token: str = "", tls: TlsSettings | None = None
     ) -> None:
         self._reads = reads
+        self._counters = reads.counters
         self._worker_id = worker_id
         self._owners = owners
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -142,6 +168,7 @@ class Forward:
             except _UnansweredError as error:
                 self._leave_out(owner, error)
             else:
+                self._counters.forwarded_reads += 1
                 pages = partial(self._pages, owner, path, answer)
                 return OpenedRead(info=answer.info, hit=answer.hit, pages=pages)
         return await self._reads.open(path, if_match, asked=asked, wish=own)
@@ -165,11 +192,13 @@ class Forward:
         return None if asyncio.get_running_loop().time() < until else owner
 
     def _leave_out(self, owner: Member, error: _UnansweredError) -> None:
+        self._counters.count_forward_failure(error.failure)
         self._left_out[owner.id] = asyncio.get_running_loop().time() + _LEFT_OUT_SECONDS
         log.warning(
             "The owner of an object does not answer; it is read here.",
             action="owner_failed",
             owner=owner.url,
+            reason=error.failure,
             error=str(error),
         )
 
@@ -186,27 +215,40 @@ class Forward:
         except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:  # with TimeoutError
             if isinstance(error, PreheatError):
                 raise
-            raise _UnansweredError(str(error) or type(error).__name__) from error
+            raise _UnansweredError.of(error) from error
 
     async def _pages(
         self, owner: Member, path: UfsPath, answer: _Opened, start: int, end: int
     ) -> AsyncIterator[bytes | memoryview]:
         """Yield bytes [start, end): of the answer as far as it goes, the rest of this worker's own."""
-        if (start, end) == (answer.start, answer.end):
-            try:
+        broken: _UnansweredError | None = None
+        try:
+            if (start, end) == (answer.start, answer.end):
                 async for piece in answer.response.content.iter_any():
                     yield piece
                     start += len(piece)
-            except (aiohttp.ClientError, OSError) as error:
-                self._leave_out(owner, _UnansweredError(str(error) or type(error).__name__))
-            finally:
-                answer.response.close()
-        else:
+                    self._counters.forwarded_bytes += len(piece)
+        except (aiohttp.ClientError, OSError) as error:
+            broken = _UnansweredError.of(error)
+        finally:
             answer.response.close()
         if start < end:
-            own = await self._reads.open(path, (answer.info.etag,), asked=(start, end))
+            own = await self._go_on(path, answer.info.etag, (start, end), owner, broken)
             async for page in own.pages(start, end):
                 yield page
+
+    async def _go_on(
+        self, path: UfsPath, etag: str, asked: Asked, owner: Member, broken: _UnansweredError | None
+    ) -> OpenedRead:
+        """Open the rest here; an owner that broke off though this version can be had is left out from now on."""
+        try:
+            own = await self._reads.open(path, (etag,), asked=asked)
+        except (VersionChanged, ObjectNotFound):
+            self._counters.forward_changed += broken is not None
+            raise
+        if broken is not None:
+            self._leave_out(owner, broken)
+        return own
 
     def _connected(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -252,7 +294,7 @@ def _refusal(body: bytes, response: aiohttp.ClientResponse, path: UfsPath) -> Pr
     except msgspec.DecodeError:
         error = _BY_STATUS.get(status, PreheatError)(f"path='{path}': its owner answered {status}.")
     if not isinstance(error, _ANSWERS):
-        raise _UnansweredError(f"it answered {status}: {error.message}")
+        raise _UnansweredError(_Failure.REFUSED, f"it answered {status}: {error.message}")
     size = response.headers.get("Content-Range", "").removeprefix("bytes */")
     if size.isascii() and size.isdigit():  # of an object in which the range has no byte
         error.details["size"] = int(size)

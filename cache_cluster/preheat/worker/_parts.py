@@ -15,6 +15,7 @@ from preheat.worker._copies import Copies
 from preheat.worker._forward import Forward
 from preheat.worker._pending import PendingReads, PendingTable
 from preheat.worker._policies import Policies
+from preheat.worker._readiness import Readiness
 from preheat.worker._reads import ReadService
 from preheat.worker.fills import Peers
 from preheat.worker.port import AlluxioWorker, Authorizer, DataServer, Server, ServerSettings, following_tokens
@@ -34,6 +35,7 @@ class Parts:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
+        self.readiness = Readiness()
         worker_id, token, tls = settings.id, settings.access.token, settings.tls
         more = settings.more_data_dirs
         self.store = DiskStore(settings.data_dir, *more, capacity=settings.capacity, settings=settings.store)
@@ -142,6 +144,7 @@ class Parts:
             writes=self._writes,
             authorizer=self._authorizer,
             tls=self._settings.tls,
+            readiness=self.readiness,
         )
 
     def _s3_server(self, port: int) -> Server:

@@ -13,10 +13,11 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from airflow.providers.common.compat.sdk import Asset, BaseOperator, Context, conf
+from airflow.providers.common.compat.sdk import BaseOperator, Context, conf
 
 from airflow_preheat._endpoint import DEFAULT_CONN_ID
 from airflow_preheat._watch import AFTER_CANCEL, JobEvent, JobWait, JobWatch, Status, ended
+from airflow_preheat.assets import describe_outlets
 from airflow_preheat.deadlines import Deadline, give_up_at
 from airflow_preheat.exceptions import (
     PreheatDeadlineError,
@@ -32,6 +33,8 @@ from airflow_preheat.operators import _durable
 from airflow_preheat.version_compat import TaskDeferralError, TaskDeferralTimeout
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
     from airflow_preheat.hooks import PreheatHook
 
 JOB_ID_XCOM_KEY = "job_id"
@@ -78,6 +81,8 @@ class JobOperator(BaseOperator):
     template_fields: Sequence[str] = ("preheat_conn_id", "path", "file_filter_regex", "batch_size", "deadline")
     operator_extra_links = (PreheatJobLink(),)
     ui_color = "#f6d8ae"
+    partition: str | None = None
+    """The partition of the outlets that is told of; see :func:`airflow_preheat.assets.describe_outlets`."""
 
     def __init__(
         self,
@@ -108,6 +113,7 @@ class JobOperator(BaseOperator):
         self.on_lost = on_lost
         self.cancel_on_kill = cancel_on_kill
         self.job_id: str | None = None
+        self.summary: JobSummary | None = None
         self._claim: Claim | None = None
 
     def options(self) -> JobOptions:
@@ -164,7 +170,7 @@ class JobOperator(BaseOperator):
             return self._submit_and_wait(context)
         if outcome["status"] == "deadline":
             self._cancel_job(self._claim_job(context, self.job_id))
-        summary = outcome["job"]
+        self.summary = summary = outcome["job"]
         if outcome["status"] != "succeeded" or summary is None:
             raise _ERRORS[outcome["status"]](outcome["message"])
         _durable.forget(context)
@@ -178,7 +184,8 @@ class JobOperator(BaseOperator):
             summary["failed"],
             summary["dataset_version"],
         )
-        self._describe_outlets(context, summary)
+        extra = {**summary, "path": self.path}
+        self.outlets = describe_outlets(context, self.outlets, extra, self.partition)
         return summary
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -191,6 +198,16 @@ class JobOperator(BaseOperator):
             if self.job_id is not None:
                 self._cancel_job(self._claim_job(context, self.job_id))
             raise
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:  # noqa: ARG002 - as called
+        """Return what went where, for OpenLineage; called if its provider is installed."""
+        from airflow_preheat.openlineage import lineage_of  # noqa: PLC0415 - not always there
+
+        return lineage_of(self)
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Return the same of a task that has failed, as far as its job got."""
+        return self.get_openlineage_facets_on_complete(task_instance)
 
     def on_kill(self) -> None:
         """Cancel the job when the task is killed while it waits here."""
@@ -279,12 +296,6 @@ class JobOperator(BaseOperator):
             self.log.warning("Preheat job %s could not be cancelled: %s", claim.job_id, error)
         else:
             self.log.info("Preheat job %s was cancelled. %s", claim.job_id, AFTER_CANCEL)
-
-    def _describe_outlets(self, context: Context, summary: JobSummary) -> None:
-        for outlet in self.outlets:
-            if isinstance(outlet, Asset):
-                extra = cast("dict[str, Any]", {**summary, "path": self.path})
-                context["outlet_events"][outlet].extra = extra
 
 
 def _waiter(context: Context) -> str:

@@ -34,6 +34,9 @@ class PreloadOperator(JobOperator):
         bandwidth: bytes per second and worker, a number or a size such as ``100MiB``; unlimited by default.
         wait_policy: ``fully_hot``, the default: every object; or ``{"min_hot_fraction": 0.99}``,
             ``{"max_failed_files": 10}`` or both: the task succeeds although some files failed.
+        partition: the partition of the outlets' Assets that is warm now: ``{version}``, which stands for the dataset
+            version, a text such as ``eu``, or both (Airflow 3.3 and later). A partition with the version has one event,
+            however often that version is warmed.
         kwargs: those of all job operators.
     """
 
@@ -45,6 +48,7 @@ class PreloadOperator(JobOperator):
         "skip_if_exists",
         "bandwidth",
         "wait_policy",
+        "partition",
     )
 
     def __init__(
@@ -55,6 +59,7 @@ class PreloadOperator(JobOperator):
         skip_if_exists: bool | str = True,
         bandwidth: int | str | None = None,
         wait_policy: WaitPolicy | Literal["fully_hot"] = "fully_hot",
+        partition: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -63,6 +68,7 @@ class PreloadOperator(JobOperator):
         self.skip_if_exists = skip_if_exists
         self.bandwidth = bandwidth
         self.wait_policy = wait_policy
+        self.partition = partition
 
     def options(self) -> JobOptions:
         """Return how to load."""

@@ -42,6 +42,25 @@ class Counters:
     metadata_hits: int = 0
     """Listings, and looks at one object, that were answered from what a job had listed."""
 
+    forwarded_reads: int = 0
+    """Objects, or ranges of them, that their owner sent for a reader who came to this worker."""
+    forwarded_bytes: int = 0
+    forward_unreachable: int = 0
+    """Owners that nobody could connect to; those were left out for a while, and the read was done here."""
+    forward_silent: int = 0
+    """Owners that were silent."""
+    forward_broken: int = 0
+    """Owners that broke off."""
+    forward_refused: int = 0
+    """Owners that said they could not, or what made no sense."""
+    forward_changed: int = 0
+    """Owners that broke off because the version was no more; these are not left out, and the read ends."""
+
+    def count_forward_failure(self, reason: str) -> None:
+        """Count an owner that did not send what it was asked for, by the end of a counter's name."""
+        name = f"forward_{reason}"
+        setattr(self, name, getattr(self, name) + 1)
+
     def named(self) -> dict[str, int]:
         """Return the counters by their names in JSON."""
         return {_camel(name): count for name, count in asdict(self).items()}

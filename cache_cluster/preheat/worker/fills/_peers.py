@@ -134,7 +134,7 @@ class Candidates:
         None if nobody has it.
         """
         found = await self._ask(path, etag, 0, 1)
-        return found and found.info
+        return None if found is None else found.info
 
     async def _ask(self, path: UfsPath, etag: str | None, start: int, end: int) -> Gift | None:
         while self._peers:

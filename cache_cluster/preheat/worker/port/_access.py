@@ -14,10 +14,9 @@ from preheat.engine import Engine
 from preheat.errors import EngineUnavailable, Forbidden
 from preheat.paths import UfsPath
 from preheat.tokens import TokenStore
+from preheat.worker.port import _health
 from preheat.worker.port import _http as http
 
-_OPEN = "/v1/healthz"
-_PATHLESS = frozenset({"/v1/stats"})
 _READ_METHODS = frozenset({"GET", "HEAD"})
 _LOAD = "/v1/load"
 """Alluxio's: a GET that also submits and stops jobs."""
@@ -49,7 +48,7 @@ class Authorizer:
             EngineUnavailable: the tokens are not known yet.
         """
         authorization = request.headers.get("authorization", "")
-        grant = EVERYTHING if request.target == _OPEN else self.grant(authorization)
+        grant = EVERYTHING if request.target in _health.OPEN else self.grant(authorization)
         if request.target == BATCH or not (grant.prefixes or grant.role is Role.READ):
             return  # the paths of a batch are in its body: the endpoint checks each, as a read of it
         if request.target.startswith(http.DATA_PREFIX):
@@ -103,7 +102,7 @@ def _check_other(grant: Grant, request: http.Request) -> None:
     operations = {value.lower() for name, value in fields if name.lower() == "optype"}
     changes = route == _LOAD and operations != {"progress"}
     authorize(grant, Role.SUBMIT if changes else _needed(request.method), paths)
-    if grant.prefixes and not paths and route not in _PATHLESS and not _BY_ID.fullmatch(route):
+    if grant.prefixes and not paths and route not in _health.COUNTERS and not _BY_ID.fullmatch(route):
         raise Forbidden(f"{route} names no path, and the token is bound to some.")
 
 

@@ -17,12 +17,14 @@ from preheat.store import PAGE_SIZE, CachedObject
 from preheat.versions import ObjectInfo
 from preheat.worker._freshness import NotCached, Wish, wished
 from preheat.worker._ranges import asked_by
+from preheat.worker._readiness import Readiness
 from preheat.worker._reads import ETags, ReadService
 from preheat.worker.port import _http as http
 from preheat.worker.port._access import Authorizer
 from preheat.worker.port._alluxio import AlluxioWorker, methods_of, takes_body
 from preheat.worker.port._answers import Parts, Stream
 from preheat.worker.port._batch_read import BatchAnswer
+from preheat.worker.port._health import Health
 from preheat.worker.port._request_body import Intake
 from preheat.worker.port._writes import WriteEndpoints, intake_of
 from preheat.worker.port._writes import methods_of as write_methods_of
@@ -38,6 +40,7 @@ class Endpoints:
         alluxio: answers Alluxio's clients; none leaves their endpoints out.
         authorizer: asked about each path of a batch; whatever else is asked for was checked before it comes here.
         writes: changes objects; none leaves that out.
+        readiness: whether the worker takes part.
     """
 
     def __init__(
@@ -48,8 +51,10 @@ class Endpoints:
         alluxio: AlluxioWorker | None = None,
         authorizer: Authorizer | None = None,
         writes: WriteService | None = None,
+        readiness: Readiness | None = None,
     ) -> None:
         self._reads = reads
+        self._health = Health(reads, readiness or Readiness())
         self._authorizer = authorizer
         self._writes = WriteEndpoints(writes, authorizer=authorizer, may_copy=self._check_copied) if writes else None
         self._alluxio = alluxio
@@ -81,10 +86,8 @@ class Endpoints:
             return None
         if request.target.startswith(http.DATA_PREFIX):
             return self._hit(request)
-        if request.target == "/v1/healthz":
-            return (_encode(http.json_answer({"status": "ok"}), request),)
-        if request.target == "/v1/stats":
-            return (_encode(http.json_answer(self._reads.stats()), request),)
+        if answer := self._health.answer(request.target):
+            return (_encode(answer, request),)
         return None
 
     async def answer(self, request: http.Request) -> bytes | Stream:

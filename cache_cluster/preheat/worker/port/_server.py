@@ -14,6 +14,7 @@ from typing import Self
 
 from preheat.settings import TlsSettings
 from preheat.tls import server_context
+from preheat.worker._readiness import Readiness
 from preheat.worker._reads import ReadService
 from preheat.worker.port._access import Authorizer
 from preheat.worker.port._alluxio import AlluxioWorker
@@ -156,6 +157,7 @@ class DataServer(Server):
         tls: with a certificate, HTTPS is spoken.
         alluxio: answers Alluxio's clients, if they are to be served.
         writes: changes objects, if that is to be possible.
+        readiness: whether the worker takes part; one of which that is not known yet by default.
     """
 
     def __init__(
@@ -169,10 +171,18 @@ class DataServer(Server):
         tls: TlsSettings | None = None,
         alluxio: AlluxioWorker | None = None,
         writes: WriteService | None = None,
+        readiness: Readiness | None = None,
     ) -> None:
         settings = settings or ServerSettings()
         super().__init__(
-            Endpoints(reads, file_roots=settings.file_roots, alluxio=alluxio, authorizer=authorizer, writes=writes),
+            Endpoints(
+                reads,
+                file_roots=settings.file_roots,
+                alluxio=alluxio,
+                authorizer=authorizer,
+                writes=writes,
+                readiness=readiness,
+            ),
             host=host,
             port=port,
             settings=settings,

@@ -73,7 +73,8 @@ class WriteEndpoints:
         """
         if request.target.startswith(http.DATA_PREFIX):
             return await (self._put if request.method == "PUT" else self._delete)(request)
-        _refuse_conditions(request)
+        if request.method != "POST" or _UPLOAD.match(request.target) is None:
+            _refuse_conditions(request)
         route, fields = http.split_target(request.target)
         path = http.path_parameter(fields)
         if route == _COPY:
@@ -154,7 +155,10 @@ class WriteEndpoints:
             return http.Answer(body=msgspec.json.encode({"etag": etag}), headers={"ETag": f'"{etag}"'})
         if request.method == "POST":
             parts = [(part.number, part.etag) for part in _decode_parts(request.body)]
-            return _object(await self._writes.complete_upload(path, upload_id, parts))
+            info = await self._writes.complete_upload(
+                path, upload_id, parts, if_match=_if_match(request), if_none_match=_if_none_match(request)
+            )
+            return _object(info)
         if request.method == "DELETE":
             await self._writes.abort_upload(path, upload_id)
             return http.json_answer({"aborted": upload_id})
@@ -192,7 +196,9 @@ def _refuse_conditions(request: http.Request) -> None:
     """Refuse what would be done whether or not its condition holds; raises InvalidRequest."""
     for name in ("if-match", "if-none-match"):
         if name in request.headers:
-            raise InvalidRequest(f"{name} is not possible here.", remedy="Only a PUT of a whole object takes it.")
+            raise InvalidRequest(
+                f"{name} is not possible here.", remedy="Only a whole object, or an upload's end, takes it."
+            )
 
 
 def _if_match(request: http.Request) -> str | None:

@@ -13,7 +13,7 @@ from preheat.worker.s3._access import check_bucket, check_write
 from preheat.worker.s3._errors import S3Error
 from preheat.worker.s3._requests import S3Request
 from preheat.worker.s3._writes import Writes
-from preheat.worker.s3._writing import Resolve, Writing, incoming, refuse_conditions
+from preheat.worker.s3._writing import Resolve, Writing, conditions, incoming
 from preheat.worker.s3._xml_bodies import MAX_BODY_BYTES, MAX_PARTS, parse_parts
 
 _MAX_LISTED = 1000
@@ -69,9 +69,11 @@ class Uploading:
     async def complete(self, request: S3Request, path: UfsPath) -> bytes:
         """Answer a CompleteMultipartUpload."""
         check_write(request.sender, path)
-        refuse_conditions(request)
+        if_match, if_none_match = conditions(request)
         parts = parse_parts(await incoming(request).whole(MAX_BODY_BYTES))
-        info = await self._writes.complete_upload(path, request.fields["uploadId"], parts)
+        info = await self._writes.complete_upload(
+            path, request.fields["uploadId"], parts, if_match=if_match, if_none_match=if_none_match
+        )
         url = f"http://{request.headers.get('host', '')}{request.http.target.partition('?')[0]}"
         document = xml.upload_completed(url=url, bucket=request.bucket, key=request.key, etag=info.etag)
         return answers.document(document, request.http)

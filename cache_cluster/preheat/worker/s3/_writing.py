@@ -45,7 +45,7 @@ class Writing:
     async def put(self, request: S3Request, path: UfsPath) -> bytes:
         """Answer a PutObject."""
         check_write(request.sender, path)
-        if_match, if_none_match = _conditions(request)
+        if_match, if_none_match = conditions(request)
         payload = incoming(request)
         info = await self._writes.put(
             path, payload.chunks, size=payload.size, if_match=if_match, if_none_match=if_none_match
@@ -108,7 +108,7 @@ def refuse_conditions(request: S3Request) -> None:
     """
     for name in request.headers:
         if name.startswith(_TARGET_CONDITIONS):
-            raise S3Error("NotImplemented", f"The condition {name} is possible for PutObject alone.")
+            raise S3Error("NotImplemented", f"The condition {name} is for PutObject and CompleteMultipartUpload.")
 
 
 def incoming(request: S3Request) -> Payload:
@@ -122,7 +122,7 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
     yield body
 
 
-def _conditions(request: S3Request) -> tuple[str | None, bool]:
+def conditions(request: S3Request) -> tuple[str | None, bool]:
     """Return the etag that has to be there, and whether nothing may be.
 
     Raises:

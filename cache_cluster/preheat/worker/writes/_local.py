@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from preheat.errors import NoLiveWorker, NotFound, StoreError
@@ -20,10 +21,12 @@ from preheat.worker.writes._conditions import ALWAYS, Condition
 from preheat.worker.writes._held import HeldCopies
 from preheat.worker.writes._staging import Chunks, Staged, Staging
 from preheat.worker.writes._through import ThroughWrites
-from preheat.worker.writes._uploads import Part, Uploads, check_number
+from preheat.worker.writes._uploads import Completion, Part, UploadNotFound, Uploads, check_number
 from preheat.writes import PendingWrite
 
 T = TypeVar("T")
+Write = Callable[[Body], Awaitable[ObjectInfo]]
+"""Writes what an upload has become."""
 log = get_logger("worker")
 
 
@@ -76,7 +79,7 @@ class LocalWrites:
         self._reads = reads
         self._acknowledge = acknowledge
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._completing: dict[str, asyncio.Task[ObjectInfo]] = {}
+        self._completing: dict[str, tuple[Completion, asyncio.Task[ObjectInfo]]] = {}
 
     async def put(
         self, path: UfsPath, chunks: Chunks, *, size: int | None, condition: Condition = ALWAYS
@@ -122,12 +125,19 @@ class LocalWrites:
             staged.close()
             raise
 
-    async def complete_upload(self, path: UfsPath, upload_id: str, parts: Sequence[tuple[int, str]]) -> ObjectInfo:
-        """Write the parts as one object. Who asks again meanwhile gets the same answer."""
-        task = self._completing.get(upload_id)
-        if task is None:
-            body = self.uploads.join(path, upload_id, parts)
-            task = self._completing[upload_id] = self._begin(self._complete(path, upload_id, body))
+    async def complete_upload(self, completion: Completion, write: Write) -> ObjectInfo:
+        """Write the parts as one object. Who asks for the same meanwhile gets the same answer.
+
+        Raises:
+            Conflict: the upload is being completed under another condition. Otherwise as ``Uploads.join``.
+        """
+        body, upload_id = self.uploads.join(completion), completion.upload_id
+        if upload_id in self._completing:
+            first, task = self._completing[upload_id]
+            completion.check_joins(first)
+        else:
+            task = self._begin(self._complete(completion, write(body)))
+            self._completing[upload_id] = completion, task
             task.add_done_callback(lambda _: self._completing.pop(upload_id, None))
         return await asyncio.shield(task)
 
@@ -159,14 +169,16 @@ class LocalWrites:
 
     async def _put(self, path: UfsPath, staged: Staged, condition: Condition) -> ObjectInfo:
         with staged:
-            return await self._write(path, staged, condition)
+            return await self.write(path, staged, condition)
 
-    async def _complete(self, path: UfsPath, upload_id: str, body: Body) -> ObjectInfo:
-        info = await self._write(path, body, ALWAYS)
-        self.uploads.end(path, upload_id)
+    async def _complete(self, completion: Completion, writing: Awaitable[ObjectInfo]) -> ObjectInfo:
+        info = await writing
+        with suppress(UploadNotFound):  # it was dropped meanwhile: too late
+            self.uploads.end(UfsPath.parse(completion.path), completion.upload_id)
         return info
 
-    async def _write(self, path: UfsPath, body: Body, condition: Condition) -> ObjectInfo:
+    async def write(self, path: UfsPath, body: Body, condition: Condition) -> ObjectInfo:
+        """Write a body that is here as the path's mount says."""
         mount = self._mounts(str(path))
         temporary = mount.is_temporary(path)
         if temporary or mount.writes is WriteMode.ASYNC:

@@ -7,16 +7,14 @@ that are well know of it: whoever reads afterwards, anywhere, gets what was writ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from preheat.engine import Engine
-from preheat.errors import EngineUnavailable, PreheatError, ReadOnly
-from preheat.logs import get_logger
+from preheat.errors import EngineUnavailable, ReadOnly
 from preheat.mounts import WriteMode
 from preheat.paths import UfsPath
-from preheat.placement import Member
 from preheat.store import PageStore
 from preheat.ufs import UnderStore
 from preheat.versions import ObjectInfo
@@ -27,19 +25,19 @@ from preheat.worker.fills import Owners, Throttle
 from preheat.worker.writes._conditions import Condition
 from preheat.worker.writes._own import OwnWrites
 from preheat.worker.writes._recent import RecentWrites
-from preheat.worker.writes._remote import NotReachedError, RemoteWorkers
+from preheat.worker.writes._remote import RemoteWorkers
 from preheat.worker.writes._routes import Routes
 from preheat.worker.writes._staging import Chunks, Staging
-from preheat.worker.writes._uploads import Part, Upload, Uploads
+from preheat.worker.writes._upload_requests import UploadRequests
+from preheat.worker.writes._uploads import Uploads
 from preheat.worker.writes._wire import RemoteWrites
 from preheat.writes import held_name
 
-log = get_logger("worker")
 _TOLD = 32
 """Workers that are told of a write directly: those that rank highest for its path."""
 
 
-class WriteService:
+class WriteService(UploadRequests):
     """Writes objects, here or at the worker that owns them.
 
     ``forwarded`` marks what another worker passed on: it is done here.
@@ -78,9 +76,8 @@ class WriteService:
         drain_seconds: float = 10.0,
     ) -> None:
         self._policies = policies
-        self._routes = Routes(worker_id, owners)
         self._workers = workers
-        self._remote = RemoteWrites(workers)
+        routes, remote = Routes(worker_id, owners), RemoteWrites(workers)
         self._own = OwnWrites(
             worker_id,
             store=store,
@@ -92,12 +89,12 @@ class WriteService:
             recent=recent,
             pending=pending,
             heard_file=heard_file,
-            remote=self._remote,
-            others=self._routes.others,
+            remote=remote,
+            others=routes.others,
             acknowledge=self._acknowledge,
             drain_seconds=drain_seconds,
         )
-        self._local = self._own.local
+        super().__init__(routes, remote, self._own.local)
 
     @property
     def may_be_behind(self) -> bool:
@@ -175,72 +172,6 @@ class WriteService:
             here=lambda: self._local.copy(source, target),
         )
 
-    async def create_upload(self, path: UfsPath, *, forwarded: bool = False) -> str:
-        """Begin an upload in parts and return its id; raises ReadOnly."""
-        self._check_writable(path)
-        return await self._routes.at_owner(
-            path,
-            there=None if forwarded else lambda owner: self._remote.create_upload(owner, path),
-            here=lambda: self._local.create_upload(path),
-        )
-
-    async def upload_part(self, path: UfsPath, upload_id: str, number: int, chunks: Chunks, *, size: int | None) -> str:
-        """Receive a part, in place of an earlier one of its number, and return its etag.
-
-        Raises:
-            UploadNotFound: there is no such upload.
-            InvalidRequest: the number is none from 1 to 10,000, or the size another one.
-            StoreFull: it does not fit.
-            Unavailable: the worker that has the upload cannot be reached.
-        """
-        return await self._routes.at_holder(
-            upload_id,
-            there=lambda holder: self._remote.upload_part(holder, path, upload_id, number, chunks, size=size),
-            here=lambda: self._local.upload_part(path, upload_id, number, chunks, size=size),
-        )
-
-    async def complete_upload(self, path: UfsPath, upload_id: str, parts: Sequence[tuple[int, str]]) -> ObjectInfo:
-        """Make the parts with these numbers and etags one object.
-
-        Raises:
-            UploadNotFound: there is no such upload.
-            InvalidPart, InvalidPartOrder, PartTooSmall: as named; the upload stays. Otherwise as :meth:`put`.
-        """
-        self._check_writable(path)
-        return await self._routes.at_holder(
-            upload_id,
-            there=lambda holder: self._remote.complete_upload(holder, path, upload_id, parts),
-            here=lambda: self._local.complete_upload(path, upload_id, parts),
-        )
-
-    async def abort_upload(self, path: UfsPath, upload_id: str) -> None:
-        """Drop an upload with its parts; raises as :meth:`list_parts`."""
-        await self._routes.at_holder(
-            upload_id,
-            there=lambda holder: self._remote.abort_upload(holder, path, upload_id),
-            here=lambda: self._local.abort_upload(path, upload_id),
-        )
-
-    async def list_parts(self, path: UfsPath, upload_id: str) -> list[Part]:
-        """Return the parts of an upload, in order.
-
-        Raises:
-            UploadNotFound: there is no such upload.
-            Unavailable: the worker that has it cannot be reached.
-        """
-        return await self._routes.at_holder(
-            upload_id,
-            there=lambda holder: self._remote.list_parts(holder, path, upload_id),
-            here=lambda: self._local.list_parts(path, upload_id),
-        )
-
-    async def list_uploads(self, path: UfsPath, *, forwarded: bool = False) -> list[Upload]:
-        """Return the uploads of paths that begin with this one, at all workers that answer, in the paths' order."""
-        others = [] if forwarded else self._routes.others(path)
-        found = await asyncio.gather(*(self._uploads_at(member, path) for member in others))
-        uploads = [*self._local.uploads.begun(str(path)), *(upload for some in found for upload in some)]
-        return sorted(uploads, key=lambda upload: (upload.path, upload.started_at, upload.id))
-
     async def persist(self, path: UfsPath, throttle: Throttle | None = None) -> bool:
         """Give the under store what is pending at a path; false if nothing is.
 
@@ -286,12 +217,3 @@ class WriteService:
                 f"path='{path}' is pinned to the dataset version {pin.version}.",
                 remedy=f"Run `preheat fs unpin {pin.path}` first; readers of that version lose it then.",
             )
-
-    async def _uploads_at(self, member: Member, path: UfsPath) -> list[Upload]:
-        try:
-            return await self._remote.list_uploads(member, path)
-        except (NotReachedError, PreheatError) as error:
-            log.warning(
-                "A worker's uploads are not known.", action="uploads_unknown", worker=member.id, error=str(error)
-            )
-            return []

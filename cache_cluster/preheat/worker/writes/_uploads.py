@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from preheat.errors import InvalidRequest, NotFound
+from preheat.errors import Conflict, InvalidRequest, NotFound
 from preheat.paths import UfsPath
 from preheat.worker.writes._body import Joined
+from preheat.worker.writes._conditions import ALWAYS, Condition
 from preheat.worker.writes._staging import Staged
 
 MAX_PARTS = 10_000
@@ -64,6 +65,30 @@ class Upload:
     id: str
     started_at: float
     """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """A wish to make an upload an object."""
+
+    path: str
+    """URI of the object."""
+    upload_id: str
+    parts: tuple[tuple[int, str], ...]
+    """Their numbers and etags, in order."""
+    condition: Condition = ALWAYS
+
+    def check_joins(self, first: Completion) -> None:
+        """Return if this is answered by what another one is answered, for the same path and etags of parts.
+
+        Raises:
+            InvalidPart: it names other parts.
+            Conflict: it has another condition.
+        """
+        if [number for number, _ in self.parts] != [number for number, _ in first.parts]:
+            raise InvalidPart("The upload is being completed with other parts.")
+        if self.condition != first.condition:
+            raise Conflict("The upload is being completed under another condition.")
 
 
 @dataclass(kw_only=True)
@@ -126,7 +151,7 @@ class Uploads:
         found = [opened.upload for opened in self._open.values() if opened.upload.path.startswith(prefix)]
         return sorted(found, key=lambda upload: (upload.path, upload.started_at))
 
-    def join(self, path: UfsPath, upload_id: str, named: Sequence[tuple[int, str]]) -> Joined:
+    def join(self, completion: Completion) -> Joined:
         """Return the parts that are named as one body; they stay until :meth:`end`.
 
         Raises:
@@ -134,7 +159,7 @@ class Uploads:
             InvalidPart, InvalidPartOrder, PartTooSmall: as named.
             InvalidRequest: no part is named.
         """
-        opened = self._find(path, upload_id)
+        opened, named = self._find(completion.path, completion.upload_id), completion.parts
         if not named:
             raise InvalidRequest("An upload needs at least one part.")
         for (before, _), (number, _) in pairwise(named):
@@ -163,7 +188,7 @@ class Uploads:
         while self._open:
             self._open.popitem()[1].close()
 
-    def _find(self, path: UfsPath, upload_id: str) -> _Open:
+    def _find(self, path: UfsPath | str, upload_id: str) -> _Open:
         opened = self._open.get(upload_id)
         if opened is None or opened.upload.path != str(path):
             raise UploadNotFound(f"path='{path}' has no upload {upload_id[:80]!r}.")

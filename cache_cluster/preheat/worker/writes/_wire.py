@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +14,7 @@ from preheat.versions import ObjectInfo
 from preheat.worker.writes._conditions import ANY, Condition
 from preheat.worker.writes._remote import RemoteWorkers
 from preheat.worker.writes._staging import Chunks
-from preheat.worker.writes._uploads import Part, Upload
+from preheat.worker.writes._uploads import Completion, Part, Upload
 from preheat.writes import PendingWrite
 
 
@@ -33,10 +32,8 @@ class RemoteWrites:
         self, member: Member, path: UfsPath, chunks: Chunks, size: int | None, condition: Condition
     ) -> ObjectInfo:
         """Write an object."""
-        headers = {"If-None-Match": ANY} if condition.if_none_match else {}
-        if condition.if_match is not None:
-            headers["If-Match"] = ANY if condition.if_match == ANY else f'"{condition.if_match}"'
         target = f"/v1/data/{path.url_path}"
+        headers = _headers(condition)
         return _info(await self._workers.ask(member, "PUT", target, body=chunks, size=size, headers=headers))
 
     async def hold(self, member: Member, write: PendingWrite, chunks: Chunks) -> None:
@@ -70,12 +67,11 @@ class RemoteWrites:
         target = _upload(path, upload_id, f"/{number}")
         return str(msgspec.json.decode(await self._workers.ask(member, "PUT", target, body=chunks, size=size))["etag"])
 
-    async def complete_upload(
-        self, member: Member, path: UfsPath, upload_id: str, parts: Sequence[tuple[int, str]]
-    ) -> ObjectInfo:
+    async def complete_upload(self, member: Member, path: UfsPath, completion: Completion) -> ObjectInfo:
         """Make the parts one object."""
-        body = msgspec.json.encode({"parts": [{"number": number, "etag": etag} for number, etag in parts]})
-        return _info(await self._workers.ask(member, "POST", _upload(path, upload_id), body=body))
+        body = msgspec.json.encode({"parts": [{"number": number, "etag": etag} for number, etag in completion.parts]})
+        target, headers = _upload(path, completion.upload_id), _headers(completion.condition)
+        return _info(await self._workers.ask(member, "POST", target, body=body, headers=headers))
 
     async def abort_upload(self, member: Member, path: UfsPath, upload_id: str) -> None:
         """Drop an upload."""
@@ -117,6 +113,13 @@ def upload_json(upload: Upload) -> dict[str, Any]:
 def upload_of(found: dict[str, Any]) -> Upload:
     """Undo :func:`upload_json`."""
     return Upload(path=found["path"], id=found["upload"], started_at=found["startedAt"])
+
+
+def _headers(condition: Condition) -> dict[str, str]:
+    headers = {"If-None-Match": ANY} if condition.if_none_match else {}
+    if condition.if_match is not None:
+        headers["If-Match"] = ANY if condition.if_match == ANY else f'"{condition.if_match}"'
+    return headers
 
 
 def _info(answer: bytes) -> ObjectInfo:
