@@ -5,7 +5,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 SOURCES := provider cache_cluster tests testbed demo dags scripts
 
-.PHONY: help setup demo test e2e lint format constraints bench bench-quick soak tour clients
+.PHONY: help setup demo test e2e lint format constraints bench bench-quick soak simulate tour clients
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -44,6 +44,9 @@ clients: setup ## try every operation with every client, and write docs/referenc
 	PYTHON=$(PYTHON) bash scripts/clients.sh
 	PYTHON=$(PYTHON) bash scripts/alluxio-clients.sh
 	$(PY) -m tests.clients
+
+simulate: setup ## what 10, 100 and 1,000 workers come to: placement, planning, messages; writes docs/explanation/scale.md
+	$(PY) -m tests.simulation
 
 constraints: setup ## resolve constraints.txt anew (names and versions only, no hosts)
 	bash scripts/constraints.sh

@@ -2,10 +2,14 @@
 
 The list is `datasets.yaml`, or the file that `PREHEAT_DATASETS` names. A task that succeeds updates its
 dataset's Asset, `preheat://BUCKET/PREFIX`, and with it starts the DAGs that are scheduled on that Asset.
+
+What is not warm at 06:00 is stopped, and its task fails. As soon as that is foreseen, an alarm tells of it, while
+there is still time to give the job more bandwidth (`preheat job set`).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from airflow.sdk import DAG, CronTriggerTimetable
 from airflow_preheat.assets import warm_asset
 from airflow_preheat.operators import PreloadOperator
 
+log = logging.getLogger(__name__)
 DATASETS_FILE = Path(os.environ.get("PREHEAT_DATASETS") or Path(__file__).with_name("datasets.yaml"))
 
 
@@ -24,6 +29,11 @@ def load_datasets(path: Path) -> list[dict[str, Any]]:
     """Return the datasets of a YAML file: each has a name, a path, and other arguments of PreloadOperator."""
     datasets: list[dict[str, Any]] = yaml.safe_load(path.read_text())
     return datasets
+
+
+def alarm(context: Any) -> None:
+    """Tell that a dataset will be late; in its place, any notifier does: `SmtpNotifier(to="data@example.com")`."""
+    log.error("ALARM: %s will not be warm at 06:00", context["ti"].task_id)
 
 
 def preload(*, name: str, path: str, **options: Any) -> PreloadOperator:
@@ -39,7 +49,13 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     # A retry is cheap: it skips what is cached already.
-    default_args={"retries": 3, "retry_delay": pendulum.duration(seconds=30), "retry_exponential_backoff": True},
+    default_args={
+        "retries": 3,
+        "retry_delay": pendulum.duration(seconds=30),
+        "retry_exponential_backoff": True,
+        "deadline": "06:00 Europe/Berlin",
+        "on_late_callback": alarm,
+    },
     doc_md=__doc__,
     tags=["preheat"],
 ):

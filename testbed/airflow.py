@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,8 @@ from testbed.processes import ChildProcess
 _START_SECONDS = 180.0
 _STOP_SECONDS = 20.0
 _DAG_TEST_SECONDS = 150.0
+END_OF_RUN = "--- end of dag.test() ---"
+"""What the process of ``dag.test()`` runs prints behind the log of each."""
 _HEALTHY = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 _PASSWORDS = "simple_auth_manager_passwords.json.generated"
 _NO_PROXIES = {"http": "", "https": ""}
@@ -173,6 +175,8 @@ class DagTestResult:
     """The value that each task returned."""
     asset_events: dict[str, dict[str, Any]]
     """The extra of each Asset event, by the Asset's URI."""
+    partitions: dict[str, list[str | None]]
+    """The partitions of the events of each Asset, by its URI."""
     log: str
     """What the tasks and the trigger logged."""
 
@@ -190,17 +194,30 @@ def run_dag_test(
     Raises:
         AirflowError: there was no run, because the DAG has an error, say.
     """
+    (result,) = run_dag_tests([(dag_id, conf or {})], home=home, dags_folder=dags_folder, variables=variables)
+    return result
+
+
+def run_dag_tests(
+    runs: Sequence[tuple[str, Mapping[str, Any]]],
+    *,
+    home: Path,
+    dags_folder: Path,
+    variables: Mapping[str, str] | None = None,
+) -> list[DagTestResult]:
+    """Run several DAGs, each with its ``conf``, in one process and one after the other; raises as run_dag_test."""
     home.mkdir(parents=True, exist_ok=True)
     # The trigger runs inline, so there is no worker whose report it has to wait for.
     settings = {"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "0"}
     environment = airflow_environment(home=home, dags_folder=dags_folder, variables=settings | dict(variables or {}))
     if not (home / "airflow.db").exists():
         _run(["airflow", "db", "migrate"], environment)
-    result = home / "dag_test.json"
-    result.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "testbed.dag_test", dag_id, json.dumps(dict(conf or {})), str(result)]
-    output = _run(command, environment)
-    return DagTestResult(log=output, **json.loads(result.read_text()))
+    results = home / "dag_test.json"
+    results.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "testbed.dag_test", json.dumps(runs, default=dict), str(results)]
+    logs = _run(command, environment).split(END_OF_RUN)
+    outcomes = json.loads(results.read_text())
+    return [DagTestResult(log=log, **outcome) for log, outcome in zip(logs, outcomes, strict=False)]
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:

@@ -58,6 +58,20 @@ class AirflowClient:
         """Return a run."""
         return self._get(f"/dags/{dag_id}/dagRuns/{quote(run_id)}")
 
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the runs of a DAG, the first one first; Airflow gives at most the first 50."""
+        found: list[dict[str, Any]] = self._get(f"/dags/{dag_id}/dagRuns?order_by=id")["dag_runs"]
+        return found
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
+        """Answer the question of a task that waits for a human."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/-1/hitlDetails"
+        self._send("PATCH", path, {"chosen_options": [option], "params_input": {}})
+
+    def question(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """Return the question of a task that waits for a human: ``subject``, ``body``, ``options``."""
+        return self._get(f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/-1/hitlDetails")
+
     def wait_for_run(
         self,
         dag_id: str,

@@ -45,6 +45,13 @@ class Part:
             raise RuntimeError(f"{self.name} is not started.")
         self._process.wait_ready(answers(f"{self.url}/v1/healthz"), timeout=60)
 
+    @property
+    def pid(self) -> int:
+        """The id of its process."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} is not started.")
+        return self._process.pid
+
     def kill(self) -> None:
         """End it with SIGKILL, as a crash would. Idempotent."""
         if self._process:

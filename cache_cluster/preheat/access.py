@@ -22,7 +22,7 @@ from typing import Self
 
 from preheat.errors import Forbidden, InvalidPath, InvalidRequest, Unauthenticated
 from preheat.jobs import JobSpec
-from preheat.paths import UfsPath
+from preheat.paths import UfsPath, has_relative_part
 
 _ID_BYTES = 6
 _SECRET_BYTES = 32
@@ -60,11 +60,11 @@ class Grant:
         """Whether a path lies within the prefixes. One with a ``..`` never does: some stores would follow it."""
         if not self.prefixes:
             return True
-        return f"{path}/".startswith(self.prefixes) and not _has_relative_part(path.key)
+        return f"{path}/".startswith(self.prefixes) and not has_relative_part(path.key)
 
     def covers_listing(self, prefix: UfsPath) -> bool:
         """Whether all that begins with a path, which may end within a name, lies within the prefixes."""
-        return not self.prefixes or (str(prefix).startswith(self.prefixes) and not _has_relative_part(prefix.key))
+        return not self.prefixes or (str(prefix).startswith(self.prefixes) and not has_relative_part(prefix.key))
 
     def plainly_covers(self, uri: str) -> bool:
         """Whether a quick look at a URI tells that its path is covered; if not, :meth:`covers` says."""
@@ -203,7 +203,7 @@ def parse_prefix(uri: str) -> str:
     """
     path = UfsPath.parse(uri)
     key = path.key.removesuffix("/")
-    if _has_relative_part(key) or (key and "" in key.split("/")):
+    if has_relative_part(key) or (key and "" in key.split("/")):
         raise InvalidPath(f"path={uri!r} has an empty or a relative part.", remedy="Write a prefix such as s3://b/p/.")
     return str(path.with_key(f"{key}/" if key else ""))
 
@@ -291,7 +291,3 @@ def may_see(spec: JobSpec) -> bool:
     except (Forbidden, InvalidPath):
         return False
     return True
-
-
-def _has_relative_part(key: str) -> bool:
-    return "." in key and any(part in (".", "..") for part in key.split("/"))

@@ -156,10 +156,16 @@ def without_open_failures(job: Job) -> Job:
     return job
 
 
-def lost_batches(progress: Progress, live: Iterable[str]) -> list[str]:
-    """Return the open batches that wait for, or rely on, a worker that is not live."""
+def lost_batches(progress: Progress, live: Iterable[str], drained: Iterable[str] = ()) -> list[str]:
+    """Return the open batches that wait for, or rely on, a worker that is not live; a drained one may drop copies."""
     alive = set(live)
-    return [key for key, batch in progress.open.items() if not alive.issuperset(batch.waiting + batch.keepers)]
+    dropping = alive.union(drained)
+
+    def is_lost(batch: OpenBatch) -> bool:
+        may_do = dropping if batch.keepers and not batch.then else alive
+        return not (may_do.issuperset(batch.waiting) and alive.issuperset(batch.keepers))
+
+    return [key for key, batch in progress.open.items() if is_lost(batch)]
 
 
 def record_failures(job: Job, failed: Sequence[FailedObject]) -> Job:
@@ -217,7 +223,7 @@ def verdict(job: Job) -> tuple[JobState, str]:
         )
     last = job.verification or job.trimming or job.work
     if not last.failed.objects:
-        return JobState.SUCCEEDED, ""
+        return JobState.SUCCEEDED, _remark(job)
     state = JobState.FAILED if too_many_failed(job.spec.options, last) else JobState.SUCCEEDED
     return state, _failure_reason(job, last)
 
@@ -228,6 +234,14 @@ def _verdict_on_nothing(job: Job) -> tuple[JobState, str]:
     where = job.spec.index or ", ".join(job.spec.paths)
     what = "cached" if job.spec.type.lists_cache else "listed"
     return JobState.FAILED, str(ObjectNotFound(f"Nothing is {what} below {where}."))
+
+
+def _remark(job: Job) -> str:
+    """Return what is to be said of a job that did what it should."""
+    pinned = job.work.skipped.objects
+    if job.spec.type is not JobType.FREE or not pinned:
+        return ""
+    return f"{pinned} of {job.work.listed.objects} files are pinned and stay; see `preheat fs pins`."
 
 
 def _failure_reason(job: Job, progress: Progress) -> str:

@@ -33,9 +33,9 @@ def target(path: str, destination: str, key: str) -> UfsPath:
     source = UfsPath.parse(path)
     if not _holds(source, key):
         raise InvalidPath(f"key={key!r} is not at or below path={path!r}.")
-    base = _base(source, UfsPath.parse(destination))
-    goal = UfsPath.parse(str(base.with_key(base.key + key[len(source.key) :])))
-    _check_name(key, goal, goal.key[max(len(base.key) - 1, 0) :])
+    start = base(source, UfsPath.parse(destination))
+    goal = UfsPath.parse(str(start.with_key(start.key + key[len(source.key) :])))
+    _check_name(key, goal, goal.key[max(len(start.key) - 1, 0) :])
     if _covers(source, goal):
         raise InvalidPath(
             f"key={key!r} would be written to '{goal}', which is at or below path={path!r} itself.",
@@ -55,14 +55,14 @@ def check(path: str, destination: str) -> None:
         InvalidPath: one of them is no path.
     """
     source = UfsPath.parse(path)
-    if _covers(source, _base(source, UfsPath.parse(destination))):
+    if _covers(source, base(source, UfsPath.parse(destination))):
         raise InvalidRequest(
             f"destination={destination!r} is the same as path={path!r}, or inside it.",
             remedy="Name a destination outside of the path.",
         )
 
 
-def _base(source: UfsPath, destination: UfsPath) -> UfsPath:
+def base(source: UfsPath, destination: UfsPath) -> UfsPath:
     """Return what takes the place of the source's own key at the beginning of each key."""
     key = destination.key
     if _is_directory(source):

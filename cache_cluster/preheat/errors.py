@@ -21,6 +21,7 @@ PreheatError                          500
 │   └── CorruptPage
 └── Unavailable (ConnectionError)     503  try again later
     ├── NoLiveWorker
+    ├── Overloaded                         a worker takes no more of this now
     ├── EngineUnavailable
     ├── CoordinatorUnreachable
     └── OriginUnavailable             502  the under store does not answer, or answers 5xx
@@ -218,6 +219,13 @@ class NoLiveWorker(Unavailable):
 
     code = "no_live_worker"
     default_remedy = "Start one with `preheat up` or `preheat worker`, then submit again."
+
+
+class Overloaded(Unavailable):
+    """A worker has as much under way as it may, and takes no more until some of it has ended."""
+
+    code = "overloaded"
+    default_remedy = "Try again in a while, at a lower rate."
 
 
 class EngineUnavailable(Unavailable):

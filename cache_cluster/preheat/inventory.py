@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from preheat.errors import ReadOnly
 from preheat.versions import DatasetVersion, ObjectInfo
 
 BLOCK_OBJECTS = 4096
@@ -62,6 +63,13 @@ class Pin:
     """Id of the inventory that says which version of each object."""
     version: str
     pinned_at: float
+
+    def refusal(self, uri: str) -> ReadOnly:
+        """Return why something that it covers is not written."""
+        return ReadOnly(
+            f"path='{uri}' is pinned to the dataset version {self.version}.",
+            remedy=f"Run `preheat fs unpin {self.path}` first; readers of that version lose it then.",
+        )
 
 
 def covering_paths(uri: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from preheat.placement import Member
 from preheat.versions import ObjectInfo
 
 MAX_REPORTED_FAILURES = 100
@@ -114,7 +115,8 @@ class JobSpec:
     @property
     def identity(self) -> str:
         """Two specs with one identity are the same job while one of them runs."""
-        return "\n".join((self.type, self.retry_of, self.index, self.destination, *self.paths, *self.within))
+        kind = f"{self.type} metadata" if self.options.load_metadata_only else self.type
+        return "\n".join((kind, self.retry_of, self.index, self.destination, *self.paths, *self.within))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,6 +166,8 @@ class Batch:
     """Workers that keep the entries of a TRIM or a REBALANCE."""
     holders: tuple[str, ...] = ()
     """Workers that had copies of each entry of a REBALANCE."""
+    drained: tuple[Member, ...] = ()
+    """Those of them that are drained, and so not in the placement map."""
     cached_before: float | None = None
     """Nothing is dropped that came at this time or later, in seconds since the epoch, by others than the job; none
     takes all."""
@@ -277,6 +281,16 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Forecast:
+    """How a running job will end, at the rate at which it went of late."""
+
+    finish_at: float | None = None
+    """When its present pass ends, in seconds since the epoch; none as long as that cannot be said."""
+    late: bool = False
+    """Whether that is after its deadline."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """One job's durable record. Only its owner writes it, by compare-and-swap."""
 
@@ -304,6 +318,9 @@ class Job:
     """How many chunks of the failure log, by generation, name all of what failed."""
     reason: str = ""
     """Why it failed or was stopped."""
+    forecast: Forecast = Forecast()
+    late_since: float | None = None
+    """When the forecast said for the first time that the job will be late."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,18 +1,19 @@
 """What is agreed about parts of the under store: how fresh reads are, who may write, and which bucket S3 shows.
 
 A mount covers everything below a prefix of the under store; of several the longest one counts. What no mount covers is
-read as :data:`DEFAULT` says. Pure: the records live in the engine, each process follows them.
+read as :data:`DEFAULT` says. A mount without a name is a rule of a dataset: it only says how fresh reads are, and
+leaves all else to the mount that it lies in. Pure: the records live in the engine, each process follows them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from preheat.errors import BucketNotFound, InvalidPath, InvalidRequest
-from preheat.paths import UfsPath
+from preheat.paths import UfsPath, leads_out
 
 _NAME = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
@@ -86,13 +87,17 @@ class MountTable:
     """All mounts at one moment.
 
     Args:
-        mounts: in any order, with names that differ.
+        mounts: in any order, with names that differ; and rules.
     """
 
     def __init__(self, mounts: Iterable[Mount] = ()) -> None:
-        self._by_name = {mount.name: mount for mount in mounts}
-        self._longest_first = sorted(self._by_name.values(), key=lambda mount: len(mount.path), reverse=True)
-        self.checks_nothing = all(mount.freshness is Freshness.NEVER_CHECK for mount in self._longest_first)
+        known = tuple(mounts)
+        self._by_name = {mount.name: mount for mount in known if mount.name}
+        named = [(mount.path, mount) for mount in self._by_name.values()]
+        self._longest_first = sorted(named, key=_length, reverse=True)
+        rules = [(rule.path, self._as_ruled(rule)) for rule in known if not rule.name]
+        self._longest_first = sorted([*rules, *named], key=_length, reverse=True)
+        self.checks_nothing = all(mount.freshness is Freshness.NEVER_CHECK for _, mount in self._longest_first)
         """Whether no read anywhere needs more than what is cached."""
 
     @property
@@ -102,15 +107,21 @@ class MountTable:
 
     def of(self, uri: str) -> Mount:
         """Return the mount that covers a path, or :data:`DEFAULT`."""
-        return next((mount for mount in self._longest_first if uri.startswith(mount.path)), DEFAULT)
+        return next((mount for path, mount in self._longest_first if _is_below(uri, path)), DEFAULT)
+
+    def _as_ruled(self, rule: Mount) -> Mount:
+        """Return what holds below a rule's path."""
+        return replace(self.of(rule.path), freshness=rule.freshness, max_age=rule.max_age)
 
     def resolve(self, bucket: str, key: str) -> UfsPath:
         """Return the path of an object that S3 knows by a bucket and a key.
 
         Raises:
             BucketNotFound: there are mounts, and none has this name.
-            InvalidPath: the path is none.
+            InvalidPath: the path is none, or leads out of the bucket.
         """
+        if leads_out(key):
+            raise InvalidPath(f"key={key[:200]!r} leads out of the bucket.", remedy="Write it without `..`.")
         if not self._by_name:
             return UfsPath.parse(f"s3://{bucket}/{key}")
         if bucket not in self._by_name:
@@ -118,3 +129,11 @@ class MountTable:
                 f"bucket={bucket!r} is not mounted.", remedy="List the mounts with `preheat mount ls`."
             )
         return UfsPath.parse(f"{self._by_name[bucket].path}{key}")
+
+
+def _length(entry: tuple[str, Mount]) -> int:
+    return len(entry[0])
+
+
+def _is_below(uri: str, prefix: str) -> bool:
+    return uri.startswith(prefix) and not (".." in uri and leads_out(uri.removeprefix(prefix)))

@@ -13,7 +13,8 @@ from preheat.errors import InvalidPath
 
 SCHEMES = ("s3", "file")
 _ALIASES = {"s3a": "s3", "s3n": "s3"}
-_MAX_KEY_BYTES = 1024
+_MAX_KEY_BYTES = 2048
+"""A mount's prefix, and a key of 1,024 bytes below it; whether it takes so long a key is for the under store to say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
@@ -42,7 +43,7 @@ class UfsPath:
             raise InvalidPath(f"path={uri!r} names no bucket.")
         if scheme == "file" and (bucket or not key):
             raise InvalidPath(f"path={uri!r} is not an absolute path.")
-        if scheme == "file" and any(part in ("..", ".") for part in key.split("/")):
+        if scheme == "file" and has_relative_part(key):
             raise InvalidPath(f"path={uri!r} has a relative part.")
         _check_characters(uri, bucket, key)
         return cls(scheme=scheme, bucket=bucket, key=key)
@@ -74,6 +75,21 @@ class UfsPath:
             raise InvalidPath(f"path={url_path!r} is not UTF-8.") from error
 
 
+def has_relative_part(key: str) -> bool:
+    """Whether a key has a part that is ``.`` or ``..``: a name like any other to S3, which some stores refuse."""
+    return "." in key and any(part in (".", "..") for part in key.split("/"))
+
+
+def leads_out(key: str) -> bool:
+    """Whether a key, to a store that follows ``..``, leads out of where it begins. S3 takes no such key, either."""
+    depth = 0
+    for part in key.split("/") if ".." in key else ():
+        depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
+        if depth < 0:
+            return True
+    return False
+
+
 def _check_characters(uri: str, bucket: str, key: str) -> None:
     if "\x00" in uri or any(character in bucket for character in "?#%@ \\"):
         raise InvalidPath(f"path={uri!r} has characters that no bucket may have.")
@@ -82,4 +98,4 @@ def _check_characters(uri: str, bucket: str, key: str) -> None:
     except UnicodeEncodeError as error:
         raise InvalidPath(f"path={uri!r} is not valid Unicode.") from error
     if size > _MAX_KEY_BYTES:
-        raise InvalidPath(f"path={uri[:80]!r}… has a key of {size} bytes; S3 allows {_MAX_KEY_BYTES}.")
+        raise InvalidPath(f"path={uri[:80]!r}… has a key of {size} bytes; {_MAX_KEY_BYTES} are possible.")

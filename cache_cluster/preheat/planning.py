@@ -11,7 +11,7 @@ import msgspec
 
 from preheat.copies import HeldObject
 from preheat.jobs import Action, Batch, JobSpec, JobType, Tally
-from preheat.placement import PlacementMap
+from preheat.placement import Member, PlacementMap
 from preheat.versions import ObjectInfo
 
 Owners = tuple[str, ...]
@@ -65,6 +65,8 @@ class Planner:
     batch_bytes: int
     began_at: float | None = None
     """When the job began: of copies that came later no keeper was asked to have one."""
+    drained: Sequence[Member] = ()
+    """Workers that are not in the map, and whose copies a rebalance moves as well."""
 
     def plan(
         self,
@@ -125,10 +127,11 @@ class Planner:
         self, groups: Iterable[tuple[Route, _Group]], root: str, placement: PlacementMap, first: int
     ) -> list[PlannedBatch]:
         everybody = tuple(member.id for member in placement.members)
+        reached = {*everybody, *(member.id for member in self.drained)}
         return [
             PlannedBatch(
                 workers=everybody if self.action is Action.TRIM else owners,
-                then=tuple(worker for worker in holders if worker in everybody and worker not in owners),
+                then=tuple(worker for worker in holders if worker in reached and worker not in owners),
                 batch=self._batch(number, root, (owners, holders), group),
             )
             for number, ((owners, holders), group) in enumerate(groups, start=first)
@@ -179,6 +182,7 @@ class Planner:
             from_peers=self.spec.type in (JobType.REPLICATE, JobType.REBALANCE),
             keepers=owners if drops else (),
             holders=holders,
+            drained=tuple(member for member in self.drained if member.id in holders),
             cached_before=self.began_at if drops and owners else None,
             source=self.spec.paths[0] if self.spec.destination else "",
             destination=self.spec.destination,

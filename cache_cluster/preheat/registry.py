@@ -32,6 +32,8 @@ class Heartbeat:
     """Seconds since the epoch; tells one process from the next with the same id."""
     leaving: bool = False
     """The worker is stopping or drained: it takes no more batches."""
+    stopped: bool = False
+    """It is the last one: nobody answers any more."""
     zone: str = ""
     """What fails together, such as a rack: copies go to different ones where there are."""
     transfers: dict[str, int] = field(default_factory=dict)
@@ -88,11 +90,14 @@ class Registry:
 
     def live(self, now: float) -> list[Heartbeat]:
         """Return the workers that sent one within the timeout and do not leave, by id."""
-        return [
-            heartbeat
-            for _, (heartbeat, seen) in sorted(self._seen.items())
-            if now - seen < self._timeout and not heartbeat.leaving
-        ]
+        return [heartbeat for heartbeat in self._heard(now) if not heartbeat.leaving]
+
+    def leaving(self, now: float) -> list[Heartbeat]:
+        """Return the workers that sent one within the timeout and leave, but have not stopped yet, by id."""
+        return [heartbeat for heartbeat in self._heard(now) if heartbeat.leaving and not heartbeat.stopped]
+
+    def _heard(self, now: float) -> list[Heartbeat]:
+        return [heartbeat for _, (heartbeat, seen) in sorted(self._seen.items()) if now - seen < self._timeout]
 
 
 def next_placement(current: PlacementMap, live: Iterable[Heartbeat]) -> PlacementMap | None:

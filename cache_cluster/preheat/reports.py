@@ -45,6 +45,13 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     message: str
 
 
+class ForecastReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """When a running job will have ended, at the rate at which it went of late."""
+
+    finish_at: datetime | None = None
+    late: bool = False
+
+
 class JobReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A job as ``GET /v1/jobs/{id}`` describes it."""
 
@@ -68,6 +75,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """How many entries from the start of the listing's order are all hot."""
     dataset_version: str | None = None
     listing_done: bool = False
+    forecast: ForecastReport | None = None
     failures: tuple[Failure, ...] = ()
     reason: str = ""
     submitted_at: datetime

@@ -128,8 +128,29 @@ class SchedulerSettings:
     successor was made."""
     retention_seconds: float = 7 * 86400.0
     """How long an ended job is kept."""
+    forecast_seconds: float = 300.0
+    """How far back the rate looks by which the end of a job is foreseen."""
     inventory_objects: int = 50_000_000
     """Objects of one path at most of which a load leaves an inventory, at about 27 bytes each in the engine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSettings:
+    """How declared datasets are kept loaded."""
+
+    tick_seconds: float = 2.0
+    """Between two looks at what is to be done."""
+    settle_seconds: float = 30.0
+    """How long a worker may be away before what it held is loaded again: enough for a restart."""
+    retry_seconds: float = 30.0
+    """Until what has failed is tried again the first time; doubled each time."""
+    retry_most_seconds: float = 3600.0
+    look_seconds: float = 600.0
+    """Between two comparisons of a loaded dataset with the workers and the under store."""
+    look_pause_factor: float = 50.0
+    """Times the seconds that a comparison took is the least pause after it: at most 2 % of the time is spent so."""
+    look_most_seconds: float = 900.0
+    """After which a comparison that did not end is another coordinator's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +164,9 @@ class CoordinatorSettings:
     """How others reach it, in links; by default ``http(s)://host:port``."""
     engine: EngineSettings = EngineSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
+    datasets: DatasetSettings = DatasetSettings()
+    config_file: Path | None = None
+    """Declares datasets and mounts, and is read again when it changes."""
     access: AccessSettings = AccessSettings()
     tls: TlsSettings = TlsSettings()
 
@@ -188,6 +212,29 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WriteSettings:
+    """How much of writes that have not ended a worker takes; beyond that it asks to slow down."""
+
+    staging_bytes: int = 64 << 30
+    """Bytes of bodies, and of parts of uploads, that wait to be written."""
+    staging_memory: int = 256 << 20
+    """Bytes of them in memory; what is more goes to files."""
+    staged_bodies: int = 100_000
+    """Bodies and parts, about 2 KB each."""
+    open_uploads: int = 10_000
+    """Uploads in parts that were begun at this worker."""
+    repair_seconds: float = 60.0
+    """How long a worker has to be away until what it alone was to hold beside others is copied to another one."""
+
+    def __post_init__(self) -> None:
+        least = min(
+            self.staging_bytes, self.staging_memory, self.staged_bodies, self.open_uploads, self.repair_seconds
+        )
+        if least <= 0:
+            raise InvalidRequest(f"A worker's limits of writes have to be positive, not {least:g}.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
     """One worker process."""
 
@@ -200,6 +247,7 @@ class WorkerSettings:
     capacity: int = 50 << 30
     """Bytes of cached data."""
     store: StoreSettings = StoreSettings()
+    writes: WriteSettings = WriteSettings()
     zone: str = ""
     """What fails together with it, such as a rack."""
     host: str = "127.0.0.1"

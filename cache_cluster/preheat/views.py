@@ -47,10 +47,18 @@ class _Waiter(Generic[T]):
 
 
 class BucketView(Generic[T]):
-    """One bucket as a dictionary of decoded values with their revisions, and ways to hear of a change."""
+    """One bucket as a dictionary of decoded values with their revisions, and ways to hear of a change.
 
-    def __init__(self, engine: Engine, bucket: Bucket, value_type: type[T]) -> None:
+    Args:
+        engine: has the bucket.
+        bucket: which one.
+        value_type: of its values.
+        only: the one key that is followed, in a bucket whose keys have values of several types; empty is all.
+    """
+
+    def __init__(self, engine: Engine, bucket: Bucket, value_type: type[T], *, only: str = "") -> None:
         self._engine = engine
+        self._only = only
         self._bucket = bucket
         self._decoder = msgspec.json.Decoder(value_type)
         self._entries: dict[str, tuple[T, int]] = {}
@@ -68,7 +76,8 @@ class BucketView(Generic[T]):
                 self.loaded.set()
             else:
                 self.watched = max(self.watched, entry.revision)
-                self.apply(entry)
+                if self._only in {"", entry.key}:
+                    self.apply(entry)
 
     def apply(self, entry: Entry) -> None:
         """Take an entry over unless a newer one is known; also called by writers, who then read what they wrote."""

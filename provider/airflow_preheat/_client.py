@@ -64,12 +64,14 @@ def submit(spec: JobSpec, idempotency_key: str | None) -> Call:
     return Call(method="POST", path="/v1/jobs", body=spec.as_json(), headers=headers, repeatable=bool(idempotency_key))
 
 
-def get_job(job_id: str, *, wait: float, after: int | None) -> Call:
-    """Read a job; with ``wait``, once it has ended or has a revision after ``after``."""
+def get_job(job_id: str, *, wait: float, after: int | None, first: int | None = None) -> Call:
+    """Read a job; with ``wait``, once it has ended, has a revision after ``after``, or its ``first`` files are hot."""
     seconds = ceil(min(wait, MAX_WAIT))
     query = {"wait": str(seconds)} if seconds > 0 else {}
     if seconds > 0 and after is not None:
         query["after"] = str(after)
+    if seconds > 0 and first is not None:
+        query["hotInOrder"] = str(first)
     return Call(method="GET", path=_job_path(job_id), query=query, wait=seconds)
 
 

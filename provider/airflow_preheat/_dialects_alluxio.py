@@ -41,6 +41,7 @@ class AlluxioJobs:
     name: DialectName = "alluxio-3.3"
     long_poll: bool = False
     fences: bool = False
+    in_order: bool = False
 
     def check(self) -> Talk[bool]:
         """Return whether the coordinator lists its load jobs in this dialect."""
@@ -49,8 +50,9 @@ class AlluxioJobs:
 
     def submit(self, spec: JobSpec, idempotency_key: str | None) -> Talk[Job]:  # noqa: ARG002 - a path needs none
         """Submit a load of one path; a stopped one goes on, one that runs is joined."""
-        path, options = _one_path(spec, self.name), _options(spec, self.name)
+        options = _options(spec, self.name)
         words = {name: json.dumps(value) if isinstance(value, bool) else str(value) for name, value in options}
+        path = _one_path(spec, self.name)
         if "fileFilterRegex" in words:
             words["fileFilterRegx"] = words.pop("fileFilterRegex")
         call = _call("POST", "/api/v1/master/submit_job/load", body={"path": path, "options": words})
@@ -60,8 +62,8 @@ class AlluxioJobs:
         job["attached"] = "already running" in answer.lower()
         return job
 
-    def get_job(self, job_id: str, *, wait: float, after: int | None) -> Talk[Job]:  # noqa: ARG002 - see long_poll
-        """Read a path's job."""
+    def get_job(self, job_id: str, **_: object) -> Talk[Job]:
+        """Read a path's job, at once."""
         return self._progress(job_id)
 
     def last_load(self, path: str) -> Talk[Job | None]:
@@ -103,6 +105,7 @@ class AlluxioLoads:
     name: DialectName = "alluxio-3.6"
     long_poll: bool = False
     fences: bool = False
+    in_order: bool = False
 
     def check(self) -> Talk[bool]:
         """Return whether the coordinator lists its load jobs in this dialect."""
@@ -123,8 +126,8 @@ class AlluxioLoads:
         job["attached"] = attached
         return job
 
-    def get_job(self, job_id: str, *, wait: float, after: int | None) -> Talk[Job]:  # noqa: ARG002 - see long_poll
-        """Read a job."""
+    def get_job(self, job_id: str, **_: object) -> Talk[Job]:
+        """Read a job, at once."""
         return self._read(job_id)
 
     def last_load(self, path: str) -> Talk[Job | None]:
@@ -206,6 +209,11 @@ def _options(spec: JobSpec, dialect: str) -> Iterator[tuple[str, Any]]:
     """Yield the options by their names at Alluxio, and refuse what it cannot do."""
     if spec.type != "load":
         raise PreheatRequestError(f"An Alluxio (dialect={dialect}) takes jobs that load, not type={spec.type}.")
+    if spec.index is not None:
+        raise PreheatRequestError(
+            f"index is not for an Alluxio (dialect={dialect}): it is not known in which order one loads. Give "
+            "the paths as path, one task for each."
+        )
     given = {name: value for name, value in spec.options.items() if value is not None}
     for name in given.keys() - set(_OPTIONS):
         raise PreheatRequestError(f"{name} is not for an Alluxio (dialect={dialect}). Leave it out.")

@@ -32,13 +32,17 @@ class Dialect(Protocol):
     def fences(self) -> bool:
         """Whether it tells a waiter's present process from an earlier one, so that a stale ``cancel`` does nothing."""
 
+    @property
+    def in_order(self) -> bool:
+        """Whether it says how many files are hot from the start of a job's order on."""
+
     def check(self) -> Talk[bool]:
         """Return whether the coordinator speaks this dialect."""
 
     def submit(self, spec: JobSpec, idempotency_key: str | None) -> Talk[Job]:
         """Submit a job, or attach to the same one if it runs."""
 
-    def get_job(self, job_id: str, *, wait: float, after: int | None) -> Talk[Job]:
+    def get_job(self, job_id: str, *, wait: float, after: int | None, first: int | None = None) -> Talk[Job]:
         """Read a job."""
 
     def last_load(self, path: str) -> Talk[Job | None]:

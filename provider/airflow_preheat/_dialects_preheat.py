@@ -21,6 +21,7 @@ class PreheatDialect:
     name: DialectName = "preheat"
     long_poll: bool = True
     fences: bool = True
+    in_order: bool = True
 
     def check(self) -> Talk[bool]:
         """Return whether a Preheat coordinator answers; that needs no token."""
@@ -32,9 +33,9 @@ class PreheatDialect:
         """Submit a job, or attach to the same one if it runs."""
         return self._ask(_client.submit(spec, idempotency_key))
 
-    def get_job(self, job_id: str, *, wait: float, after: int | None) -> Talk[Job]:
+    def get_job(self, job_id: str, *, wait: float, after: int | None, first: int | None = None) -> Talk[Job]:
         """Read a job."""
-        return self._ask(_client.get_job(job_id, wait=wait, after=after))
+        return self._ask(_client.get_job(job_id, wait=wait, after=after, first=first))
 
     def last_load(self, path: str) -> Talk[Job | None]:
         """Read the last load job that names a path; ``None`` if there is none."""

@@ -6,12 +6,15 @@ The loops that ask the coordinator (``wait_for_job`` of the two hooks) differ in
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from datetime import UTC, datetime
+from typing import Literal, NotRequired, TypedDict
 
 from airflow_preheat.exceptions import PreheatError, PreheatJobNotFoundError, PreheatUnavailableError
 from airflow_preheat.jobs import ENDED, Claim, Job, JobSummary, explain, summarize
 
-Status = Literal["succeeded", "failed", "stopped", "deadline", "lost", "unavailable", "error"]
+Status = Literal[
+    "succeeded", "ready", "late", "cancelled", "failed", "stopped", "deadline", "lost", "unavailable", "error"
+]
 
 AFTER_CANCEL = "It goes on if others wait for it (not so with an Alluxio), and is stopped in a few seconds if not."
 """What becomes of a cancelled job."""
@@ -20,12 +23,18 @@ _MIN_GAP = 1.0
 
 
 class JobEvent(TypedDict):
-    """How the wait ended; the payload of the trigger's event."""
+    """How the wait ended; the payload of the trigger's event.
+
+    ``ready``: the first files are hot that were waited for, and the job goes on. ``late``: it will not have ended by
+    the deadline; who wants to hear of that waits on afterwards.
+    """
 
     status: Status
     job_id: str
     message: str
     job: JobSummary | None
+    deadline: NotRequired[float]
+    """With ``late``, until when to wait on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +58,10 @@ class JobWait:
     not_before: float = 0.0
     """When a trigger may fire at the earliest. Airflow's scheduler fails a task whose trigger fires before its
     worker has reported that it deferred (apache/airflow#71580)."""
+    first: int | None = None
+    """How many files from the start of the job's order have to be hot; ``None`` waits for the job's end."""
+    tell_late: bool = False
+    """Whether to end the wait, for the time being, when the job turns out to be late."""
 
     def claim(self) -> Claim:
         """Return a new claim on the job: one for each process that waits."""
@@ -65,6 +78,7 @@ class JobWatch:
     """Whether the coordinator has taken the claim; until then it is what to send."""
     _gap: float = field(default=_MIN_GAP, init=False)
     _away_since: float | None = field(default=None, init=False)
+    _late: bool = field(default=False, init=False)
 
     def next_poll(self, now: float) -> float | None:
         """Return how many seconds the next request may wait for the job's end; ``None`` after the deadline."""
@@ -88,7 +102,19 @@ class JobWatch:
             self._gap = _MIN_GAP if self.claimed else 0.0  # the first poll follows the claim at once
         self.claimed = True
         self._away_since = None
-        return ended(job)
+        return reached(job, self.wait.first) or (self._told_late(job) if self.wait.tell_late else None)
+
+    def warning(self, job: Job) -> str | None:
+        """Return what to say of an answer, if the job has turned late since the last one."""
+        was_late, self._late = self._late, is_late(job, self.wait.deadline)
+        return lateness(job, self.wait.deadline) if self._late and not was_late else None
+
+    def _told_late(self, job: Job) -> JobEvent | None:
+        deadline = self.wait.deadline
+        if not is_late(job, deadline):
+            return None
+        message = lateness(job, deadline)
+        return {"status": "late", "job_id": job["id"], "message": message, "job": summarize(job), "deadline": deadline}
 
     def missed(self, error: PreheatError, now: float) -> JobEvent | None:
         """Take a request's failure; return how the wait ended, if it did."""
@@ -113,8 +139,30 @@ class JobWatch:
         return {"status": status, "job_id": self.claim.job_id, "message": message, "job": None}
 
 
-def ended(job: Job) -> JobEvent | None:
-    """Return how a job ended, or ``None`` if it has not."""
+def is_late(job: Job, deadline: float) -> bool:
+    """Say whether a running job is foreseen to end after its own deadline or another one."""
+    forecast = job.get("forecast")
+    if not forecast:
+        return False
+    finish = forecast["finishAt"]
+    return forecast["late"] or (finish is not None and datetime.fromisoformat(finish).timestamp() > deadline)
+
+
+def lateness(job: Job, deadline: float) -> str:
+    """Return a sentence about a job that is late, with what to do."""
+    forecast = job.get("forecast")
+    finish = forecast["finishAt"] if forecast else None
+    until = datetime.fromtimestamp(deadline, tz=UTC).isoformat(timespec="seconds")
+    return (
+        f"Preheat job {job['id']} is late: it will have ended at {finish or 'a time that is not known yet'}, and the "
+        f"task waits until {until}. Raise its bandwidth or its priority while it runs: {job['url']}"
+    )
+
+
+def reached(job: Job, first: int | None = None) -> JobEvent | None:
+    """Return how a wait ended, or ``None`` if it goes on: with the job, or when its ``first`` files are hot."""
+    if first is not None and job.get("hotInOrder", 0) >= first:
+        return {"status": "ready", "job_id": job["id"], "message": "", "job": summarize(job)}
     if job["state"] not in ENDED:
         return None
     statuses: dict[str, Status] = {"SUCCEEDED": "succeeded", "FAILED": "failed", "STOPPED": "stopped"}

@@ -70,14 +70,14 @@ def partition_key(partition: str, version: str | None) -> str:
     """Return the key of a partition, ``{version}`` being the dataset version.
 
     Raises:
-        PreheatRequestError: there is none, because the coordinator is an Alluxio.
+        PreheatRequestError: there is none.
     """
     if VERSION not in partition:
         return partition
     if version is None:
         raise PreheatRequestError(
-            f"partition={partition!r} needs a dataset version, and the coordinator, an Alluxio, tells none. "
-            "Name the partition otherwise, e.g. by the region."
+            f"partition={partition!r} needs a dataset version, and there is none: an Alluxio has none, and a job that "
+            "goes on none until all is listed. Name the partition otherwise, e.g. by the region."
         )
     return partition.replace(VERSION, version)
 

@@ -13,7 +13,7 @@ import aiohttp
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_preheat import _client
+from airflow_preheat import _client, _datasets
 from airflow_preheat._dialects import Dialect, Talk, choose
 from airflow_preheat._endpoint import DEFAULT_CONN_ID, Endpoint
 from airflow_preheat._looks import Finding, Listed, Look, Warmth, ask_inventories, ask_warmth
@@ -60,6 +60,8 @@ class PreheatAsyncHook(BaseHook):
                 event = watch.missed(error, time.time())
             else:
                 self.log.info("Preheat job %s is %s", job["id"], progress(job))
+                if warning := watch.warning(job):
+                    self.log.warning(warning)
             if event is not None:
                 return event
             await asyncio.sleep(watch.pause(asked_at, time.time()))
@@ -71,9 +73,11 @@ class PreheatAsyncHook(BaseHook):
             self._dialect = await self._talk(choose(self._endpoint))
         return self._dialect
 
-    async def get_job(self, job_id: str, *, wait: float = 0.0, after: int | None = None) -> Job:
+    async def get_job(
+        self, job_id: str, *, wait: float = 0.0, after: int | None = None, first: int | None = None
+    ) -> Job:
         """Return a job; see :meth:`airflow_preheat.hooks.PreheatHook.get_job`."""
-        return await self._talk((await self.dialect()).get_job(job_id, wait=wait, after=after))
+        return await self._talk((await self.dialect()).get_job(job_id, wait=wait, after=after, first=first))
 
     async def claim(self, claim: Claim) -> Job:
         """Wait for a job from now on; see :meth:`airflow_preheat.hooks.PreheatHook.claim`."""
@@ -95,10 +99,14 @@ class PreheatAsyncHook(BaseHook):
         """Return how warm a dataset is; see :meth:`airflow_preheat.hooks.PreheatHook.warmth`."""
         return await self._talk(ask_warmth(self._endpoint, await self.dialect(), path, version))
 
+    async def drift(self, path: str) -> _datasets.Drift:
+        """Return how a dataset differs; see :meth:`airflow_preheat.hooks.PreheatHook.drift`."""
+        return await self._talk(_datasets.drift(self._endpoint, await self.dialect(), path))
+
     async def _look(self, watch: JobWatch, wait: float) -> Job:
         if not watch.claimed:
             return await self.claim(watch.claim)
-        return await self.get_job(watch.claim.job_id, wait=wait, after=_client.UNTIL_ENDED)
+        return await self.get_job(watch.claim.job_id, wait=wait, after=_client.UNTIL_ENDED, first=watch.wait.first)
 
     async def _talk(self, talk: Talk[T]) -> T:
         """Send what a dialect asks for until it has its answer."""

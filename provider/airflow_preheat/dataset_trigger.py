@@ -5,27 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowException
-from airflow.sdk.exceptions import AirflowRuntimeError
-from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_preheat._endpoint import DEFAULT_CONN_ID
+from airflow_preheat._fired import UNWELL, FiringTrigger
 from airflow_preheat._looks import Listed, Warmth, WarmthLook, describe, expected_of
 
-if TYPE_CHECKING:
-    from airflow.sdk.execution_time.context import AssetStateStoreAccessors
-
 log = logging.getLogger(__name__)
-_UNWELL = (AirflowException, AirflowRuntimeError)
-"""What the coordinator, the connection or the state store may raise, and what the next poll may not meet."""
-_STATE_KEY = "preheat_warm"
 _AT_ONCE = 8
 """Datasets that one triggerer asks for at the same time."""
 
 
-class DatasetWarmTrigger(BaseEventTrigger):
+class DatasetWarmTrigger(FiringTrigger):
     """Fires each time that another version of a dataset has become warm; for an ``AssetWatcher``.
 
     A version fires once. What has fired is kept in the Asset's state store, so that a triggerer that restarts does
@@ -44,6 +37,8 @@ class DatasetWarmTrigger(BaseEventTrigger):
             for which it has no state.
     """
 
+    state_key = "preheat_warm"
+
     def __init__(
         self,
         *,
@@ -53,13 +48,12 @@ class DatasetWarmTrigger(BaseEventTrigger):
         poll_interval: float = 30.0,
         name: str = "",
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.path = path
         self.min_hot_fraction = min_hot_fraction
         self.preheat_conn_id = preheat_conn_id
         self.poll_interval = poll_interval
         self.name = name
-        self._fired: dict[str, str] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and the arguments to make the trigger again, JSON primitives only."""
@@ -82,7 +76,7 @@ class DatasetWarmTrigger(BaseEventTrigger):
                     while True:
                         yield _Datasets(conn_id, await hook.inventories())
                         await asyncio.sleep(interval)
-            except _UNWELL as error:  # the connection is read anew: its token may have been replaced
+            except UNWELL as error:  # the connection is read anew: its token may have been replaced
                 log.warning("The datasets that %r knows could not be polled: %s", conn_id, error)
             await asyncio.sleep(interval)
 
@@ -91,7 +85,7 @@ class DatasetWarmTrigger(BaseEventTrigger):
         async for datasets in shared_stream:
             try:
                 result = await self._new(datasets)
-            except _UNWELL as error:
+            except UNWELL as error:
                 self.log.warning("%s could not be looked at: %s", self.path, error)
             else:
                 if result is not None:
@@ -104,7 +98,7 @@ class DatasetWarmTrigger(BaseEventTrigger):
 
     async def _new(self, datasets: _Datasets) -> Mapping[str, Any] | None:
         """Return what to fire: a summary of the dataset if it is warm, and this version has not fired before."""
-        listed, fired = expected_of(datasets.inventories, self.path), await self._recall()
+        listed, fired = expected_of(datasets.inventories, self.path), await self.recall()
         if listed is None or listed["id"] == fired.get("inventory"):
             return None
         warmth = await datasets.warmth(self.path)
@@ -113,28 +107,8 @@ class DatasetWarmTrigger(BaseEventTrigger):
         if result is None or warmth["inventory"] is None:
             return None
         # Before it fires: a triggerer that is killed between the two fires once too little, and not twice.
-        await self._remember({"inventory": warmth["inventory"], "version": warmth["version"]})
+        await self.remember({"inventory": warmth["inventory"], "version": warmth["version"]})
         return result if warmth["version"] != fired.get("version") else None
-
-    async def _recall(self) -> dict[str, str]:
-        if self._fired is None:
-            try:
-                stored = await self._store.aget(_STATE_KEY, {}) if self._store else {}
-            except ValueError:  # what Airflow raises then
-                self.log.warning("Watchers of several Assets are alike; without a name each, a restart fires again.")
-                self.asset_state_store, stored = None, {}
-            self._fired = cast("dict[str, str]", stored)
-        return self._fired
-
-    async def _remember(self, fired: dict[str, str]) -> None:
-        if self._store:
-            await self._store.aset(_STATE_KEY, dict(fired))
-        self._fired = fired
-
-    @property
-    def _store(self) -> AssetStateStoreAccessors | None:
-        """The state of the Asset that is watched; Airflow before 3.3 has none."""
-        return getattr(self, "asset_state_store", None)
 
 
 class _Datasets:

@@ -10,13 +10,13 @@ from typing import Any, TypeVar, cast
 import requests
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_preheat import _client
+from airflow_preheat import _client, _datasets
 from airflow_preheat._dialects import Dialect, Talk, choose
 from airflow_preheat._endpoint import DEFAULT_CONN_ID, Endpoint
 from airflow_preheat._looks import Finding, Look, Warmth, ask_warmth
 from airflow_preheat._watch import JobEvent, JobWatch
 from airflow_preheat.exceptions import PreheatError, PreheatUnavailableError
-from airflow_preheat.jobs import Claim, Job, JobSpec, progress
+from airflow_preheat.jobs import Claim, Job, JobOptions, JobSpec, progress
 
 T = TypeVar("T")
 
@@ -80,34 +80,43 @@ class PreheatHook(BaseHook):
         """
         return self._talk(self.dialect.submit(spec, idempotency_key))
 
-    def get_job(self, job_id: str, *, wait: float = 0.0, after: int | None = None) -> Job:
+    def get_job(self, job_id: str, *, wait: float = 0.0, after: int | None = None, first: int | None = None) -> Job:
         """Return a job.
 
         Args:
             job_id: the job.
             wait: seconds to wait for its end, at most 60; an Alluxio answers at once.
             after: answer earlier, as soon as the job's revision is greater than this.
+            first: answer earlier, as soon as so many files are hot, from the start of the job's order on.
 
         Raises:
             PreheatJobNotFoundError: the coordinator does not know it.
             PreheatUnavailableError: the coordinator does not answer.
         """
-        return self._talk(self.dialect.get_job(job_id, wait=wait, after=after))
+        return self._talk(self.dialect.get_job(job_id, wait=wait, after=after, first=first))
 
     def wait_for_job(self, watch: JobWatch) -> JobEvent:
         """Claim a job; wait until it has ended, the deadline has passed or the coordinator is away for too long."""
         while (wait := watch.next_poll(asked_at := time.time())) is not None:
-            try:
-                job = self._look(watch, wait)
-                event = watch.seen(job, long_poll=self.dialect.long_poll)
-            except PreheatError as error:
-                event = watch.missed(error, time.time())
-            else:
-                self.log.info("Preheat job %s is %s", job["id"], progress(job))
-            if event is not None:
+            if (event := self.look_at_job(watch, wait=wait)) is not None:
                 return event
             time.sleep(watch.pause(asked_at, time.time()))
         return watch.expired()
+
+    def look_at_job(self, watch: JobWatch, *, wait: float | None = None) -> JobEvent | None:
+        """Return how a wait has ended, if it has, after up to ``wait`` seconds; without it at once, and quietly."""
+        if watch.next_poll(time.time()) is None:
+            return watch.expired()
+        try:
+            job = self._look(watch, wait or 0.0)
+            event = watch.seen(job, long_poll=self.dialect.long_poll)
+        except PreheatError as error:
+            return watch.missed(error, time.time())
+        if wait is not None:
+            self.log.info("Preheat job %s is %s", job["id"], progress(job))
+        if warning := watch.warning(job):
+            self.log.warning(warning)
+        return event
 
     def claim(self, claim: Claim) -> Job:
         """Wait for a job from now on, in the place of the waiter's earlier process, and return the job."""
@@ -156,6 +165,39 @@ class PreheatHook(BaseHook):
         """
         return self._talk(look.talk(self.endpoint, self.dialect, wait))
 
+    def estimate(self, path: str, options: JobOptions | None = None) -> _datasets.Estimate:
+        """Return what a load of a path would take: objects, bytes, whether they fit. May list for minutes.
+
+        Args:
+            path: what would be loaded; nothing is.
+            options: those of the load, by their names in the API.
+
+        Raises:
+            PreheatRequestError: the coordinator refused it, or is an Alluxio.
+        """
+        spec = JobSpec(type="load", paths=[path], options=options or {})
+        return self._talk(_datasets.estimate(self.endpoint, self.dialect, spec))
+
+    def drift(self, path: str) -> _datasets.Drift:
+        """Return how a dataset differs at the under store from what is pinned or was listed last. May list for minutes.
+
+        Raises:
+            PreheatVersionUnknownError: no load that is known has listed it.
+        """
+        return self._talk(_datasets.drift(self.endpoint, self.dialect, path))
+
+    def pin(self, path: str, version: str | None = None) -> _datasets.Pin:
+        """Bind a path to a dataset version that a load has listed, the last one by default, and return the pin.
+
+        Raises:
+            PreheatError: no inventory of this version is kept.
+        """
+        return self._talk(_datasets.pin(self.endpoint, self.dialect, path, version))
+
+    def unpin(self, pin_id: str) -> None:
+        """Let go of a pin; what is cached stays."""
+        self._talk(_datasets.unpin(self.endpoint, self.dialect, pin_id))
+
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the coordinator answers and has a live worker, and a sentence about it."""
         try:
@@ -179,7 +221,7 @@ class PreheatHook(BaseHook):
     def _look(self, watch: JobWatch, wait: float) -> Job:
         if not watch.claimed:
             return self.claim(watch.claim)
-        return self.get_job(watch.claim.job_id, wait=wait, after=_client.UNTIL_ENDED)
+        return self.get_job(watch.claim.job_id, wait=wait, after=_client.UNTIL_ENDED, first=watch.wait.first)
 
     def _talk(self, talk: Talk[T]) -> T:
         """Send what a dialect asks for until it has its answer."""

@@ -41,12 +41,20 @@ class Failure(TypedDict):
     message: str
 
 
+class Forecast(TypedDict):
+    """When a running job will have ended, at its present rate."""
+
+    finishAt: str | None
+    late: bool
+
+
 class Job(TypedDict):
     """The fields of the answer to ``GET /v1/jobs/{id}`` that the provider reads."""
 
     id: str
     type: str
     paths: list[str]
+    index: NotRequired[str | None]
     state: JobState
     listed: Tally
     loaded: Tally
@@ -54,8 +62,10 @@ class Job(TypedDict):
     failed: Tally
     remaining: Tally
     hotFraction: float
+    hotInOrder: NotRequired[int]
     datasetVersion: str | None
     listingDone: bool
+    forecast: NotRequired[Forecast | None]
     failures: list[Failure]
     reason: str
     submittedAt: NotRequired[str]
@@ -75,6 +85,8 @@ class JobSummary(TypedDict):
     skipped: int
     failed: int
     hot_fraction: float
+    hot_in_order: NotRequired[int]
+    """How many of the files are hot from the start of their order on."""
     dataset_version: str | None
 
 
@@ -87,12 +99,20 @@ class JobSpec:
     options: JobOptions
     destination: str | None = None
     """Where a copy or a move writes to."""
+    index: str | None = None
+    """A file that lists the paths, in their place."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the body of ``POST /v1/jobs``."""
         options = {name: value for name, value in self.options.items() if value is not None}
         destination = {"destination": self.destination} if self.destination is not None else {}
-        return {"type": self.type, "paths": list(self.paths), "options": options, **destination}
+        what = {"paths": list(self.paths)} if self.index is None else {"index": self.index}
+        return {"type": self.type, **what, "options": options, **destination}
+
+    @property
+    def source(self) -> list[str]:
+        """What it is about: the paths, or the index file that lists them."""
+        return list(self.paths) if self.index is None else [self.index]
 
     def digest(self) -> str:
         """Return a short text that is another one for another job."""
@@ -118,12 +138,19 @@ class Claim:
         return {"waiter": self.waiter, "fence": self.fence}
 
 
+def source(job: Job) -> list[str]:
+    """Return what a job is about: its paths, or the index file that lists them."""
+    index = job.get("index")
+    return [index] if index else job["paths"]
+
+
 def summarize(job: Job) -> JobSummary:
     """Return the part of a job that is worth keeping after it."""
+    ordered: dict[str, Any] = {"hot_in_order": job["hotInOrder"]} if "hotInOrder" in job else {}
     return {
         "job_id": job["id"],
         "url": job["url"],
-        "paths": job["paths"],
+        "paths": source(job),
         "files": job["listed"]["files"],
         "bytes": job["listed"]["bytes"],
         "loaded": job["loaded"]["files"],
@@ -131,6 +158,7 @@ def summarize(job: Job) -> JobSummary:
         "failed": job["failed"]["files"],
         "hot_fraction": job["hotFraction"],
         "dataset_version": job["datasetVersion"],
+        **ordered,  # type: ignore[typeddict-item]
     }
 
 
@@ -151,7 +179,7 @@ def explain(job: Job) -> str:
     listing = [f"  {item['path']}: {item['message']} ({item['code']})" for item in job["failures"][:_SHOWN_FAILURES]]
     hidden = job["failed"]["files"] - len(listing)
     more = [f"  and {hidden} more; see {job['url']}"] if listing and hidden > 0 else []
-    headline = f"Preheat job {job['id']} for {', '.join(job['paths'])} ended {progress(job)}. {job['reason']}"
+    headline = f"Preheat job {job['id']} for {', '.join(source(job))} ended {progress(job)}. {job['reason']}"
     return "\n".join([headline.strip(), *listing, *more])
 
 

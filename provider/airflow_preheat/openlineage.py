@@ -6,14 +6,16 @@ and what is cached of it as its Asset: ``preheat://BUCKET`` and ``PREFIX``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
+from airflow.providers.common.compat.sdk import Asset
 from airflow.providers.openlineage.extractors import OperatorLineage
 from openlineage.client.event_v2 import Dataset, InputDataset, OutputDataset
 from openlineage.client.facet_v2 import (
     DatasetFacet,
+    OutputDatasetFacet,
     RunFacet,
     dataset_version_dataset,
     lifecycle_state_change_dataset,
@@ -25,14 +27,14 @@ from airflow_preheat.jobs import JobSummary, JobType
 if TYPE_CHECKING:
     from airflow_preheat.operators._job import JobOperator
 
-Place: TypeAlias = Literal["origin", "cache", "destination"]
+Place: TypeAlias = Literal["origin", "cache"]
 
 _WAYS: Mapping[JobType, tuple[Place, Place]] = {
     "load": ("origin", "cache"),
     "free": ("cache", "cache"),
     "persist": ("cache", "origin"),
-    "copy": ("origin", "destination"),
-    "move": ("origin", "destination"),
+    "copy": ("origin", "origin"),
+    "move": ("origin", "origin"),
     "replicate": ("cache", "cache"),
     "rebalance": ("cache", "cache"),
 }
@@ -57,51 +59,59 @@ class PreheatJobRunFacet(RunFacet):
     datasetVersion: str | None = None  # noqa: N815
 
 
-def lineage_of(operator: JobOperator) -> OperatorLineage[Dataset, RunFacet]:
-    """Return what a task's job read and wrote, as far as the job got."""
-    paths = list(operator.spec().paths)
+def lineage_of(operator: JobOperator, *, succeeded: bool) -> OperatorLineage[Dataset, RunFacet]:
+    """Return what a task's job read and wrote; of one that has failed, what it was to, and how far it got."""
+    spec = operator.spec()
     source, target = _WAYS[operator.job_type]
-    destination = getattr(operator, "destination", None)
+    summary = operator.summary if succeeded else None
+    single = summary if len(spec.paths) == 1 else None
+    outputs = [dataset_at(spec.destination or path, target) for path in spec.paths]
+    if spec.index:
+        outputs = [dataset_at(asset.uri, "cache") for asset in operator.outlets if isinstance(asset, Asset)]
     return OperatorLineage(
-        inputs=[_input(dataset_at(path, source, destination), operator, paths) for path in paths],
-        outputs=[_output(dataset_at(path, target, destination), operator, paths) for path in paths],
-        run_facets={"preheat_job": _job_facet(operator, paths)},
+        inputs=[
+            InputDataset(*dataset_at(path, source), facets=_version(single))
+            for path in ([spec.index] if spec.index else spec.paths)
+        ],
+        outputs=[
+            OutputDataset(*names, facets=_facets(operator.job_type, single), outputFacets=_statistics(single))
+            for names in outputs
+        ],
+        run_facets={"preheat_job": _job_facet(operator, list(spec.paths))},
     )
 
 
-def dataset_at(path: str, place: Place, destination: str | None = None) -> tuple[str, str]:
-    """Return the namespace and the name of a dataset: at the under store, in the cache, or where a copy goes."""
-    uri = destination if place == "destination" and destination else path
+def dataset_at(uri: str, place: Place) -> tuple[str, str]:
+    """Return the namespace and the name of a dataset, at an under store or in the cache."""
     scheme, _, rest = uri.partition("://")
-    if scheme == "file" and place != "cache":
+    if scheme == "file" and place == "origin":
         return "file", rest.rstrip("/") or "/"
     bucket, _, prefix = rest.strip("/").partition("/")
     namespace = "preheat" if place == "cache" else _S3.get(scheme, scheme)
     return f"{namespace}://{bucket}", prefix or "/"
 
 
-def _input(names: tuple[str, str], operator: JobOperator, paths: Sequence[str]) -> InputDataset:
-    return InputDataset(*names, facets=_version(operator.summary, paths))
+def _facets(job_type: JobType, single: JobSummary | None) -> dict[str, DatasetFacet]:
+    if job_type != "free":
+        return _version(single)
+    change = lifecycle_state_change_dataset.LifecycleStateChange.DROP
+    return {"lifecycleStateChange": lifecycle_state_change_dataset.LifecycleStateChangeDatasetFacet(change)}
 
 
-def _output(names: tuple[str, str], operator: JobOperator, paths: Sequence[str]) -> OutputDataset:
-    """Describe what was written; a version and sizes only if the job has one path, whose they are."""
-    facets, summary = _version(operator.summary, paths), operator.summary
-    if operator.job_type == "free":
-        change = lifecycle_state_change_dataset.LifecycleStateChange.DROP
-        facets["lifecycleStateChange"] = lifecycle_state_change_dataset.LifecycleStateChangeDatasetFacet(change)
-    if summary is None or len(paths) > 1 or operator.job_type == "free":
-        return OutputDataset(*names, facets=facets)
-    statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
-        size=summary["bytes"], fileCount=summary["files"]
-    )
-    return OutputDataset(*names, facets=facets, outputFacets={"outputStatistics": statistics})
-
-
-def _version(summary: JobSummary | None, paths: Sequence[str]) -> dict[str, DatasetFacet]:
-    if summary is None or summary["dataset_version"] is None or len(paths) > 1:
+def _version(single: JobSummary | None) -> dict[str, DatasetFacet]:
+    """Return the version of a dataset that is the only one of its job: of several, the job has one version for all."""
+    if single is None or single["dataset_version"] is None:
         return {}
-    return {"version": dataset_version_dataset.DatasetVersionDatasetFacet(summary["dataset_version"])}
+    return {"version": dataset_version_dataset.DatasetVersionDatasetFacet(single["dataset_version"])}
+
+
+def _statistics(single: JobSummary | None) -> dict[str, OutputDatasetFacet]:
+    if single is None:
+        return {}
+    statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
+        size=single["bytes"], fileCount=single["files"]
+    )
+    return {"outputStatistics": statistics}
 
 
 def _job_facet(operator: JobOperator, paths: list[str]) -> PreheatJobRunFacet:

@@ -13,10 +13,11 @@ from asgiref.sync import sync_to_async
 
 from airflow_preheat._watch import AFTER_CANCEL, JobWait, JobWatch
 from airflow_preheat.dataset_trigger import DatasetWarmTrigger
+from airflow_preheat.drift_trigger import DatasetDriftTrigger
 from airflow_preheat.exceptions import PreheatError
 from airflow_preheat.jobs import Claim
 
-__all__ = ["DatasetWarmTrigger", "PreloadTrigger"]
+__all__ = ["DatasetDriftTrigger", "DatasetWarmTrigger", "PreloadTrigger"]
 
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """States of a task that nobody runs again by itself."""
@@ -49,6 +50,8 @@ class PreloadTrigger(BaseTrigger):
         self._claim = self.wait.claim()
         async with PreheatAsyncHook(self.wait.preheat_conn_id) as hook:
             event = await hook.wait_for_job(JobWatch(wait=self.wait, claim=self._claim))
+        if event["status"] == "ready":
+            self._claim = None  # the job goes on, whatever becomes of the task
         await asyncio.sleep(max(0.0, self.wait.not_before - time.time()))
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 

@@ -46,8 +46,12 @@ class Coordinator:
     """Those whose cancel is within its grace time."""
     datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What is known of them, by path: see :meth:`warm`."""
+    drifts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The answers to ``GET /v1/drift``, by path: see :meth:`drift`."""
     refusals: deque[tuple[str, int, bytes]] = field(default_factory=deque)
     first_state: str = "RUNNING"
+    first_facts: dict[str, Any] = field(default_factory=dict)
+    """What else a job has when it is submitted."""
     closing: bool = False
     changed: Condition = field(default_factory=Condition)
 
@@ -76,6 +80,16 @@ class Coordinator:
                 "pinned": pinned,
                 "hot": hot,
             }
+            self.changed.notify_all()
+            return version
+
+    def drift(self, path: str, number: int) -> str:
+        """Let a path be at a dataset version at its origin, the first one being the one that was listed; return it."""
+        with self.changed:
+            first, version = f"sha256:{1:064x}", f"sha256:{number:064x}"
+            counts = {"unchanged": {"files": 99, "bytes": 990}, "changed": number - 1, "added": 0, "deleted": 0}
+            self.drifts[path] = {"path": path, "drift": number != 1, "pinned": False, "examples": [], **counts}
+            self.drifts[path] |= {"version": first, "originVersion": version}
             self.changed.notify_all()
             return version
 
@@ -129,11 +143,10 @@ class Coordinator:
                 return self._warmth(**request.query) if request.query else (200, self._inventories())
             case ["GET" | "POST", "v1", "jobs", job_id, *action] if job_id in self.jobs:
                 return 200, self._act(self.jobs[job_id], action, request)
+            case ["GET", "v1", "drift"] if (path := request.query["path"]) in self.drifts:
+                return 200, self.drifts[path]
             case ["GET", "v1", "workers"]:
-                return 200, {
-                    "epoch": 1,
-                    "workers": [{"id": "worker-0", "live": True}, {"id": "worker-1", "live": False}],
-                }
+                return 200, {"epoch": 1, "workers": [_worker("worker-0", live=True), _worker("worker-1", live=False)]}
         return 404, {"code": "job_not_found", "detail": f"There is no job at {request.path}.", "remedy": "List them."}
 
     def _inventories(self) -> dict[str, Any]:
@@ -171,14 +184,17 @@ class Coordinator:
         key = request.headers.get("idempotency-key")
         for job in self.jobs.values():
             is_repeated = key is not None and job["key"] == key
-            if is_repeated or (job["state"] not in ENDED and job["paths"] == request.body["paths"]):
+            if is_repeated or (job["state"] not in ENDED and job["source"] == _source(request.body)):
                 return 200, {**job, "attached": True}
         job_id = f"job-{len(self.jobs) + 1}"
         job = deepcopy(CONTRACT_JOB) | {
             "id": job_id,
             "type": request.body["type"],
-            "paths": request.body["paths"],
+            "paths": request.body.get("paths", []),
+            "index": request.body.get("index"),
+            "source": _source(request.body),
             "state": self.first_state,
+            **self.first_facts,
             "url": f"{self.url}/jobs/{job_id}",
             "key": key,
         }
@@ -186,8 +202,13 @@ class Coordinator:
         return 201, job
 
     def _wait(self, job: dict[str, Any], query: dict[str, str]) -> dict[str, Any]:
-        wait, after = float(query.get("wait", 0)), int(query.get("after", -1))
-        self.changed.wait_for(lambda: self.closing or job["state"] in ENDED or job["revision"] > after, timeout=wait)
+        wait, after, first = float(query.get("wait", 0)), int(query.get("after", -1)), query.get("hotInOrder")
+
+        def is_reached() -> bool:
+            hot = first is not None and job["hotInOrder"] >= int(first)
+            return self.closing or job["state"] in ENDED or job["revision"] > after or hot
+
+        self.changed.wait_for(is_reached, timeout=wait)
         return job
 
     def _stop(self, job: dict[str, Any], reason: str) -> dict[str, Any]:
@@ -206,6 +227,15 @@ class Coordinator:
         if job["state"] not in ENDED and self.fences.get((job["id"], waiter)) == fence:
             self.leaving.add((job["id"], waiter))
         return job
+
+
+def _source(body: dict[str, Any]) -> list[str]:
+    return body.get("paths") or [body["index"]]
+
+
+def _worker(worker_id: str, *, live: bool) -> dict[str, Any]:
+    use = {"capacity": 50 * 2**30, "used": 20 * 2**30, "objects": 1797, "activeBatches": 1}
+    return {"id": worker_id, "live": live, "leaving": False, "zone": "", **use}
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from testbed import JuiceFSGateway
+from testbed.distributed import DistributedCluster, Part, distributed_cluster
 from testbed.local_cluster import LocalCluster, local_cluster
 
 SECONDS = 60.0
@@ -87,3 +88,45 @@ def stored(s3: Any, key: str) -> bytes | None:
         return s3.get_object(Bucket="out", Key=key)["Body"].read()
     except s3.exceptions.NoSuchKey:
         return None
+
+
+@pytest.mark.long
+def test_what_a_killed_worker_held_is_held_by_another_one(origin: JuiceFSGateway, tmp_path: Path):
+    """Both holders die, one after the other: between the two deaths a third worker got a copy."""
+    bodies = {
+        f"{prefix}{number}": random.Random(number).randbytes(300_000) for prefix in ("", "tmp/") for number in range(8)
+    }
+    origin.client().create_bucket(Bucket="out")
+    environment = {**origin.environment(), "PREHEAT_REPAIR_AFTER": "1"}
+    with distributed_cluster(tmp_path / "cluster", environment=environment, coordinators=1) as cluster:
+        mount = {"path": "s3://out/", "writes": "async", "writeReplicas": 2, "temporary": ["tmp/"]}
+        assert requests.put(f"{cluster.coordinators[0].url}/v1/mounts/out", json=mount, timeout=10).status_code == 201
+        origin.stop()
+        wait_for(lambda: len(live(cluster)) == 3)
+        for key, body in bodies.items():
+            write(cluster.workers[0].url, key, body)
+        first, *others = cluster.workers
+        lost = {key for key in bodies if holds(first, key)}
+        assert lost
+        first.kill()
+        wait_for(lambda: all(holds(worker, key) for worker in others for key in lost))
+        others[0].kill()
+        wait_for(lambda: all(read(others[1].url, key) == body for key, body in bodies.items()))
+
+
+def live(cluster: DistributedCluster) -> list[str]:
+    found = requests.get(f"{cluster.coordinators[0].url}/v1/workers", timeout=5).json()["workers"]
+    return [worker["id"] for worker in found if worker["live"]]
+
+
+def holds(worker: Part, key: str) -> bool:
+    """Whether a worker has the bytes itself."""
+    url, headers = f"{worker.url}/v1/data/s3/out/{key}", {"Cache-Control": "only-if-cached"}
+    return requests.get(url, headers=headers, timeout=5).status_code == 200
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

@@ -72,6 +72,7 @@ class PeerCluster(Cluster):
         self.stores.clear()
         self.running = AsyncExitStack()
         self.servers: dict[str, DataServer] = {}
+        self._placement = PlacementMap()
         self.least: dict[str, int] = {}
         """What no object's number of copies may fall below, where anybody cares."""
 
@@ -89,8 +90,9 @@ class PeerCluster(Cluster):
         await self.live(len(self.workers))
 
     def _ranked(self, path: str, count: int) -> Sequence[Member]:
-        members = tuple(Member(id=worker.settings.id, url=worker.heart.url) for worker in self.workers)
-        return PlacementMap(members=members).owners(path, count)
+        if (placement := self.coordinator.cluster.placement).members:  # else a coordinator just starts
+            self._placement = placement
+        return self._placement.owners(path, count)
 
     async def leave(self, number: int) -> Worker:
         (worker,) = [each for each in self.workers if each.settings.id == f"worker-{number}"]
@@ -99,6 +101,15 @@ class PeerCluster(Cluster):
         self.workers.remove(worker)
         await self.live(len(self.workers))
         return worker
+
+    async def drain(self, number: int) -> Worker:
+        """Take a worker out of the map; it goes on running."""
+        name = f"worker-{number}"
+        await self.coordinator.cluster.set_drained(name, drained=True)
+        async with asyncio.timeout(10):
+            while self.coordinator.cluster.placement.member(name):
+                await asyncio.sleep(0.01)
+        return next(worker for worker in self.workers if worker.settings.id == name)
 
     async def come_back(self, worker: Worker) -> None:
         self.workers.append(worker)

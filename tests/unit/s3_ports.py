@@ -17,7 +17,7 @@ from preheat.settings import TlsSettings
 from preheat.ufs import MemoryUnderStore
 from preheat.worker._forward import Forward
 from preheat.worker.port import Server
-from preheat.worker.s3 import Access, S3Endpoints
+from preheat.worker.s3 import Access, S3Credentials, S3Endpoints
 from tests.unit.writing_workers import Group, Worker, working
 
 _session = boto3.Session("key", "secret", region_name="us-east-1")
@@ -92,16 +92,17 @@ async def s3_ports(
     *,
     origin: MemoryUnderStore | None = None,
     tls: TlsSettings | None = None,
+    credentials: S3Credentials | None = None,
 ) -> AsyncIterator[S3Group]:
     """Run workers whose buckets are those of ``writing_workers``."""
     async with AsyncExitStack() as stack:
         group = await stack.enter_async_context(working(directory, count, origin=origin))
-        ports = [await stack.enter_async_context(_port(worker, tls)) for worker in group.workers]
+        ports = [await stack.enter_async_context(_port(worker, tls, credentials)) for worker in group.workers]
         yield S3Group(group=group, ports=ports)
 
 
 @asynccontextmanager
-async def _port(worker: Worker, tls: TlsSettings | None) -> AsyncIterator[S3Port]:
+async def _port(worker: Worker, tls: TlsSettings | None, credentials: S3Credentials | None) -> AsyncIterator[S3Port]:
     forward = Forward(worker.reads, worker_id=worker.id, owners=worker.group.owners)
     endpoints = S3Endpoints(
         worker.reads,
@@ -109,7 +110,7 @@ async def _port(worker: Worker, tls: TlsSettings | None) -> AsyncIterator[S3Port
         writes=worker.writes,
         policies=worker.policies,
         lister=worker.group.origin,
-        access=Access(None),
+        access=Access(credentials),
     )
     async with Server(endpoints, tls=tls) as server:
         client = boto_client(server.url, verify=tls.ca if tls else None)

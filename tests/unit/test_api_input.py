@@ -58,7 +58,7 @@ def option(name: str, text: str) -> bytes:
         (b'{"path": "s3://b/\\ud800"}', "not valid Unicode"),
         (b'{"paths": ["s3://b/\\ud800"]}', "surrogates not allowed"),
         (b'{"\\ud800": 1, "path": "s3://b/x"}', ""),
-        (json.dumps({"path": "s3://b/" + "é" * 513}).encode(), "1026 bytes"),
+        (json.dumps({"path": "s3://b/" + "é" * 1025}).encode(), "2050 bytes"),
         (json.dumps({"paths": [f"s3://b/{'x' * 1000}{n}" for n in range(400)]}).encode(), "index file"),
         (json.dumps({"paths": ["s3://b/x"] * 1001}).encode(), "1000 items"),
         (option("minHotFraction", "NaN"), "minHotFraction=nan"),

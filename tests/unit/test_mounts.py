@@ -13,7 +13,7 @@ from preheat.access import Role
 from preheat.api._access import needed_role
 from preheat.cli._mounts import parse_freshness
 from preheat.engine import Bucket
-from preheat.errors import BucketNotFound, InvalidRequest
+from preheat.errors import BucketNotFound, InvalidPath, InvalidRequest
 from preheat.mounts import DEFAULT, Freshness, Mount, MountTable, WriteMode
 from preheat.paths import UfsPath
 from tests.unit.memory_cluster import Cluster
@@ -33,6 +33,20 @@ def test_the_longest_prefix_counts():
     assert str(MountTable().resolve("b", "x")) == "s3://b/x"
     with pytest.raises(BucketNotFound):
         table.resolve("b", "x")
+
+
+def test_what_leads_out_of_a_mount_does_not_belong_to_it():
+    outer = Mount(name="outer", path="s3://b/x/")
+    inner = Mount(name="inner", path="s3://b/x/y/", writes=WriteMode.THROUGH)
+    table = MountTable([outer, inner])
+    found = [
+        table.of(f"s3://b/x/{key}").name for key in ("y/../z", "y/z/../../z", "y/z/../z", "../z", "y/./z", "y/..z")
+    ]
+    assert found == ["outer", "outer", "inner", "", "inner", "inner"]
+    assert str(table.resolve("inner", "a/./b/../c")) == "s3://b/x/y/a/./b/../c"
+    for key in ("..", "../x", "a/../../x", "./../x", "a//../../x"):
+        with pytest.raises(InvalidPath, match="leads out"):
+            table.resolve("inner", key)
 
 
 async def test_mounts_are_added_changed_and_removed(client: httpx.AsyncClient, cluster: Cluster):

@@ -142,7 +142,7 @@ def test_what_is_remembered_is_bounded(airflow):
 
 
 def test_a_version_that_nobody_knows_is_no_partition(airflow):
-    with pytest.raises(PreheatRequestError, match="Alluxio, tells none"):
+    with pytest.raises(PreheatRequestError, match="an Alluxio has none"):
         airflow.succeed("1", None, "{version}")
 
     assert airflow.succeed("1", None, "eu") == {"eu"}

@@ -68,6 +68,43 @@ async def test_workers_that_left_and_come_back_with_what_they_had(cluster: PeerC
     assert cluster.origin_reads() == before
 
 
+async def test_the_copies_of_a_drained_worker_move_to_the_owners(cluster: PeerCluster):
+    data = cluster.fill(60)
+    await cluster.join(0, 1, 2)
+    await cluster.done(load(replicas=1))
+    await cluster.done(load(*list(data)[:20], replicas=2))
+    copies = cluster.least = {uri: len(cluster.holders(uri)) for uri in data}
+    drained = await cluster.drain(0)
+    had, before = drained.store.usage().objects, cluster.origin_reads()
+    for uri in data:
+        cluster.origin.remove(uri)  # so the drained worker has the only copy of some
+    job = await cluster.done(REBALANCE)
+    assert (job.state, job.work.listed.objects, job.work.done.objects) == (JobState.SUCCEEDED, 60, had)
+    assert await in_place(cluster, copies)
+    assert (had > 0, drained.store.usage().objects, cluster.origin_reads()) == (True, 0, before)
+    again = await cluster.done(REBALANCE)
+    assert (again.state, again.work.batches) == (JobState.SUCCEEDED, 0)
+
+
+async def test_a_drained_worker_that_stops_meanwhile_holds_nothing_up(cluster: PeerCluster):
+    data = cluster.fill(30)
+    await cluster.join(0, 1, 2)
+    await cluster.done(load(replicas=2))
+    drained = await cluster.drain(0)
+    await cluster.kill("worker-0")
+    cluster.start("worker-0", asyncio.create_task(drained.run(execute=False)))
+    service = cluster.coordinator.service
+    known = await service.submit(REBALANCE)
+    async with asyncio.timeout(10):
+        while not any(step.waiting == ("worker-0",) for step in known.job.work.open.values()):
+            await asyncio.sleep(0.01)
+            known = await service.get(known.job.id)
+    await cluster.kill("worker-0")
+    cluster.workers.remove(drained)
+    assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
+    assert await in_place(cluster, dict.fromkeys(data, 2))
+
+
 async def test_outdated_copies_are_dropped_and_not_counted(cluster: PeerCluster):
     await cluster.join(0, 1, 2)
     data = cluster.fill(10)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from preheat.placement import PlacementMap
 from preheat.registry import Heartbeat, Registry, next_placement
 
@@ -25,6 +27,10 @@ def test_a_leaving_worker_is_lost_at_once():
     registry.record(beat(0), now=100)
     registry.record(beat(0, leaving=True), now=101)
     assert registry.live(now=101) == []
+    assert [worker.id for worker in registry.leaving(now=101)] == ["worker-0"]
+    assert registry.leaving(now=112) == []
+    registry.record(replace(beat(0, leaving=True), stopped=True), now=112)
+    assert registry.leaving(now=112) == []
     assert [worker.id for worker in registry.all()] == ["worker-0"]
     registry.forget("worker-0")
     assert registry.all() == []

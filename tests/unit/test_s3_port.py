@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import io
 import random
 from collections.abc import AsyncIterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,17 @@ import msgspec
 import pytest
 import yarl
 
-from preheat.engine import Bucket
-from preheat.mounts import Mount
+from preheat.engine import Bucket, MemoryEngine
+from preheat.mounts import Mount, WriteMode
 from preheat.store import PAGE_SIZE
+from preheat.tokens import TokenStore
 from preheat.ufs import MemoryUnderStore
+from preheat.worker.s3 import S3Credentials
+from preheat.worker.s3._xml_bodies import MAX_BODY_BYTES
 from testbed.certificates import Authority
 from tests.unit.s3_ports import S3Group, S3Port, s3_ports
 
+DEEP = Mount(name="deep", path="s3://b/deep/prefix/", writes=WriteMode.THROUGH)
 NAMES = [
     "plain",
     "a",
@@ -277,6 +283,68 @@ async def test_a_refused_upload_is_not_read(workers: S3Group, port: S3Port) -> N
     writer.close()
 
 
+async def refusal(port: S3Port, head: str) -> bytes:
+    """Return the answer to a request whose body never comes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port.server.port)
+    writer.write(f"{head}\r\nHost: w\r\n\r\n".encode())
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return answer
+
+
+async def test_no_body_is_read_before_its_sender_is_known(tmp_path: Path) -> None:
+    head = "POST /data?delete HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4000000"
+    tokens = TokenStore(MemoryEngine())
+    tokens.loaded.set()
+    async with s3_ports(tmp_path, credentials=S3Credentials(tokens)) as group:
+        answer = await refusal(group.ports[0], head)
+        assert answer.startswith(b"HTTP/1.1 403 Forbidden")
+        assert b"<Code>AccessDenied</Code>" in answer
+
+
+async def test_the_body_of_a_post_is_bounded(port: S3Port, http: aiohttp.ClientSession) -> None:
+    for target in ("/data?delete", "/data/k?uploadId=x"):
+        assert await code_of(http, port, target, method="POST", data=io.BytesIO(bytes(MAX_BODY_BYTES + 1))) == (
+            400,
+            "EntityTooLarge",
+        )
+
+
+async def test_names_below_a_mounted_prefix(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    """None leads out of it, to a store that follows ``..`` either, and none is another one's."""
+    names = [
+        "./x",
+        "a/./b/../c",
+        "a/../b",
+        "a/b/..",
+        "..c",
+        "x..",
+        "/",
+        "k" * 1024,
+        "/".join("é" * 4 for _ in range(113)),
+    ]
+    async with s3_ports(tmp_path, 2) as group:
+        await group.group.engine.put(Bucket.MOUNTS, "deep", msgspec.json.encode(DEEP))
+        async with asyncio.timeout(5):
+            while not all("deep" in port.worker.policies.mounts.names for port in group.ports):
+                await asyncio.sleep(0)
+        for name in names:
+            await group.ports[0]("put_object", Bucket="deep", Key=name, Body=name.encode())
+        for port, name in product(group.ports, names):  # at one of them it is passed on
+            assert (await port("get_object", Bucket="deep", Key=name))["Body"] == name.encode()
+            assert (await port("head_object", Bucket="deep", Key=name))["ContentLength"] == len(name.encode())
+        found = (await group.ports[1]("list_objects_v2", Bucket="deep"))["Contents"]
+        assert sorted(item["Key"] for item in found) == sorted(names)
+        group.origin.write("s3://b/outside", b"secret")
+        for name, port in product(("../../outside", "a/../../../outside", "..", "../deep/x"), group.ports):
+            for operation, more in (("get_object", {}), ("put_object", {"Body": b""}), ("delete_object", {})):
+                assert await port.refused(operation, Bucket="deep", Key=name, **more) == (400, "InvalidURI"), name
+            copy = {"Key": "k", "CopySource": {"Bucket": "deep", "Key": name}}
+            assert await port.refused("copy_object", **copy) == (400, "InvalidURI")
+            assert await port.refused("list_objects_v2", Bucket="deep", Prefix=name) == (400, "InvalidURI")
+        assert await code_of(http, group.ports[0], "/deep/" + "k" * 1025) == (400, "KeyTooLongError")
+
+
 async def test_copies(port: S3Port, origin: MemoryUnderStore) -> None:
     source = origin.write("s3://b/from ü+%/x", b"0123456789")
     copied = await port("copy_object", Key="to", CopySource={"Bucket": "data", "Key": "from ü+%/x"})
@@ -423,4 +491,4 @@ async def test_without_mounts_the_buckets_are_those_of_the_under_store(
     assert await port.refused("get_object", Bucket="none", Key="k") == (404, "NoSuchBucket")
     assert await port.refused("put_object", Bucket="other", Key="k", Body=b"") == (403, "AccessDenied")
     assert await port.refused("create_bucket", Bucket="other") == (409, "BucketAlreadyOwnedByYou")
-    assert (await code_of(http, port, "/..%2f..%2fetc/passwd"))[0] == 404
+    assert await code_of(http, port, "/..%2f..%2fetc/passwd") == (400, "InvalidURI")

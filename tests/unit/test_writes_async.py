@@ -145,7 +145,7 @@ async def test_a_holder_that_is_restarted_still_has_what_it_held(tmp_path: Path)
 async def test_what_is_held_outlives_kill_9(tmp_path: Path):
     store = DiskStore(tmp_path / "store", capacity=64 * MIB)
     with await Staging(tmp_path / "staging").receive(pieces(b"body")) as body:
-        await HeldCopies(store, PendingTable()).keep(held_name("1", "s3://b/k"), body)
+        await HeldCopies(store, PendingTable(), worker_id="worker-0").keep(held_name("1", "s3://b/k"), body)
     shutil.copytree(tmp_path / "store", tmp_path / "found")  # as it stands on the disk
     store.close()
     found = DiskStore(tmp_path / "found", capacity=64 * MIB)
@@ -312,8 +312,12 @@ async def test_what_belongs_to_no_record_is_dropped_after_a_day(group: Group):
         writer.commit()
     table = worker.writes._own._pending_log.table
     before = {name for names in held(group).values() for name in names}
-    assert HeldCopies(worker.store, table).drop_orphans() == 0
-    assert HeldCopies(worker.store, table, clock=lambda: time.time() + ORPHAN_SECONDS + 60).drop_orphans() == 1
+    assert HeldCopies(worker.store, table, worker_id=worker.id).drop_orphans() == 0
+
+    def later() -> float:
+        return time.time() + ORPHAN_SECONDS + 60
+
+    assert HeldCopies(worker.store, table, worker_id=worker.id, clock=later).drop_orphans() == 1
     assert before - {name for names in held(group).values() for name in names} == {name}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import msgspec
 import pytest
 
 from preheat.engine import Bucket, MemoryEngine
-from preheat.errors import Conflict, EngineUnavailable, Forbidden, VersionChanged
+from preheat.errors import Conflict, EngineUnavailable, Forbidden, Overloaded, StoreFull, VersionChanged
+from preheat.settings import WriteSettings
 from preheat.ufs import MemoryUnderStore
-from preheat.worker.writes import FORWARDED, InvalidPart, UploadNotFound
+from preheat.worker.s3._errors import fault_of
+from preheat.worker.writes import FORWARDED, InvalidPart, Staging, UploadNotFound, Uploads
 from preheat.worker.writes._forwarding import Forwarding
-from tests.unit.writing_workers import Group, at, pieces, working
+from tests.unit.writing_workers import MIB, Group, at, pieces, working
 
 
 class GatedUnderStore(MemoryUnderStore):
@@ -192,3 +195,48 @@ async def test_the_native_port_completes_under_a_condition(group: Group):
             async with http.post(url, json=named, headers=headers) as answer:
                 assert answer.status == status, await answer.text()
     assert await group.content("k") == b"after"
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_memory_and_open_files_of_what_waits_are_bounded(tmp_path: Path):
+    settings = WriteSettings(staging_memory=100_000, staging_bytes=10 * MIB, staged_bodies=1000)
+    staging = Staging(tmp_path / "staging", settings)
+    files = open_files()
+    waiting = []
+    for number in range(1000):
+        waiting.append(await staging.receive(pieces(bytes([number % 256]) * 1000, 100)))
+        assert staging.in_memory <= 101_000
+    assert open_files() < files + 10
+    for number in (0, 500, 999):
+        body = b"".join(waiting[number].pieces())
+        assert (body, hashlib.md5(body).hexdigest()) == (bytes([number % 256]) * 1000, waiting[number].etag)
+    with pytest.raises(Overloaded, match=r"1000 bodies.*--staging-size"):
+        await staging.receive(pieces(b"x"))
+    waiting.pop().close()
+    with pytest.raises(Overloaded, match="do not fit beside"):
+        await staging.receive(pieces(bytes(10 * MIB)))
+    with pytest.raises(StoreFull, match="are more than the"):
+        await staging.receive(pieces(bytes(11 * MIB)), size=11 * MIB)
+    for body in waiting:
+        body.close()
+    assert (staging.staged, staging.in_memory, staging.bodies) == (0, 0, 0)
+    assert not list(staging.directory.iterdir())
+
+
+async def test_open_uploads_are_bounded(tmp_path: Path):
+    uploads = Uploads("worker-0", most=2)
+    first, _ = uploads.create(at("a")), uploads.create(at("b"))
+    with pytest.raises(Overloaded, match=r"2 uploads.*--max-uploads"):
+        uploads.create(at("c"))
+    refused = fault_of(Overloaded("many"))
+    assert (refused.code, refused.status, Overloaded.status, Overloaded.retryable) == ("SlowDown", 503, 503, True)
+    uploads.end(at("a"), first)
+    uploads.create(at("c"))
+    async with working(tmp_path, 1) as group:
+        worker = group.workers[0]
+        worker.writes._local.uploads._most = 0
+        async with aiohttp.ClientSession() as http, http.post(f"{worker.url}/v1/uploads?path=s3://b/k") as answer:
+            assert (answer.status, (await answer.json())["code"]) == (503, "overloaded")

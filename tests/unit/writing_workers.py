@@ -14,6 +14,7 @@ from preheat.errors import EngineUnavailable, ObjectNotFound, VersionChanged
 from preheat.mounts import Mount, WriteMode
 from preheat.paths import UfsPath
 from preheat.placement import Member, PlacementMap
+from preheat.settings import WriteSettings
 from preheat.store import MemoryStore, PageStore
 from preheat.ufs import MemoryUnderStore
 from preheat.worker._pending import PendingReads, PendingTable
@@ -90,7 +91,7 @@ class Worker:
         self.peers = Peers(self.id, owners=group.owners, written=self.recent.etag)
         pending = PendingReads(PendingTable(), store, self.peers)
         self.reads = ReadService(store, group.origin, peers=self.peers, policies=self.policies, pending=pending)
-        self.staging = Staging(group.directory / self.id, capacity=staging)
+        self.staging = Staging(group.directory / self.id, WriteSettings(staging_bytes=staging))
         self.writes = WriteService(
             self.id,
             store=store,

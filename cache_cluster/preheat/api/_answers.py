@@ -9,7 +9,7 @@ from pydantic import Field
 from preheat.accounting import dataset_version, hot_fraction, hot_in_order
 from preheat.api._schemas import Options, Schema
 from preheat.coordinator import Coordinator, KnownJob
-from preheat.jobs import FailedObject, JobOptions, JobState, JobType, Tally
+from preheat.jobs import FailedObject, Job, JobOptions, JobState, JobType, Tally
 from preheat.placement import PlacementMap
 from preheat.registry import Heartbeat
 
@@ -55,6 +55,21 @@ class Failure(Schema):
         return cls(path=failed.path, size=failed.size, code=failed.code, message=failed.message)
 
 
+class Forecast(Schema):
+    """When a job will have ended, at the rate at which it went of late."""
+
+    finish_at: datetime | None = Field(description="The end of its present pass; null if that cannot be said.")
+    late: bool = Field(description="Whether it will end after its deadline.")
+
+    @classmethod
+    def of(cls, job: Job) -> Forecast | None:
+        """Show a running job's forecast."""
+        if job.started_at is None or job.state.ended:
+            return None
+        finish_at = job.forecast.finish_at
+        return cls(finish_at=None if finish_at is None else _time(finish_at), late=job.forecast.late)
+
+
 class JobView(Schema):
     """One job."""
 
@@ -76,6 +91,7 @@ class JobView(Schema):
     hot_in_order: int = Field(description="How many entries from the start of the listing's order are all hot.")
     dataset_version: str | None
     listing_done: bool
+    forecast: Forecast | None = Field(description="While it runs.")
     failures: list[Failure]
     reason: str
     submitted_at: datetime
@@ -110,6 +126,7 @@ class JobView(Schema):
             hot_in_order=hot_in_order(job),
             dataset_version=dataset_version(job),
             listing_done=load.listing_done,
+            forecast=Forecast.of(job),
             failures=[Failure.of(failed) for failed in job.failures],
             reason=job.reason,
             submitted_at=_time(job.submitted_at),

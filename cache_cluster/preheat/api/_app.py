@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -16,6 +17,7 @@ from preheat.api._access import AccessMiddleware, login_router
 from preheat.api._alluxio import alluxio_router
 from preheat.api._alluxio_rest import alluxio_rest_router
 from preheat.api._answers import JobViews
+from preheat.api._config_file import Config, follow_config, read_config
 from preheat.api._events import EventHub
 from preheat.api._limits import install_limits
 from preheat.api._metrics import metrics_route
@@ -66,15 +68,16 @@ def run_coordinator(settings: CoordinatorSettings) -> None:
     """Run a coordinator until SIGINT or SIGTERM.
 
     Raises:
-        InvalidRequest: others reach its address without a token, or its token file cannot be used.
+        InvalidRequest: others reach its address without a token, or its token or configuration file cannot be used.
         EngineUnavailable: NATS does not answer.
     """
     settings.access.check_host(settings.host)
+    config = read_config(settings.config_file) if settings.config_file else None
     configure_logging()
-    uvloop.run(_serve(settings))
+    uvloop.run(_serve(settings, config))
 
 
-async def _serve(settings: CoordinatorSettings) -> None:
+async def _serve(settings: CoordinatorSettings, declared: Config | None) -> None:
     admin_file = settings.access.admin_token_file
     admin = read_token_file(admin_file) if settings.access.auth and admin_file else None
     engine = await connect(settings.engine, name=settings.id)
@@ -96,7 +99,7 @@ async def _serve(settings: CoordinatorSettings) -> None:
     try:
         if tokens and admin:
             await tokens.adopt_admin(admin)
-        async with _running(coordinator, tokens):
+        async with _running(coordinator, tokens), _declaring(coordinator, settings.config_file, declared):
             if tokens:
                 _warn_of_missing_tokens(tokens, settings.access)
             log.info("The coordinator serves.", action="serving", url=settings.url)
@@ -119,6 +122,18 @@ async def _running(coordinator: Coordinator, tokens: TokenStore | None) -> Async
         yield
         for task in work:
             task.cancel()
+
+
+@asynccontextmanager
+async def _declaring(coordinator: Coordinator, file: Path | None, declared: Config | None) -> AsyncIterator[None]:
+    """Declare what a file has, if there is one, while the block runs."""
+    if file is None or declared is None:
+        yield
+        return
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(follow_config(coordinator, file, declared))
+        yield
+        following.cancel()
 
 
 def _warn_of_missing_tokens(tokens: TokenStore, access: AccessSettings) -> None:

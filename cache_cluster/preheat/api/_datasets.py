@@ -1,211 +1,182 @@
-"""What is known of datasets: inventories, pins and drift."""
+"""Declared datasets: ``/v1/datasets``."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Self
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 from fastapi import Path as PathParameter
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema, model_validator
+from pydantic.config import JsonDict
 
-from preheat.api._answers import Count
-from preheat.api._schemas import Duration, Schema, Text
-from preheat.coordinator import Change, ChangeKind, Coordinator, Drift
-from preheat.inventory import Inventory, Pin
-from preheat.jobs import Tally
-from preheat.versions import ObjectInfo
+from preheat.access import parse_lifetime, parse_prefix
+from preheat.api._dataset_views import DatasetList, DatasetView, shown
+from preheat.api._schemas import MAX_INT, Flag, Int, Schema, Text
+from preheat.coordinator import Coordinator
+from preheat.datasets import Dataset, Preload, Rewarm, below
+from preheat.errors import InvalidRequest
+from preheat.units import parse_size
 
-_MAX_SECONDS = 600.0
-_MAX_EXAMPLES = 1000
-Id = Annotated[str, PathParameter(max_length=64)]
+_MAX_SECONDS = 100 * 365 * 86400.0
+_EXAMPLE: JsonDict = {
+    "path": "s3://datasets/images/",
+    "subPaths": ["train/", "labels.csv"],
+    "replicas": 2,
+    "quota": "2TiB",
+    "preload": {
+        "enabled": True,
+        "schedule": "0 2 * * *",
+        "timezone": "Europe/Berlin",
+        "deadline": "06:00 Europe/Berlin",
+    },
+}
 
 
-class InventoryView(Schema):
-    """What one load listed of one path."""
+def _whole(value: Any) -> Any:
+    """Return 2 for 2.0: what writes TOML or JSON from untyped values may write every number so."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
-    id: str
-    path: str
-    version: str = Field(description="The dataset version, sha256:…")
-    listed: Count
-    listed_at: datetime = Field(description="When the listing began.")
-    job_id: str
-    pinned: bool
 
-    @classmethod
-    def of(cls, inventory: Inventory, *, pinned: bool) -> Self:
-        """Show an inventory."""
-        return cls(
-            id=inventory.id,
-            path=inventory.path,
-            version=inventory.version,
-            listed=Count.of(Tally(objects=inventory.objects, bytes=inventory.bytes)),
-            listed_at=datetime.fromtimestamp(inventory.listed_at, tz=UTC),
-            job_id=inventory.job_id,
-            pinned=pinned,
+def _seconds(value: Any) -> Any:
+    return parse_lifetime(value) if isinstance(value, str) else value
+
+
+def _bytes(value: Any) -> Any:
+    return parse_size(value, field="quota") if isinstance(value, str) else _whole(value)
+
+
+Name = Annotated[str, PathParameter(max_length=63, description="Letters, digits, '-' and '_'.")]
+Uri = Annotated[Text, Field(max_length=2000)]
+Replicas = Annotated[Int, BeforeValidator(_whole), Field(ge=1, le=10_000)]
+Ttl = Annotated[
+    Annotated[float, Strict(), Field(gt=0, le=_MAX_SECONDS)] | None,
+    BeforeValidator(_seconds),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": _MAX_SECONDS},
+                {"type": "string", "pattern": "^[1-9][0-9]{0,2}[smhdw]$"},
+                {"type": "null"},
+            ]
+        },
+        mode="validation",
+    ),
+]
+Quota = Annotated[
+    Annotated[Int, Field(ge=1, le=MAX_INT)] | None,
+    BeforeValidator(_bytes),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": MAX_INT},
+                {"type": "string", "pattern": r"^[1-9][0-9]{0,5}([KMGT]i?)?B?$"},
+                {"type": "null"},
+            ]
+        },
+        mode="validation",
+    ),
+]
+
+
+class PreloadBody(Schema):
+    """Whether, what and when to load."""
+
+    enabled: Flag = Field(default=False, description="If not, the dataset stays NotStarted.")
+    path: Uri | None = Field(None, description="What to load in the place of subPaths: below path, or a URI there.")
+    schedule: Text | None = Field(
+        None, max_length=200, description="Cron; without it, as soon as it can be.", examples=["0 2 * * *", "@daily"]
+    )
+    timezone: Text = Field("UTC", max_length=64, description="Of the schedule.", examples=["Europe/Berlin"])
+    order: Uri | None = Field(None, description="A file that names the objects in the order to load them in.")
+    deadline: Text | None = Field(
+        None, max_length=80, description="By when a load has to end.", examples=["06:00 Europe/Berlin", "2h"]
+    )
+    rewarm: Rewarm = Field(Rewarm.ALL, description="After what else than its schedule it is loaded again.")
+
+    def to_preload(self, dataset_path: str) -> Preload:
+        """Return it as the coordinator takes it."""
+        return Preload(
+            enabled=self.enabled,
+            path=below(dataset_path, self.path or ""),
+            schedule=self.schedule or "",
+            timezone=self.timezone,
+            order=self.order or "",
+            deadline=self.deadline or "",
+            rewarm=self.rewarm,
         )
 
 
-class InventoryList(Schema):
-    """The inventories, the latest listing first."""
+class DatasetBody(Schema):
+    """A dataset to be declared."""
 
-    inventories: list[InventoryView]
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
+    name: Text | None = Field(None, max_length=63, description="May be left out: it is in the address.")
+    path: Uri = Field(description="URI of the prefix.")
+    sub_paths: list[Uri] = Field(default_factory=list, max_length=100, description="What of it; nothing is all of it.")
+    replicas: Replicas = Field(1, description="Workers that hold each object.")
+    ttl: Ttl = Field(None, description="Free it so long after the last load: seconds or a text such as 7d; null never.")
+    quota: Quota = Field(None, description="Bytes of all copies at most, a number or a size such as 10GiB.")
+    freshness: Text | None = Field(
+        None, max_length=40, description="As of a mount, of its readers.", examples=["always-check", "max-age=10m"]
+    )
+    preload: PreloadBody = PreloadBody()
 
-class PinBody(Schema):
-    """What is to be pinned."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"path": "s3://datasets/digits/"}]})
-
-    path: Text = Field(max_length=2000, description="The path of a load that has succeeded.")
-    job: Text = Field("", max_length=64, description="Which load; by default the last one.")
-    version: Text = Field("", max_length=100, description="Which dataset version; by default what was listed last.")
-
-
-class PinView(Schema):
-    """A path that is bound to one dataset version."""
-
-    id: str
-    path: str
-    version: str
-    inventory: str
-    pinned_at: datetime
-
+    @model_validator(mode="before")
     @classmethod
-    def of(cls, pin: Pin) -> Self:
-        """Show a pin."""
-        pinned_at = datetime.fromtimestamp(pin.pinned_at, tz=UTC)
-        return cls(id=pin.id, path=pin.path, version=pin.version, inventory=pin.inventory, pinned_at=pinned_at)
+    def _some_preload(cls, given: Any) -> Any:
+        """Take null for what is left out."""
+        if isinstance(given, dict) and given.get("preload", {}) is None:
+            return {name: value for name, value in given.items() if name != "preload"}
+        return given
 
+    def to_dataset(self, name: str) -> Dataset:
+        """Return the dataset as the coordinator takes it.
 
-class PinList(Schema):
-    """The pins, by path."""
-
-    pins: list[PinView]
-
-
-class ObjectView(Schema):
-    """An object as it was or is."""
-
-    size: int
-    etag: str
-    last_modified: datetime
-
-    @classmethod
-    def of(cls, item: ObjectInfo) -> Self:
-        """Show an object."""
-        moment = datetime.fromtimestamp(item.last_modified, tz=UTC)
-        return cls(size=item.size, etag=item.etag, last_modified=moment)
-
-
-class ChangeView(Schema):
-    """An object that is not as it was listed."""
-
-    change: ChangeKind
-    key: str
-    old: ObjectView | None
-    new: ObjectView | None
-
-    @classmethod
-    def of(cls, change: Change) -> Self:
-        """Show a change."""
-        old, new = (ObjectView.of(item) if item else None for item in (change.old, change.new))
-        return cls(change=change.kind, key=change.key, old=old, new=new)
-
-
-class DriftView(Schema):
-    """What the under store has now beside what was listed."""
-
-    path: str
-    drift: bool = Field(description="Whether anything is not as it was listed.")
-    pinned: bool = Field(description="Whether it is the pinned version that was compared, and not just the last one.")
-    inventory: str
-    listed_at: datetime
-    version: str = Field(description="Of the path as it was listed.")
-    origin_version: str = Field(description="Of the path as the under store has it now.")
-    unchanged: Count
-    changed: int
-    added: int
-    deleted: int
-    examples: list[ChangeView] = Field(description="The first changes, by key.")
-
-    @classmethod
-    def of(cls, drift: Drift) -> Self:
-        """Show a comparison."""
-        found = drift.comparison
-        return cls(
-            path=drift.path,
-            drift=found.drifted,
-            pinned=drift.pinned,
-            inventory=drift.inventory.id,
-            listed_at=datetime.fromtimestamp(drift.inventory.listed_at, tz=UTC),
-            version=str(found.old_version),
-            origin_version=str(found.new_version),
-            unchanged=Count.of(found.unchanged),
-            changed=found.counts[ChangeKind.CHANGED],
-            added=found.counts[ChangeKind.ADDED],
-            deleted=found.counts[ChangeKind.DELETED],
-            examples=[ChangeView.of(change) for change in found.examples],
+        Raises:
+            InvalidRequest: something of it cannot be used.
+        """
+        if self.name not in {None, name}:
+            raise InvalidRequest(f"name={self.name!r} is not {name!r}, which it is declared as.")
+        path = parse_prefix(self.path)
+        return Dataset(
+            name=name,
+            path=path,
+            sub_paths=tuple(dict.fromkeys(below(path, part) for part in self.sub_paths)),
+            replicas=self.replicas,
+            ttl=self.ttl,
+            quota=self.quota,
+            freshness=self.freshness or "",
+            preload=self.preload.to_preload(path),
         )
 
 
 def datasets_router(coordinator: Coordinator) -> APIRouter:
-    """Return the routes of inventories, pins and drift."""
-    router = APIRouter(tags=["datasets"])
-    router.include_router(_inventories_router(coordinator))
-    router.include_router(_pins_router(coordinator))
-
-    @router.get("/drift")
-    async def drift(
-        path: Annotated[str, Query(max_length=2000, description="A path that was listed, or one below it.")],
-        limit: Annotated[int, Query(ge=0, le=_MAX_EXAMPLES, description="How many changes are named.")] = 20,
-        timeout: Annotated[  # noqa: ASYNC109 - a parameter of the request
-            Duration, Query(gt=0, le=_MAX_SECONDS, description="How long the listing may take; else 504.")
-        ] = _MAX_SECONDS,
-    ) -> DriftView:
-        """List a path and compare it with the pinned version, or else with what was listed last."""
-        return DriftView.of(await coordinator.drift.find(path, limit=limit, seconds=timeout))
-
-    return router
-
-
-def _inventories_router(coordinator: Coordinator) -> APIRouter:
-    router = APIRouter(prefix="/inventories")
+    """Return the routes of declared datasets."""
+    router = APIRouter(prefix="/datasets", tags=["datasets"])
+    datasets = coordinator.datasets
 
     @router.get("")
-    async def list_inventories() -> InventoryList:
-        """List what is known of datasets, the latest listing first."""
-        pinned = {pin.inventory for pin in coordinator.pins.list()}
-        items = coordinator.inventories.list()
-        return InventoryList(inventories=[InventoryView.of(item, pinned=item.id in pinned) for item in items])
+    async def list_datasets() -> DatasetList:
+        """List the declared datasets, by name."""
+        return DatasetList(datasets=[shown(record, coordinator.service) for record in datasets.list()])
 
-    @router.delete("/{inventory_id}", status_code=204)
-    async def remove_inventory(inventory_id: Id) -> None:
-        """Delete an inventory; 409 if it is pinned."""
-        await coordinator.inventories.remove(inventory_id)
+    @router.get("/{name}")
+    async def get_dataset(name: Name) -> DatasetView:
+        """Return a declared dataset and what has become of it."""
+        return shown(await datasets.get(name), coordinator.service)
 
-    return router
-
-
-def _pins_router(coordinator: Coordinator) -> APIRouter:
-    router = APIRouter(prefix="/pins")
-
-    @router.post("", status_code=201, responses={200: {"model": PinView}})
-    async def pin(body: PinBody, response: Response) -> PinView:
-        """Bind a path to a dataset version, in the place of an earlier one; 200 if it was bound to it already."""
-        pinned, is_new = await coordinator.pins.pin(body.path, job_id=body.job, version=body.version)
+    @router.put("/{name}", status_code=201, responses={200: {"model": DatasetView}})
+    async def declare_dataset(name: Name, body: DatasetBody, response: Response) -> DatasetView:
+        """Declare a dataset, or change the one of this name as a whole; 200 instead of 201 if there was one."""
+        record, is_new = await datasets.declare(body.to_dataset(name))
         if not is_new:
             response.status_code = 200
-        return PinView.of(pinned)
+        return shown(record, coordinator.service)
 
-    @router.get("")
-    async def list_pins() -> PinList:
-        """List the pins, by path."""
-        return PinList(pins=[PinView.of(pinned) for pinned in coordinator.pins.list()])
-
-    @router.delete("/{pin_id}", status_code=204)
-    async def unpin(pin_id: Id) -> None:
-        """Remove a pin; what is cached stays, and may be evicted or replaced from now on."""
-        await coordinator.pins.unpin(pin_id)
+    @router.delete("/{name}", status_code=204)
+    async def remove_dataset(name: Name) -> None:
+        """Remove a declaration; what is cached stays, and is freed when its time to live is over."""
+        await datasets.remove(name)
 
     return router

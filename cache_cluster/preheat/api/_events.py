@@ -131,6 +131,8 @@ class EventHub:
         self._workers: dict[str, tuple[object, ...]] = {}
         self._transfers: dict[str, dict[str, int]] = {}
         self._epoch = 0
+        self._late: set[str] = set()
+        """Running jobs of which it was told that they will be late."""
         coordinator.jobs.listeners.add(self._on_job)
         coordinator.cluster.listeners.add(self._on_worker)
 
@@ -180,9 +182,21 @@ class EventHub:
         return [self._by_job[job_id] for job_id in jobs] if jobs else [self._everything]
 
     def _on_job(self, job_id: str) -> None:
+        notes = [("job", job_id)] + ([("job.late", job_id)] if self._is_newly_late(job_id) else [])
         for connections in (self._everything, self._by_job.get(job_id, ())):
             for connection in connections:
-                connection.note(("job", job_id))
+                for note in notes:
+                    connection.note(note)
+
+    def _is_newly_late(self, job_id: str) -> bool:
+        """Say once of a job that it will be late."""
+        known = self._coordinator.jobs.get(job_id)
+        if known is None or known[0].state.ended:
+            self._late.discard(job_id)
+        elif known[0].late_since is not None and job_id not in self._late:
+            self._late.add(job_id)
+            return True
+        return False
 
     def _on_worker(self, worker_id: str) -> None:
         worker = self._worker(worker_id)
@@ -219,11 +233,12 @@ class EventHub:
         return b"".join(b"%sid: %d\n\n" % written for written in zip(events, ids, strict=False))
 
     def _event(self, wanted: Filter, kind: str, key: str) -> bytes:
-        if kind == "job":
+        if kind in ("job", "job.late"):
             known = self._coordinator.service.peek(key)
             if known is None:  # and so nobody can say any more who might see it
-                return b"" if caller().prefixes and not wanted.jobs else _lines("job-gone", _identified(key))
-            return _lines("job", self._views.json(known)) if wanted.takes(known.job) else b""
+                unseen = kind != "job" or (caller().prefixes and not wanted.jobs)
+                return b"" if unseen else _lines("job-gone", _identified(key))
+            return _lines(kind, self._views.json(known)) if wanted.takes(known.job) else b""
         if kind == "worker":
             worker = self._worker(key)
             return _lines("worker", self._worker_json(worker)) if worker else _lines("worker-gone", _identified(key))

@@ -9,6 +9,7 @@ from fastapi import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from preheat.api._dataset_metrics import dataset_metrics
 from preheat.coordinator import Coordinator
 from preheat.jobs import JobState
 
@@ -21,11 +22,14 @@ class CoordinatorCollector:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
+        known_jobs = [known.job for known in self._coordinator.service.list()]
         jobs = GaugeMetricFamily("preheat_jobs", "Jobs known, by state.", labels=["state"])
-        states = Counter(known.job.state for known in self._coordinator.service.list())
+        states = Counter(job.state for job in known_jobs)
         for state in JobState:
             jobs.add_metric([state], states[state])
         yield jobs
+        late = sum(job.forecast.late for job in known_jobs)
+        yield GaugeMetricFamily("preheat_jobs_late", "Jobs that will end after their deadline.", value=late)
         cluster = self._coordinator.cluster
         yield GaugeMetricFamily("preheat_workers_live", "Workers that are live.", value=len(cluster.live()))
         yield GaugeMetricFamily("preheat_placement_epoch", "Epoch of the placement map.", value=cluster.placement.epoch)
@@ -36,6 +40,7 @@ class CoordinatorCollector:
             used.add_metric([worker.id], worker.used)
         yield capacity
         yield used
+        yield from dataset_metrics(self._coordinator)
 
 
 def metrics_route(coordinator: Coordinator) -> Callable[[], Response]:

@@ -13,6 +13,7 @@ from preheat.api._datasets import datasets_router
 from preheat.api._estimates import estimates_router
 from preheat.api._events import EventHub, events_router
 from preheat.api._held import held_router
+from preheat.api._inventories import inventories_router
 from preheat.api._mounts import mounts_router
 from preheat.api._problems import refuse_unknown_query
 from preheat.api._schemas import MAX_INT, Change, Claim, Duration, Submit
@@ -39,6 +40,7 @@ def native_router(coordinator: Coordinator, *, views: JobViews, hub: EventHub) -
     router.include_router(events_router(coordinator, hub))
     router.include_router(cluster_router(coordinator))
     router.include_router(datasets_router(coordinator))
+    router.include_router(inventories_router(coordinator))
     router.include_router(mounts_router(coordinator))
     router.include_router(ttls_router(coordinator))
     router.include_router(held_router(coordinator))

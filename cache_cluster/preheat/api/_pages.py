@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from preheat.accounting import dataset_version, hot_fraction
+from preheat.api._dataset_views import shown
 from preheat.coordinator import Coordinator, KnownJob
 from preheat.jobs import Job
 from preheat.units import human_duration, human_size
@@ -32,6 +33,7 @@ def pages_router(coordinator: Coordinator) -> APIRouter:
             jobs=[_row(known) for known in coordinator.service.list()[:_SHOWN_JOBS]],
             workers=[(worker, worker.id in live) for worker in cluster.workers()],
             epoch=cluster.placement.epoch,
+            datasets=[shown(record, coordinator.service) for record in coordinator.datasets.list()],
         )
 
     @router.get("/jobs/{job_id}")

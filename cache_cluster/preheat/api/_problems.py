@@ -66,7 +66,7 @@ def install(app: FastAPI) -> None:
         if isinstance(error.body, bytes):  # it was not parsed
             given = request.headers.get("content-type", "")
             return problem_response(HTTPException(415, f"Content-Type={given!r} is not application/json"))
-        return problem_response(InvalidRequest("; ".join(map(_sentence, error.errors())), remedy="See /docs."))
+        return problem_response(InvalidRequest("; ".join(map(sentence, error.errors())), remedy="See /docs."))
 
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> ProblemResponse:
@@ -148,7 +148,7 @@ def _cause(error: BaseException) -> str:
     return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
-def _sentence(item: Mapping[str, object]) -> str:
+def sentence(item: Mapping[str, object]) -> str:
     """Return a finding of pydantic as a sentence with the field and its value."""
     location = item.get("loc", ())
     names = [str(part) for part in location] if isinstance(location, tuple) else []

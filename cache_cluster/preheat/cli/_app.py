@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from preheat import __version__
-from preheat.cli import _cluster, _fs, _jobs, _leave, _mounts, _processes, _report, _tokens, _workers
+from preheat.cli import _cluster, _datasets, _fs, _jobs, _leave, _mounts, _processes, _report, _tokens, _workers
 from preheat.cli._errors import run_reporting_errors
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ _leave.register(app)
 _jobs.register(app)
 _fs.register(app)
 _mounts.register(app)
+_datasets.register(app)
 _workers.register(app)
 _report.register(app)
 _tokens.register(app)

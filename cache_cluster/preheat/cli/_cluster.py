@@ -12,7 +12,7 @@ import typer
 
 from preheat.cli._access_options import AllowAnonymous, Auth, TlsCert, TlsKey, serving_tls
 from preheat.cli._errors import JsonFlag, usage_errors
-from preheat.cli._options import DEFAULT_CAPACITY, Capacity, DataDir, ServesS3
+from preheat.cli._options import DEFAULT_CAPACITY, Capacity, ConfigFile, DataDir, ServesS3
 from preheat.cli._output import print_json, print_pairs, print_table, status_console
 from preheat.client import Client, WorkerReport
 from preheat.cluster import (
@@ -119,6 +119,7 @@ def up(
             help="One address for each worker, all on the same port, e.g. 127.0.0.2,127.0.0.3.",
         ),
     ] = "",
+    config: ConfigFile = None,
     auth: Auth = False,
     allow_anonymous: AllowAnonymous = False,
     tls_cert: TlsCert = None,
@@ -145,6 +146,7 @@ def up(
             worker_s3_port=_s3_port(worker_s3_port, worker_port) if s3 else None,
             worker_hosts=hosts,
             capacity=capacity,
+            config_file=config.resolve() if config else None,
             access=access,
             tls=serving_tls(tls_cert, tls_key),
         )

@@ -8,12 +8,11 @@ from urllib.parse import quote
 import msgspec
 import typer
 
-from preheat.access import parse_lifetime
 from preheat.cli._errors import JsonFlag, usage_errors
 from preheat.cli._options import DEFAULT_COORDINATOR, Coordinator
 from preheat.cli._output import print_json, print_pairs, print_table
 from preheat.client import Client
-from preheat.errors import InvalidRequest
+from preheat.datasets import parse_freshness
 from preheat.mounts import Freshness, WriteMode
 from preheat.units import human_duration
 
@@ -54,22 +53,6 @@ class MountClient(Client):
     def unmount(self, name: str) -> None:
         """Remove a mount."""
         self._request("DELETE", f"{_ROUTE}/{quote(name, safe='')}")
-
-
-def parse_freshness(text: str) -> tuple[Freshness, float]:
-    """Return a policy, and the seconds of one such as ``max-age=10m``, else 0.
-
-    Raises:
-        InvalidRequest: it is neither.
-    """
-    policy, equals, age = text.partition("=")
-    timed = policy == Freshness.MAX_AGE
-    if policy not in set(Freshness) or timed is not bool(equals):
-        raise InvalidRequest(
-            f"freshness={text[:40]!r} is not known.",
-            remedy="Write never-check, max-age=10m, always-check or pinned.",
-        )
-    return Freshness(policy), parse_lifetime(age) if timed else 0.0
 
 
 def register(app: typer.Typer) -> None:

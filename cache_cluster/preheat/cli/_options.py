@@ -33,6 +33,17 @@ Capacity = Annotated[
 ]
 DEFAULT_CAPACITY = "50GiB"
 
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="PREHEAT_CONFIG",
+        exists=True,
+        dir_okay=False,
+        help="Declares datasets and mounts (TOML); read again when it changes.",
+        show_default=False,
+    ),
+]
 Host = Annotated[str, typer.Option(envvar="PREHEAT_HOST", help="The address to listen on.")]
 PublicUrl = Annotated[
     str,

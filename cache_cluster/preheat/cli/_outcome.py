@@ -43,9 +43,10 @@ def conclude(client: Client, job: JobReport, *, wait: bool = True, as_json: bool
 
 def summary(job: JobReport) -> str:
     """Return how a job ended, in a few lines."""
-    done = job.loaded + job.skipped
+    is_free = job.type is JobType.FREE  # what that skips is not freed, and the reason says why
+    done = job.loaded if is_free else job.loaded + job.skipped
     outcome = f"{job.state}: {count(done)} {VERBS[job.type]}"
-    if job.skipped.files or job.type is JobType.LOAD:
+    if (job.skipped.files and not is_free) or job.type is JobType.LOAD:
         outcome += f" ({job.skipped.files} of them before)"
     outcome += f", {job.failed.files} failed"
     if job.started_at and job.finished_at:

@@ -25,14 +25,27 @@ from preheat.cli._access_options import (
     serving_tls,
 )
 from preheat.cli._errors import usage_errors
-from preheat.cli._options import DEFAULT_CAPACITY, Capacity, Host, NatsReplicas, NatsUrl, PublicUrl, ServesS3
+from preheat.cli._options import (
+    DEFAULT_CAPACITY,
+    Capacity,
+    ConfigFile,
+    Host,
+    NatsReplicas,
+    NatsUrl,
+    PublicUrl,
+    ServesS3,
+)
 from preheat.cli._store_options import (
     DEFAULT_SEGMENT_SIZE,
+    DEFAULT_STAGING_SIZE,
     DataDirs,
     Eviction,
     HighWatermark,
     LowWatermark,
+    MaxUploads,
+    RepairAfter,
     SegmentSize,
+    StagingSize,
     data_dirs,
 )
 from preheat.cluster import ClusterFiles, default_data_dir
@@ -46,6 +59,7 @@ from preheat.settings import (
     EngineSettings,
     StoreSettings,
     WorkerSettings,
+    WriteSettings,
 )
 
 _ID = re.compile(r"[A-Za-z0-9_-]+")
@@ -77,6 +91,7 @@ def coordinator(
     nats_cert: NatsCert = None,
     nats_key: NatsKey = None,
     nats_credentials: NatsCredentials = None,
+    config: ConfigFile = None,
     auth: Auth = False,
     admin_token_file: AdminTokenFile = None,
     allow_anonymous: AllowAnonymous = False,
@@ -104,6 +119,7 @@ def coordinator(
                 key=nats_key,
                 credentials=nats_credentials,
             ),
+            config_file=config,
             access=access,
             tls=serving_tls(tls_cert, tls_key),
         )
@@ -128,6 +144,9 @@ def worker(
     high_watermark: HighWatermark = StoreSettings.high_watermark,
     low_watermark: LowWatermark = StoreSettings.low_watermark,
     segment_size: SegmentSize = DEFAULT_SEGMENT_SIZE,  # type: ignore[assignment] # as for the capacity
+    staging_size: StagingSize = DEFAULT_STAGING_SIZE,  # type: ignore[assignment] # as for the capacity
+    max_uploads: MaxUploads = WriteSettings.open_uploads,
+    repair_after: RepairAfter = WriteSettings.repair_seconds,
     zone: Annotated[
         str, typer.Option(envvar="PREHEAT_ZONE", help="What fails together, such as a rack: copies avoid sharing one.")
     ] = "",
@@ -160,6 +179,7 @@ def worker(
                 low_watermark=low_watermark,
                 segment_size=segment_size,
             ),
+            writes=WriteSettings(staging_bytes=staging_size, open_uploads=max_uploads, repair_seconds=repair_after),
             zone=zone,
             host=host,
             port=port,

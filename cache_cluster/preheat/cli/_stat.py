@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from preheat.cli._outcome import count
 from preheat.cli._output import shown_time
 from preheat.client import JobReport, Options, TaskReport
-from preheat.jobs import JobType
+from preheat.jobs import JobState, JobType
 from preheat.units import human_size
 
 _DONE = {
@@ -37,7 +37,7 @@ def _identity(job: JobReport) -> list[tuple[str, str]]:
         ("Name", job.type.capitalize()),
         ("Description", f"{source} -> {job.destination}" if job.destination else source),
         ("Status", job.state),
-        ("Error", job.reason),
+        ("Note" if job.state is JobState.SUCCEEDED else "Error", job.reason),
         ("Queue Position", str(job.queue_position or "")),
     ]
 
@@ -62,8 +62,17 @@ def _times(job: JobReport) -> list[tuple[str, str]]:
         ("Submitted", shown_time(job.submitted_at)),
         ("Started", shown_time(job.started_at) if job.started_at else ""),
         ("Finished", shown_time(job.finished_at) if job.finished_at else ""),
+        ("Forecast", _forecast(job)),
         ("Page", job.url),
     ]
+
+
+def _forecast(job: JobReport) -> str:
+    if job.forecast is None or not (job.forecast.finish_at or job.forecast.late):
+        return ""
+    finish = f"ends at {shown_time(job.forecast.finish_at)}" if job.forecast.finish_at else "goes on"
+    deadline = f", after its deadline at {shown_time(job.options.deadline)}" if job.options.deadline else ""
+    return finish + (deadline if job.forecast.late else "")
 
 
 def _options(options: Options) -> list[tuple[str, str]]:

@@ -49,6 +49,27 @@ SegmentSize = Annotated[
     ),
 ]
 DEFAULT_SEGMENT_SIZE = "256MiB"
+StagingSize = Annotated[
+    int,
+    typer.Option(
+        parser=parse_size_option,
+        metavar="SIZE",
+        envvar="PREHEAT_STAGING_SIZE",
+        help="The bodies and the parts of uploads that may wait here to be written; more are asked to slow down.",
+    ),
+]
+DEFAULT_STAGING_SIZE = "64GiB"
+RepairAfter = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        envvar="PREHEAT_REPAIR_AFTER",
+        help="How long another worker has to be away until what it held of pending writes is copied anew.",
+    ),
+]
+MaxUploads = Annotated[
+    int, typer.Option(envvar="PREHEAT_MAX_UPLOADS", help="The uploads in parts that may be open here at once.")
+]
 
 
 def data_dirs(given: list[Path] | None, environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:

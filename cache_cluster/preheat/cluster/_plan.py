@@ -82,7 +82,7 @@ def plan_cluster(
         ),
         coordinator=Part(
             name="coordinator",
-            command=(*_PREHEAT, "coordinator", *_listen(addresses.coordinator)),
+            command=(*_PREHEAT, "coordinator", *_listen(addresses.coordinator), *_config(settings)),
             url=f"{settings.tls.scheme}://{addresses.coordinator}",
             log=files.log("coordinator"),
             environment=inherited,
@@ -125,6 +125,10 @@ def _access(settings: ClusterSettings, token: str) -> dict[str, str]:
         "PREHEAT_CA_FILE": tls.ca or "",
     }
     return {name: str(value) for name, value in values.items() if value}
+
+
+def _config(settings: ClusterSettings) -> tuple[str, ...]:
+    return ("--config", str(settings.config_file)) if settings.config_file else ()
 
 
 def _listen(address: Address) -> tuple[str, ...]:

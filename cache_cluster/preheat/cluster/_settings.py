@@ -31,6 +31,8 @@ class ClusterSettings:
     """One address per worker, all on the same ports; empty puts all on 127.0.0.1."""
     capacity: int = 50 << 30
     """Bytes of cached data per worker."""
+    config_file: Path | None = None
+    """Declares datasets and mounts to the coordinator."""
     access: AccessSettings = field(default_factory=AccessSettings)
     """With ``auth``, the admin token is made and kept in the data directory."""
     tls: TlsSettings = field(default_factory=TlsSettings)

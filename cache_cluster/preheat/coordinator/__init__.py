@@ -9,8 +9,13 @@ from preheat.coordinator._cached import CachedListing
 from preheat.coordinator._cached_http import HttpCachedListing
 from preheat.coordinator._cluster import ClusterView
 from preheat.coordinator._comparison import Change, ChangeKind
+from preheat.coordinator._datasets import Datasets
+from preheat.coordinator._datasets_keeper import DatasetKeeper
+from preheat.coordinator._datasets_look import DatasetLook
+from preheat.coordinator._declared_file import DeclaredFile
 from preheat.coordinator._drift import Drift, DriftFinder
 from preheat.coordinator._estimator import LoadEstimator
+from preheat.coordinator._forecaster import Forecaster
 from preheat.coordinator._inventory import InventoryWriter
 from preheat.coordinator._mounts import Mounts
 from preheat.coordinator._persist import PendingCatalog, Persistence
@@ -78,6 +83,7 @@ class Coordinator:
             ufs=ufs,
             cached=cached,
             members=lambda: self.cluster.placement.members,
+            drained=self.cluster.leaving,
             listing_attempts=scheduler.listing_attempts,
             inventories=self._inventories,
             pending=PendingCatalog(self.persistence.view),
@@ -91,6 +97,7 @@ class Coordinator:
                 jobs=self._jobs,
                 controls=self._controls,
                 inventory=InventoryWriter(engine, self._inventories, most=scheduler.inventory_objects),
+                forecaster=Forecaster(self._inventories, self.cluster, window_seconds=scheduler.forecast_seconds),
                 settings=scheduler,
             )
 
@@ -104,8 +111,21 @@ class Coordinator:
             jobs=self._jobs,
             controls=self._controls,
             settings=scheduler,
+            pinned=self._inventories.pin,
         )
         self.ttls = Ttls(engine, submit=self.service.submit, retention_seconds=scheduler.retention_seconds)
+        self.datasets = Datasets(engine)
+        self.declared_file = DeclaredFile(engine, datasets=self.datasets, mounts=self.mounts)
+        self._keeper = DatasetKeeper(
+            self.datasets,
+            jobs=self._jobs,
+            service=self.service,
+            cluster=self.cluster,
+            mounts=self.mounts,
+            ttls=self.ttls,
+            look=DatasetLook(drift=self.drift, warmth=self.warmth),
+            settings=settings.datasets,
+        )
 
     @property
     def jobs(self) -> BucketView[Job]:
@@ -116,6 +136,7 @@ class Coordinator:
         """Return when the shared state is known; before, a job that exists would be denied."""
         for view in (self._jobs, self._controls, self.cluster, self.mounts.view, self.ttls.view, self.persistence.view):
             await view.loaded.wait()
+        await self.datasets.view.loaded.wait()
         await self._inventories.wait_loaded()
 
     async def run(self) -> None:
@@ -127,10 +148,12 @@ class Coordinator:
             tasks.create_task(self._inventories.follow())
             tasks.create_task(self.mounts.view.follow())
             tasks.create_task(self.ttls.view.follow())
+            tasks.create_task(self.datasets.view.follow())
             tasks.create_task(self.persistence.view.follow())
             await self.wait_loaded()
             tasks.create_task(self._scheduler.run())
             tasks.create_task(self.inventories.run())
             tasks.create_task(self.ttls.run())
+            tasks.create_task(self._keeper.run())
             tasks.create_task(self.persistence.run(self.service))
             tasks.create_task(send_beacons(self._engine, self._settings))

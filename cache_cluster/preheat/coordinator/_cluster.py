@@ -40,6 +40,10 @@ class ClusterView:
         """Return the workers that can be given work."""
         return self._registry.live(time.monotonic())
 
+    def leaving(self) -> tuple[Member, ...]:
+        """Return the workers that are drained: they serve what they hold, and are not in the map."""
+        return tuple(Member(id=worker.id, url=worker.url) for worker in self._registry.leaving(time.monotonic()))
+
     def workers(self) -> list[Heartbeat]:
         """Return every worker known, live or not."""
         return self._registry.all()
@@ -121,7 +125,7 @@ class ClusterView:
         for worker in self.workers():
             if worker.id in joined:
                 self._registry.record(worker, time.monotonic())
-            elif worker.id in left:
+            elif worker.id in left and not worker.leaving:
                 self._registry.record(worker, -inf)
 
     async def _keep_placement(self) -> None:

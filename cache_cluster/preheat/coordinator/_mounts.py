@@ -21,8 +21,25 @@ class Mounts:
         self.view = BucketView(engine, Bucket.MOUNTS, Mount)
 
     def list(self) -> list[Mount]:
-        """Return the mounts, by name."""
-        return sorted((mount for mount, _ in self.view.values()), key=lambda mount: mount.name)
+        """Return the mounts, by name; the rules of datasets are not among them."""
+        return sorted((mount for mount, _ in self.view.values() if mount.name), key=lambda mount: mount.name)
+
+    def rule(self, dataset: str) -> Mount | None:
+        """Return what a dataset lets hold for its readers."""
+        known = self.view.get(_rule_key(dataset))
+        return known[0] if known else None
+
+    async def set_rule(self, dataset: str, rule: Mount | None) -> None:
+        """Let something hold for a dataset's readers; none lets it hold no longer."""
+        key = _rule_key(dataset)
+        if rule is None:
+            await self._engine.delete(Bucket.MOUNTS, key)
+            if known := self.view.get(key):
+                self.view.apply(Entry(key=key, value=None, revision=known[1] + 1))
+            return
+        value = msgspec.json.encode(rule)
+        revision = await self._engine.put(Bucket.MOUNTS, key, value)
+        self.view.apply(Entry(key=key, value=value, revision=revision))
 
     async def put(self, mount: Mount) -> bool:
         """Add a mount, or change the one of its name; false if it was there as it is.
@@ -57,3 +74,7 @@ class Mounts:
         await self._engine.delete(Bucket.MOUNTS, name)
         self.view.apply(Entry(key=name, value=None, revision=entry.revision + 1))
         log.info("A mount was removed.", action="unmounted", mount=name)
+
+
+def _rule_key(dataset: str) -> str:
+    return f"dataset/{dataset}"  # no mount's name has a slash

@@ -1,17 +1,38 @@
-"""What a load may bring below a pin: objects of the pinned version; nothing in their place or beside them."""
+"""What a job may do below a pin: load objects of the pinned version; put nothing in their place or beside them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
+from preheat import destinations
 from preheat.coordinator._catalog import Catalog, Page
 from preheat.errors import EngineUnavailable, VersionChanged
 from preheat.inventories import Inventories
 from preheat.inventory import Pin
-from preheat.jobs import FailedObject
+from preheat.jobs import FailedObject, JobSpec, JobType
 from preheat.paths import UfsPath
 from preheat.versions import ObjectInfo
+
+Pinned = Callable[[str], Pin | None]
+"""Returns the pin that covers a URI."""
+
+
+def check_pins(spec: JobSpec, pinned: Pinned) -> None:
+    """Refuse a job that would write below a pin, or remove what is there; its workers refuse single objects.
+
+    Raises:
+        ReadOnly: naming the pin.
+    """
+    if not spec.type.has_destination:
+        return
+    (source,) = map(UfsPath.parse, spec.paths)
+    changed = [str(destinations.base(source, UfsPath.parse(spec.destination)))]
+    if spec.type is JobType.MOVE:
+        changed.append(str(source))
+    for uri in changed:
+        if pin := pinned(uri):
+            raise pin.refusal(uri)
 
 
 class PinnedCatalog:

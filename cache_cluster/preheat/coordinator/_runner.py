@@ -18,17 +18,19 @@ from preheat import accounting, claims
 from preheat.coordinator._batches import BatchQueue, clear_queues
 from preheat.coordinator._cluster import ClusterView
 from preheat.coordinator._failures import FailureLog
+from preheat.coordinator._forecaster import Forecaster
 from preheat.coordinator._inventory import InventoryWriter
 from preheat.coordinator._records import JobRecords
 from preheat.coordinator._source import JobSource, Page
+from preheat.coordinator._window import plan_window
+from preheat.coordinator._windows import windows
 from preheat.engine import Bucket, Consumer, Engine, Entry, Queue
 from preheat.errors import Conflict, DeadlineExceeded, InvalidRequest, NoLiveWorker, OriginUnavailable, VersionChanged
 from preheat.jobs import Action, BatchResult, FailedObject, Job, JobControl, JobState, JobType, Priority, Progress
 from preheat.logs import get_logger
 from preheat.placement import PlacementMap
-from preheat.planning import Planner, left_out, passes
+from preheat.planning import Planner, passes
 from preheat.settings import SchedulerSettings
-from preheat.versions import DatasetVersion
 from preheat.views import BucketView
 
 log = get_logger("coordinator")
@@ -62,11 +64,13 @@ class JobRunner:
         jobs: BucketView[Job],
         controls: BucketView[JobControl],
         inventory: InventoryWriter,
+        forecaster: Forecaster,
         settings: SchedulerSettings,
     ) -> None:
         self._engine = engine
         self._source = source
         self._inventory = inventory
+        self._forecaster = forecaster
         self._failures = FailureLog(engine)
         self._cluster = cluster
         self._jobs = jobs
@@ -154,7 +158,9 @@ class JobRunner:
 
     async def _run_pass(self, action: Action) -> None:
         """List everything once and account for a result of every object."""
-        pages = self._source.pages(self._job.spec, self._progress(action))
+        each = self._job.spec.options.batch_size
+        listing = self._source.pages(self._job.spec, self._progress(action))
+        pages = windows(listing, lambda: each * len(self._cluster.placement.members))
         while not self._progress(action).complete:
             self._check_owned()
             self._check_stop()
@@ -213,27 +219,10 @@ class JobRunner:
             last = progress.path_index + 1 == self._job.spec.parts
             await self._save(self._with_progress(action, accounting.record_listed_path(progress, last=last)))
             return
-        if not progress.batches:
-            progress = replace(progress, epoch=progress.epoch or placement.epoch)
-        version = DatasetVersion(progress.version)
-        version.update(page.objects)
+        progress = progress if progress.batches else replace(progress, epoch=progress.epoch or placement.epoch)
         self._check_epoch(action, placement)
-        numbers = accounting.entry_numbers(progress, whole=page.whole)
-        planned = self._planner(action).plan(
-            page.objects, root=page.root, placement=placement, first=progress.batches, numbers=numbers
-        )
+        planned, progress = plan_window(progress, page, planner=self._planner(action), placement=placement)
         await self._batches.publish(planned, self._priority())
-        idle = left_out(page.objects, planned)
-        progress = accounting.record_window(
-            progress,
-            planned,
-            cursor=page.cursor,
-            version=version.state,
-            missing=len(page.missing),
-            missing_after=page.missing_after,
-            left_out=idle,
-            whole=page.whole,
-        )
         await self._note_failures(page.missing)
         await self._save(self._with_progress(action, progress))
 
@@ -260,21 +249,21 @@ class JobRunner:
             generation=self._job.generation,
             batch_bytes=self._settings.batch_bytes,
             began_at=self._job.started_at,
+            drained=self._cluster.leaving(),
         )
 
     async def _replan_lost(self, action: Action, placement: PlacementMap) -> None:
         """Give the open batches of workers that left to the present owners of their entries."""
-        live = [member.id for member in placement.members]
-        for batch_id in accounting.lost_batches(self._progress(action), live):
+        live, drained = ([member.id for member in some] for some in (placement.members, self._cluster.leaving()))
+        for batch_id in accounting.lost_batches(self._progress(action), live, drained):
             batch = await self._batches.find(batch_id, self._progress(action).open[batch_id].waiting)
             if batch is None:  # its last result is on its way
                 continue
             self._check_epoch(action, placement)
-            progress = self._progress(action)
-            planned = self._planner(action).plan_again(batch, placement=placement, first=progress.batches)
-            await self._batches.publish(planned, self._priority())
-            progress = accounting.replace_batch(progress, batch_id, planned)
             before = self._progress(action)
+            planned = self._planner(action).plan_again(batch, placement=placement, first=before.batches)
+            await self._batches.publish(planned, self._priority())
+            progress = accounting.replace_batch(before, batch_id, planned)
             await self._save(self._with_progress(action, progress))
             await self._failures.unpark(self._job, before, progress)
             await self._batches.drop(batch_id)
@@ -284,6 +273,8 @@ class JobRunner:
         """Account the results that are there, or the next one to come."""
         leases = await self._results.pull(_RESULTS_AT_ONCE, _RESULT_WAIT_SECONDS)
         if not leases:
+            if self._forecaster.is_due(self._job, time.time()):
+                await self._save(self._job)
             return
         before = progress = self._progress(action)
         all_failed = list[FailedObject]()
@@ -302,6 +293,7 @@ class JobRunner:
 
     async def _save(self, job: Job) -> None:
         """Write the record if it is still ours, and only then act on it."""
+        job = self._forecaster.updated(job, time.time())
         value = msgspec.json.encode(accounting.without_open_failures(job))
         self._revision = await self._engine.put(Bucket.JOBS, job.id, value, revision=self._revision)
         self._job = job

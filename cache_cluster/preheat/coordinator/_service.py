@@ -12,6 +12,7 @@ from preheat import accounting, claims
 from preheat.access import check_job, for_caller, may_see
 from preheat.coordinator._cluster import ClusterView
 from preheat.coordinator._failures import FailureLog
+from preheat.coordinator._pinned import Pinned
 from preheat.coordinator._records import JobRecords, KnownJob
 from preheat.coordinator._submission import Claim, Submission
 from preheat.coordinator._validation import validate_bandwidth
@@ -35,6 +36,7 @@ class JobService:
         jobs: BucketView[Job],
         controls: BucketView[JobControl],
         settings: SchedulerSettings,
+        pinned: Pinned,
     ) -> None:
         self._jobs = jobs
         self._controls = controls
@@ -42,7 +44,12 @@ class JobService:
         self._failures = FailureLog(engine)
         self._records = JobRecords(engine=engine, jobs=jobs, controls=controls)
         self._submission = Submission(
-            engine=engine, ufs=ufs, cluster=cluster, records=self._records, probe_seconds=settings.probe_seconds
+            engine=engine,
+            ufs=ufs,
+            cluster=cluster,
+            records=self._records,
+            probe_seconds=settings.probe_seconds,
+            pinned=pinned,
         )
 
     async def submit(
@@ -132,7 +139,10 @@ class JobService:
         Raises:
             Forbidden: the caller's token is bound to other paths.
         """
-        return await self._submission.latest(for_caller(spec))
+        spec = for_caller(spec)
+        metadata = replace(spec, options=replace(spec.options, load_metadata_only=not spec.options.load_metadata_only))
+        found = [await self._submission.latest(each) for each in (spec, metadata)]
+        return max(filter(None, found), key=lambda known: known.job.submitted_at, default=None)
 
     async def claim(self, job_id: str, waiter: str, fence: str) -> KnownJob:
         """Let a waiter wait for a job with a fresh fence; see :mod:`preheat.claims`."""

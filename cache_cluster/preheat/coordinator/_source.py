@@ -46,6 +46,7 @@ class JobSource:
         listing_attempts: tries of one request that the under store or a live worker does not answer.
         cached: asks a worker what it holds.
         members: the workers in the placement map, now.
+        drained: the workers that hold something and are not in it, now.
         inventories: say what is pinned.
         pending: what is to be persisted; by default nothing.
     """
@@ -58,6 +59,7 @@ class JobSource:
         listing_attempts: int,
         cached: CachedListing,
         members: Callable[[], Sequence[Member]],
+        drained: Callable[[], Sequence[Member]] = tuple,
         inventories: Inventories | None = None,
         pending: Catalog | None = None,
     ) -> None:
@@ -68,6 +70,7 @@ class JobSource:
         self._pending = pending
         self._origin = OriginCatalog(ufs, attempts=listing_attempts)
         self._caches = CachedCatalog(cached, members, attempts=listing_attempts)
+        self._all_caches = CachedCatalog(cached, lambda: (*members(), *drained()), attempts=listing_attempts)
 
     def pages(self, spec: JobSpec, progress: Progress) -> AsyncGenerator[Page | None, None]:
         """Yield the pages after ``progress``, and None at the end of each path.
@@ -99,6 +102,8 @@ class JobSource:
 
     def _parts(self, spec: JobSpec) -> list[_Pages]:
         catalog: Catalog = self._caches if spec.type.lists_cache else self._origin
+        if spec.type is JobType.REBALANCE:
+            catalog = self._all_caches
         if spec.type is JobType.PERSIST and self._pending:
             catalog = self._pending
         if spec.type is JobType.LOAD and self._inventories and not spec.options.load_metadata_only:

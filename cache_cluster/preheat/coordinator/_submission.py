@@ -16,6 +16,7 @@ import msgspec
 
 from preheat import claims
 from preheat.coordinator._cluster import ClusterView
+from preheat.coordinator._pinned import Pinned, check_pins
 from preheat.coordinator._records import JobRecords, KnownJob
 from preheat.coordinator._validation import validate
 from preheat.engine import Bucket, Engine, Entry, Queue
@@ -44,16 +45,25 @@ class Submission:
         ufs: is asked for the first object of each path, within ``probe_seconds``.
         cluster: says how many workers there are.
         records: the jobs there are.
+        pinned: says what may not be written.
     """
 
     def __init__(
-        self, *, engine: Engine, ufs: UnderStore, cluster: ClusterView, records: JobRecords, probe_seconds: float
+        self,
+        *,
+        engine: Engine,
+        ufs: UnderStore,
+        cluster: ClusterView,
+        records: JobRecords,
+        probe_seconds: float,
+        pinned: Pinned,
     ) -> None:
         self._engine = engine
         self._ufs = ufs
         self._cluster = cluster
         self._records = records
         self._probe_seconds = probe_seconds
+        self._pinned = pinned
 
     async def submit(
         self, spec: JobSpec, *, idempotency_key: str | None = None, claim: Claim | None = None, trace: str = ""
@@ -69,12 +79,14 @@ class Submission:
         Raises:
             InvalidRequest: an option or a path cannot be used.
             NoLiveWorker: nobody could do it.
+            ReadOnly: it would write below a pin.
             BucketNotFound, ObjectNotFound, AccessDenied, OriginUnavailable: the first look at a path failed.
             Conflict: the idempotency key was used for another spec.
         """
         if idempotency_key and (known := await self._by_key(idempotency_key, spec)):
             return known
         validate(spec, live_workers=len(self._cluster.live()))
+        check_pins(spec, self._pinned)
         known = await self._running_twin(spec)
         if known is None and not spec.retry_of:
             await self._probe(spec)

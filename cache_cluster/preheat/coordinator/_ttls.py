@@ -98,6 +98,12 @@ class Ttls:
         if entry is None or entry.value is None:
             raise NotFound(f"path={uri!r} has no time to live.", remedy="List them with `preheat fs ttls`.")
         await self._engine.delete(Bucket.TTLS, digest(uri))
+        self.view.apply(Entry(key=digest(uri), value=None, revision=entry.revision + 1))
+
+    def get(self, path: str) -> Ttl | None:
+        """Return a path's time to live, also one that was over lately."""
+        known = self.view.get(digest(str(UfsPath.parse(path))))
+        return known[0] if known else None
 
     def list(self) -> list[Ttl]:
         """Return those that the caller may see, the next one that is due first."""

@@ -28,10 +28,11 @@ def zone_of(name: str) -> ZoneInfo:
     """
     try:
         return ZoneInfo(name)
-    except (ValueError, OSError) as error:  # also ZoneInfoNotFoundError, which is a KeyError
-        raise _no_zone(name) from error
-    except KeyError as error:
-        raise _no_zone(name) from error
+    except (ValueError, KeyError, OSError) as error:  # a name that leads elsewhere, that nobody has, or of a directory
+        raise InvalidRequest(
+            f"timezone={name[:80]!r} is not known here.",
+            remedy="Write a name of the IANA database: Europe/Berlin, or UTC.",
+        ) from error
 
 
 def check_schedule(schedule: str, timezone: str) -> None:
@@ -88,11 +89,5 @@ def deadline_after(deadline: str, moment: float) -> float:
 def _moments(schedule: str, after: datetime) -> CronSim:
     fields = _ALIASES.get(schedule.strip().lower(), schedule)
     if len(fields.split()) != _FIELDS:
-        raise CronSimError(f"it has {len(fields.split())} fields, not {_FIELDS}")  # noqa: TRY003 - as the library's own
+        raise CronSimError(f"it has {len(fields.split())} fields, not {_FIELDS}")
     return CronSim(fields, after)
-
-
-def _no_zone(name: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"timezone={name[:80]!r} is not known here.", remedy="Write a name of the IANA database: Europe/Berlin, or UTC."
-    )

@@ -111,8 +111,10 @@ class Look:
     hot_fraction: float
     changes: int = 0
     """Objects that the under store has otherwise than they were listed."""
-    silent: str = ""
-    """Why not every worker could be asked."""
+    pinned: bool = False
+    """They were listed so in a version that is pinned."""
+    problem: str = ""
+    """Why a worker or the under store did not answer; empty if all did."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,19 +188,10 @@ def declared(before: Record | None, dataset: Dataset, owner: Owner, now: float) 
     """
     if before is None:
         return Record(dataset=dataset, owner=owner, changed_at=now)
-    if before.removed:
-        before = Record(dataset=before.dataset, owner=owner, changed_at=now, runs=before.runs, observed=before.observed)
-    changed = replace(before, dataset=dataset, owner=owner, held=False)
-    if dataset == before.dataset and not before.removed:
-        return changed
-    if dataset.content == before.dataset.content:
-        cycle = replace(before.cycle, failures=0, retry_at=0.0) if before.cycle else None
-        return replace(changed, changed_at=now, cycle=cycle if dataset.preload.enabled else None)
-    return Record(
-        dataset=dataset,
-        owner=owner,
-        changed_at=now,
-        runs=before.runs,
-        observed=before.observed,
-        fired_at=before.fired_at,
-    )
+    if before.removed or dataset.content != before.dataset.content:
+        return Record(dataset=dataset, owner=owner, changed_at=now, runs=before.runs, observed=before.observed)
+    if dataset == before.dataset:
+        return replace(before, owner=owner, held=before.held and owner is Owner.FILE)  # a file is read at each start
+    cycle = replace(before.cycle, failures=0, retry_at=0.0) if before.cycle else None
+    changed = replace(before, dataset=dataset, owner=owner, changed_at=now, held=False, cycle=cycle)
+    return changed if dataset.preload.enabled else replace(changed, cycle=None, run=None)

@@ -50,6 +50,7 @@ class Bucket(StrEnum):
     WRITES = "writes"  #: hash of a path → Written: what was written there last, through a worker; expires
     PENDING = "pending"  #: hash of a path → PendingWrite: what was written there and the under store has not got yet
     TTLS = "ttls"  #: hash of a path → Ttl: when what is cached below it is to be freed
+    DATASETS = "datasets"  #: dataset name → Record: what was declared of it, and what has become of it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -97,7 +97,7 @@ class Actions:
         return Outcome.DONE
 
     async def _trim(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:  # noqa: ARG002 - nothing moves
-        if self._worker_id in batch.keepers or self._came_later(batch, entry):
+        if self._worker_id in batch.keepers or self._came_later(batch, entry) or await self._is_pinned(batch, entry):
             return Outcome.SKIPPED
         dropped = await asyncio.to_thread(self._store.delete, batch.root + entry.key)
         return Outcome.DONE if dropped or not batch.keepers else Outcome.SKIPPED
@@ -108,6 +108,23 @@ class Actions:
         if cached is None or batch.cached_before is None:
             return False
         return cached.cached_at >= batch.cached_before and cached.job_id != batch.job_id
+
+    async def _is_pinned(self, batch: Batch, entry: ObjectInfo) -> bool:
+        """Whether what would be dropped is what its path is pinned to, and no keeper has it.
+
+        Of an object that is not here it is what was listed that counts: all workers are to say the same of it.
+
+        Raises:
+            Unavailable: nobody can tell now.
+        """
+        path, policies = _source(batch, entry), self._reads.policies
+        inventory = policies.pinned(str(path))
+        if inventory is None:
+            return False
+        pinned = await policies.find(inventory, path)
+        here = self._store.lookup(str(path)) or entry
+        is_kept = bool(batch.keepers) and _is_version(here, entry)
+        return pinned is not None and _is_version(here, pinned) and not is_kept
 
     async def _rebalance(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:
         """Have the entry if this worker is to keep it; otherwise drop it, for by now those who keep it have it."""
@@ -142,6 +159,7 @@ class Actions:
             throttle=throttle,
             from_peers=batch.from_peers,
             holders=batch.holders,
+            drained=batch.drained,
         )
 
 
@@ -149,5 +167,5 @@ def _source(batch: Batch, entry: ObjectInfo) -> UfsPath:
     return UfsPath.parse(batch.root + entry.key)
 
 
-def _is_version(cached: CachedObject, entry: ObjectInfo) -> bool:
-    return (cached.etag, cached.size) == (entry.etag, entry.size)
+def _is_version(item: CachedObject | ObjectInfo, entry: ObjectInfo) -> bool:
+    return (item.etag, item.size) == (entry.etag, entry.size)

@@ -52,7 +52,7 @@ class ControlPlane:
     async def following(self, engine: Engine) -> AsyncIterator[None]:
         """Follow the shared state while the block runs."""
         beacons = BucketView(engine, Bucket.COORDINATORS, Beacon)
-        placement = BucketView(engine, Bucket.CLUSTER, PlacementMap)
+        placement = BucketView(engine, Bucket.CLUSTER, PlacementMap, only="placement")
         connector = aiohttp.TCPConnector(ssl=client_context(self._tls))
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http, asyncio.TaskGroup() as tasks:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 
 from preheat.errors import CorruptPage, ObjectNotFound, OriginUnavailable, VersionChanged
+from preheat.inventory import Pin
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject, PageStore
 from preheat.ufs import UnderStore
@@ -24,12 +25,21 @@ class Copies:
     Args:
         ufs: where the sources and the targets are.
         store: this worker's cache; only read.
+        pinned: returns the pin that covers a URI: what it covers is not changed.
         stall_seconds: a copy fails when the source sends nothing for this long.
     """
 
-    def __init__(self, *, ufs: UnderStore, store: PageStore, stall_seconds: float = 60.0) -> None:
+    def __init__(
+        self,
+        *,
+        ufs: UnderStore,
+        store: PageStore,
+        pinned: Callable[[str], Pin | None] = lambda _: None,
+        stall_seconds: float = 60.0,
+    ) -> None:
         self._ufs = ufs
         self._store = store
+        self._pinned = pinned
         self._stall_seconds = stall_seconds
         self._written: dict[UfsPath, tuple[UfsPath, str, str]] = {}
         """Target → its source, the source's etag and its own, of the last copies."""
@@ -50,6 +60,7 @@ class Copies:
             throttle: awaited with the bytes of each chunk that passes through this worker.
 
         Raises:
+            ReadOnly: the target is pinned.
             VersionChanged: the source has another version now. Otherwise as ``UnderStore.put``.
         """
         if skip_if_exists:
@@ -68,6 +79,7 @@ class Copies:
 
         Raises:
             ObjectNotFound: there is no source, nor a target of its size.
+            ReadOnly: the source or the target is pinned.
             VersionChanged: the source has another version now, and stays. Otherwise as ``UnderStore.put``.
         """
         current, found = await self._stat(source), await self._stat(target)
@@ -77,12 +89,14 @@ class Copies:
             return
         if (current.etag, current.size) != (info.etag, info.size):
             raise VersionChanged(f"path='{source}' has the etag {current.etag!r} now, not {info.etag!r}.")
+        self._check_unpinned(source)
         if found is None or not self._is_copy(source, info, target, found):
             await self._write(source, info, target, throttle)
             await self._confirm(info, target)
         await self._ufs.delete(source, etag=info.etag)
 
     async def _write(self, source: UfsPath, info: ObjectInfo, target: UfsPath, throttle: Throttle) -> None:
+        self._check_unpinned(target)
         written = await self._ufs.copy(source, target, etag=info.etag)
         if written is None:
             async with aclosing(self._chunks(source, info, throttle)) as chunks:
@@ -129,6 +143,10 @@ class Copies:
             return await self._ufs.stat(path)
         except ObjectNotFound:
             return None
+
+    def _check_unpinned(self, path: UfsPath) -> None:
+        if pin := self._pinned(str(path)):
+            raise pin.refusal(str(path))
 
     def _cached(self, source: UfsPath, info: ObjectInfo) -> CachedObject | None:
         item = self._store.lookup(str(source))

@@ -58,7 +58,7 @@ class Heart:
     async def leave(self) -> None:
         """Say that this worker stops, so that its share moves at once and not after a timeout."""
         try:
-            await self._send(replace(self._heartbeat(), leaving=True))
+            await self._send(replace(self._heartbeat(), leaving=True, stopped=True))
         except EngineUnavailable as error:
             log.warning("The engine is away; leaving unannounced.", action="leave_failed", error=str(error))
 

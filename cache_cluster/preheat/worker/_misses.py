@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from preheat.errors import InvalidRequest, StoreError
 from preheat.paths import UfsPath
+from preheat.placement import Member
 from preheat.store import Notes
 from preheat.versions import ObjectInfo
 from preheat.worker._bodies import Bodies
@@ -91,9 +92,10 @@ class Misses:
         source = self.source(path)
         return await source.look(path, etag=etag) if source else None
 
-    def source(self, path: UfsPath, holders: Collection[str] = ()) -> Source | None:
-        """Return the other workers that may have an object, or those of them with some ids; none if there are none."""
-        return self._peers.source(path, self._fills.counters, holders=holders) if self._peers else None
+    def source(self, path: UfsPath, holders: Collection[str] = (), drained: Sequence[Member] = ()) -> Source | None:
+        """Return the other workers that may have an object, as ``Peers.source``; none if there are none."""
+        counters = self._fills.counters
+        return self._peers.source(path, counters, holders=holders, drained=drained) if self._peers else None
 
     async def _follow(
         self, path: UfsPath, etag: str | None, asked: Asked | None, *, joining: bool

@@ -20,7 +20,7 @@ from preheat.worker._reads import ReadService
 from preheat.worker.fills import Peers
 from preheat.worker.port import AlluxioWorker, Authorizer, DataServer, Server, ServerSettings, following_tokens
 from preheat.worker.s3 import Access, S3Credentials, S3Endpoints
-from preheat.worker.writes import RecentWrites, RemoteWorkers, Staging, WriteService
+from preheat.worker.writes import RecentWrites, RemoteWorkers, Staging, Uploads, WriteService
 
 
 class Parts:
@@ -51,7 +51,7 @@ class Parts:
         )
         self._forward = Forward(self._reads, worker_id=worker_id, owners=owners, token=token, tls=tls)
         self._writes = self._write_service(recent, pending)
-        copies = Copies(ufs=self._ufs, store=self.store)
+        copies = Copies(ufs=self._ufs, store=self.store, pinned=self._policies.pin)
         self.actions = Actions(
             worker_id, store=self.store, reads=self._reads, copies=copies, persist=self._writes.persist
         )
@@ -112,13 +112,15 @@ class Parts:
             origin=self._ufs,
             reads=self._reads,
             policies=self._policies,
-            staging=Staging(directory / "staging"),
+            staging=Staging(directory / "staging", settings.writes),
+            uploads=Uploads(settings.id, most=settings.writes.open_uploads),
             owners=self._control.owners,
             workers=RemoteWorkers(token=settings.access.token, tls=settings.tls),
             recent=recent,
             pending=pending,
             heard_file=directory / "writes.heard",
             drain_seconds=settings.drain_seconds,
+            repair_seconds=settings.writes.repair_seconds,
         )
 
     def _alluxio_worker(self) -> AlluxioWorker:

@@ -45,6 +45,10 @@ class PendingTable:
         """Return what is pending at a path."""
         return self._by_uri.get(uri)
 
+    def writes(self) -> list[PendingWrite]:
+        """Return all that is pending, in no order."""
+        return list(self._by_uri.values())
+
     def is_news(self, key: str, revision: int) -> bool:
         """Whether nothing as new is known of a key."""
         known = self._by_key[key][1] if key in self._by_key else self._removed.get(key, 0)

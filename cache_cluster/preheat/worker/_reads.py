@@ -10,7 +10,6 @@ intact since it arrived; that all of it matches a checksum of the whole object, 
 at the end. Ranges of what is not cached need not wait for a fill, nor cause one: see :mod:`preheat.worker._ranges`.
 
 All ports read through here, and so obey the mounts, the pins and the reader's wish alike: see :mod:`._freshness`.
-
 A page store that is full, or fails, is no reader's error: the under store is read in its place.
 """
 
@@ -24,6 +23,7 @@ from itertools import takewhile
 from preheat.copies import CachedCopy
 from preheat.errors import ObjectNotFound, VersionChanged
 from preheat.paths import UfsPath
+from preheat.placement import Member
 from preheat.store import CachedObject, Notes, PageStore
 from preheat.ufs import UnderStore
 from preheat.versions import ObjectInfo
@@ -69,8 +69,7 @@ class ReadService:
         stall_seconds: float = 60.0,
         clock: Clock = time.time,
     ) -> None:
-        self._store = store
-        self._origin = origin
+        self._store, self._origin = store, origin
         self._notes = notes = notes or Notes()
         self.policies = policies or Policies()
         self._pending = pending or PendingReads(PendingTable(), store, peers)
@@ -80,8 +79,7 @@ class ReadService:
         self._checks = Checks(store, self._stat_origin, self.counters, clock=clock)
         self._fills.on_filled = self._checks.filled
         self._gate = gate = Gate(self.policies, self._checks)
-        self._bodies = Bodies(store, self._fills)
-        self._ranges = RangeReads()
+        self._bodies, self._ranges = Bodies(store, self._fills), RangeReads()
         stat, counters = self._stat_origin, self.counters
         self._misses = Misses(self._fills, self._bodies, self._ranges, notes=notes, peers=peers, stat=stat)
         nearby = self._misses.nearby
@@ -179,6 +177,7 @@ class ReadService:
         throttle: Throttle | None = None,
         from_peers: bool = False,
         holders: Collection[str] = (),
+        drained: Sequence[Member] = (),
     ) -> CachedObject:
         """Bring an object into the store, whether or not it is there, and return it.
 
@@ -189,6 +188,7 @@ class ReadService:
             throttle: limits the bandwidth of the fill that this call begins.
             from_peers: ask other workers before the under store: they are likely to have it.
             holders: the ids of those who have it, if that is known.
+            drained: those of them who are drained.
 
         Raises:
             VersionChanged: the under store has another etag or size.
@@ -196,7 +196,7 @@ class ReadService:
         """
         if not self.policies.allows_all:
             info = await self._gate.fetchable(path, info)
-        source = self._misses.source(path, holders) if from_peers else None
+        source = self._misses.source(path, holders, drained) if from_peers else None
         etag, size = (info.etag, info.size) if info else (None, None)
         return await self._fills.fetch(path, etag=etag, size=size, job_id=job_id, throttle=throttle, source=source)
 

@@ -10,13 +10,16 @@ from airflow_preheat.operators._cached import (
     RebalanceOperator,
     ReplicateOperator,
 )
-from airflow_preheat.operators._preload import PreloadOperator, WaitPolicy
+from airflow_preheat.operators._load import WaitPolicy
+from airflow_preheat.operators._many import PreloadManyOperator
+from airflow_preheat.operators._preload import PreloadOperator
 
 __all__ = [
     "CopyOperator",
     "FreeOperator",
     "MoveOperator",
     "PersistOperator",
+    "PreloadManyOperator",
     "PreloadOperator",
     "RebalanceOperator",
     "ReplicateOperator",

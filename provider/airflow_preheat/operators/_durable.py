@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import Context
 from airflow_preheat.jobs import JobSpec
 
 _KEY = "preheat_job"
+_MANY_KEY = "preheat_jobs"
 
 
 def remember(context: Context, spec: JobSpec, job_id: str) -> None:
@@ -31,6 +32,24 @@ def forget(context: Context) -> None:
     """Let the task start anew when it is run again."""
     if (store := _store(context)) is not None:
         store.delete(_KEY)
+
+
+def remember_all(context: Context, job_ids: dict[str, str]) -> None:
+    """Keep the ids of the jobs that a task has submitted, each by the key of what it does."""
+    if (store := _store(context)) is not None:
+        store.set(_MANY_KEY, job_ids)
+
+
+def recall_all(context: Context) -> dict[str, str]:
+    """Return the ids of the jobs that this task has submitted."""
+    store = _store(context)
+    return dict(store.get(_MANY_KEY) or {}) if store is not None else {}
+
+
+def forget_all(context: Context) -> None:
+    """Let the task start anew with all of its jobs when it is run again."""
+    if (store := _store(context)) is not None:
+        store.delete(_MANY_KEY)
 
 
 def _store(context: Context) -> Any:

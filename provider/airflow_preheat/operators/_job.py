@@ -7,59 +7,42 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, cast
 
 from airflow.providers.common.compat.sdk import BaseOperator, Context, conf
 
 from airflow_preheat._endpoint import DEFAULT_CONN_ID
-from airflow_preheat._watch import AFTER_CANCEL, JobEvent, JobWait, JobWatch, Status, ended
+from airflow_preheat._lineage import LineageMixin
+from airflow_preheat._watch import AFTER_CANCEL, JobEvent, JobWait, JobWatch, reached
 from airflow_preheat.assets import describe_outlets
 from airflow_preheat.deadlines import Deadline, give_up_at
-from airflow_preheat.exceptions import (
-    PreheatDeadlineError,
-    PreheatError,
-    PreheatJobFailedError,
-    PreheatJobNotFoundError,
-    PreheatJobStoppedError,
-    PreheatUnavailableError,
-)
-from airflow_preheat.jobs import ENDED, Claim, Job, JobOptions, JobSpec, JobSummary, JobType, as_int, human_size
+from airflow_preheat.exceptions import PreheatDeadlineError, PreheatError, PreheatJobNotFoundError
+from airflow_preheat.jobs import ENDED, Claim, Job, JobOptions, JobSpec, JobSummary, JobType, as_int, source
 from airflow_preheat.links import JOB_URL_XCOM_KEY, PreheatJobLink
-from airflow_preheat.operators import _durable
+from airflow_preheat.operators import _durable, _outcomes
+from airflow_preheat.operators._task import BACKSTOP, LateCallback, report_seconds, submit_key, tell, waiter_of
 from airflow_preheat.version_compat import TaskDeferralError, TaskDeferralTimeout
 
 if TYPE_CHECKING:
-    from airflow.providers.openlineage.extractors import OperatorLineage
-
     from airflow_preheat.hooks import PreheatHook
 
 JOB_ID_XCOM_KEY = "job_id"
-_BACKSTOP = timedelta(minutes=2)
-"""How long after the deadline Airflow itself ends a deferral, if no triggerer is alive that would."""
-
-_ERRORS: Mapping[Status, type[PreheatError]] = {
-    "failed": PreheatJobFailedError,
-    "stopped": PreheatJobStoppedError,
-    "deadline": PreheatDeadlineError,
-    "lost": PreheatJobNotFoundError,
-    "unavailable": PreheatUnavailableError,
-    "error": PreheatError,
-}
 
 
-class JobOperator(BaseOperator):
+class JobOperator(LineageMixin, BaseOperator):
     """Submits one job, waits for its end, and returns a summary of it.
 
     Args:
         path: what the job is about, e.g. ``s3://bucket/prefix/``, or several of them. Templated, as are
-            ``preheat_conn_id``, ``file_filter_regex``, ``batch_size`` and ``deadline``.
+            ``preheat_conn_id``, ``file_filter_regex``, ``batch_size``, ``priority`` and ``deadline``.
         preheat_conn_id: the Airflow connection of the coordinator.
         file_filter_regex: only the objects whose keys match.
         batch_size: objects in one request to a worker; the coordinator's default by default.
+        priority: ``high``, ``normal`` or ``low``: which job goes first where several wait.
         deferrable: wait in the triggerer and not in a worker's slot; by default as Airflow is configured
             (``[operators] default_deferrable``).
         durable: keep the job's id in the task's state store (Airflow 3.3 and later), so that the next try goes on
@@ -74,11 +57,20 @@ class JobOperator(BaseOperator):
             ``resubmit`` it and wait on, or ``fail``, so that the task's next try submits it.
         cancel_on_kill: cancel the job when the task is killed. A cancelled job goes on if other tasks wait for
             it, and if this one is cleared and runs again within a few seconds.
+        on_late_callback: called with the task's context, as Airflow's own callbacks are, once the job is foreseen to
+            end after the deadline: one function, or several of them. A deferred task resumes for it, and waits on.
         kwargs: as for every Airflow operator.
     """
 
     job_type: ClassVar[JobType]
-    template_fields: Sequence[str] = ("preheat_conn_id", "path", "file_filter_regex", "batch_size", "deadline")
+    template_fields: Sequence[str] = (
+        "preheat_conn_id",
+        "path",
+        "file_filter_regex",
+        "batch_size",
+        "priority",
+        "deadline",
+    )
     operator_extra_links = (PreheatJobLink(),)
     ui_color = "#f6d8ae"
     partition: str | None = None
@@ -87,10 +79,11 @@ class JobOperator(BaseOperator):
     def __init__(
         self,
         *,
-        path: str | list[str],
+        path: str | list[str] | None,
         preheat_conn_id: str = DEFAULT_CONN_ID,
         file_filter_regex: str | None = None,
         batch_size: int | str | None = None,
+        priority: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         durable: bool = True,
         deadline: Deadline | None = None,
@@ -98,6 +91,7 @@ class JobOperator(BaseOperator):
         outage_tolerance: float = 300.0,
         on_lost: Literal["resubmit", "fail"] = "resubmit",
         cancel_on_kill: bool = True,
+        on_late_callback: LateCallback | Sequence[LateCallback] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -105,6 +99,7 @@ class JobOperator(BaseOperator):
         self.path = path
         self.file_filter_regex = file_filter_regex
         self.batch_size = batch_size
+        self.priority = priority
         self.deferrable = deferrable
         self.durable = durable
         self.deadline = deadline
@@ -112,6 +107,7 @@ class JobOperator(BaseOperator):
         self.outage_tolerance = outage_tolerance
         self.on_lost = on_lost
         self.cancel_on_kill = cancel_on_kill
+        self.on_late_callback = on_late_callback
         self.job_id: str | None = None
         self.summary: JobSummary | None = None
         self._claim: Claim | None = None
@@ -121,11 +117,12 @@ class JobOperator(BaseOperator):
         return {
             "batchSize": as_int("batch_size", self.batch_size),
             "fileFilterRegex": self.file_filter_regex or None,
+            "priority": self.priority or None,
         }
 
     def spec(self) -> JobSpec:
         """Return what to submit, with the templates rendered."""
-        paths = [self.path] if isinstance(self.path, str) else list(self.path)
+        paths = [self.path] if isinstance(self.path, str) else list(self.path or ())
         return JobSpec(type=self.job_type, paths=paths, options=self.options())
 
     @cached_property
@@ -135,7 +132,7 @@ class JobOperator(BaseOperator):
 
         return PreheatHook(self.preheat_conn_id)
 
-    def execute(self, context: Context) -> JobSummary:
+    def execute(self, context: Context) -> Mapping[str, object]:
         """Submit the job, then wait for its end, deferred or here.
 
         Raises:
@@ -143,47 +140,43 @@ class JobOperator(BaseOperator):
         """
         return self._submit_and_wait(context)
 
-    def _submit_and_wait(self, context: Context) -> JobSummary:
+    def _submit_and_wait(self, context: Context) -> Mapping[str, object]:
         spec = self.spec()
         known = self._known_job(context, spec) if self.durable else None
         wait = self._wait(context, known)
         job = known or self._submit(context, spec)
         self._announce(context, job)
+        return self._wait_for(context, job, wait)
+
+    def _wait_for(self, context: Context, job: Job, wait: JobWait) -> Mapping[str, object]:
         claim = self._claim_job(context, job["id"])
-        wait = replace(wait, job_id=job["id"], not_before=time.time() + _report_seconds())
-        event = ended(job)
+        wait = replace(wait, job_id=job["id"], not_before=time.time() + report_seconds())
+        event = reached(job, wait.first)
         if event is None and self.deferrable:
             self._defer(wait)
         event = event or self.hook.wait_for_job(JobWatch(wait=wait, claim=claim))
         return self.execute_complete(context, cast("dict[str, Any]", event))
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> JobSummary:
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Mapping[str, object]:
         """Return the ended job's summary, and attach it to the outlets' events.
 
         Raises:
             PreheatError: the job did not succeed; one whose deadline has passed is cancelled first.
         """
-        outcome = _checked(event)
+        outcome = _outcomes.checked(event)
         self.job_id = outcome["job_id"]
         if outcome["status"] == "lost" and self.on_lost == "resubmit":
             self.log.warning("%s It is submitted again.", outcome["message"])
             return self._submit_and_wait(context)
+        if outcome["status"] == "late":
+            return self._wait_on_late(context, outcome)
         if outcome["status"] == "deadline":
             self._cancel_job(self._claim_job(context, self.job_id))
-        self.summary = summary = outcome["job"]
-        if outcome["status"] != "succeeded" or summary is None:
-            raise _ERRORS[outcome["status"]](outcome["message"])
+        self.summary = outcome["job"]
+        summary = _outcomes.success(outcome)
+        self._claim = None  # a job that goes on is not to be cancelled by what happens to the task
         _durable.forget(context)
-        self.log.info(
-            "Preheat job %s succeeded: %s files, %s; %s done, %s skipped, %s failed; dataset version %s",
-            self.job_id,
-            summary["files"],
-            human_size(summary["bytes"]),
-            summary["loaded"],
-            summary["skipped"],
-            summary["failed"],
-            summary["dataset_version"],
-        )
+        self.log.info(_outcomes.describe(outcome, summary))
         extra = {**summary, "path": self.path}
         self.outlets = describe_outlets(context, self.outlets, extra, self.partition)
         return summary
@@ -193,26 +186,27 @@ class JobOperator(BaseOperator):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout):
-            task_instance = context["ti"]
-            self.job_id = task_instance.xcom_pull(key=JOB_ID_XCOM_KEY, map_indexes=task_instance.map_index)
-            if self.job_id is not None:
-                self._cancel_job(self._claim_job(context, self.job_id))
+            self._leave_all(context)
             raise
-
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:  # noqa: ARG002 - as called
-        """Return what went where, for OpenLineage; called if its provider is installed."""
-        from airflow_preheat.openlineage import lineage_of  # noqa: PLC0415 - not always there
-
-        return lineage_of(self)
-
-    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Return the same of a task that has failed, as far as its job got."""
-        return self.get_openlineage_facets_on_complete(task_instance)
 
     def on_kill(self) -> None:
         """Cancel the job when the task is killed while it waits here."""
         if self.cancel_on_kill and self._claim is not None:
             self._cancel_job(self._claim)
+
+    def _leave_all(self, context: Context) -> None:
+        """Cancel what the task has submitted: nobody waits for it any more."""
+        task_instance = context["ti"]
+        self.job_id = task_instance.xcom_pull(key=JOB_ID_XCOM_KEY, map_indexes=task_instance.map_index)
+        if self.job_id is not None:
+            self._cancel_job(self._claim_job(context, self.job_id))
+
+    def _wait_on_late(self, context: Context, outcome: JobEvent) -> Mapping[str, object]:
+        """Tell who wants to know that the job will be late, and wait on, no longer than before."""
+        self.log.warning(outcome["message"])
+        tell(self.on_late_callback, context, self.log)
+        wait = replace(self._new_wait(context, outcome["deadline"]), tell_late=False)
+        return self._wait_for(context, self.hook.get_job(outcome["job_id"]), wait)
 
     def _wait(self, context: Context, known: Job | None) -> JobWait:
         """Return how to wait for the job, which may still have to be submitted."""
@@ -224,18 +218,22 @@ class JobOperator(BaseOperator):
                 f"deadline={str(self.deadline)!r} has passed, so the task does not wait. Give a later one, or clear "
                 "the DAG run: a time of the day counts from its start."
             )
-        wait = JobWait(
+        wait = self._new_wait(context, deadline)
+        # A wait that cannot be stored must fail here: after the submit, nobody would wait for the job.
+        json.dumps(asdict(wait))
+        return wait
+
+    def _new_wait(self, context: Context, deadline: float) -> JobWait:
+        return JobWait(
             job_id="",
-            waiter=_waiter(context),
+            waiter=waiter_of(context),
             preheat_conn_id=self.preheat_conn_id,
             deadline=deadline,
             poll_interval=self.poll_interval,
             outage_tolerance=self.outage_tolerance,
             cancel_on_kill=self.cancel_on_kill,
+            tell_late=bool(self.on_late_callback),
         )
-        # A wait that cannot be stored must fail here: after the submit, nobody would wait for the job.
-        json.dumps(asdict(wait))
-        return wait
 
     def _deadline(self, context: Context) -> float:
         """Return when to give up, in seconds since the epoch."""
@@ -249,8 +247,10 @@ class JobOperator(BaseOperator):
 
     def _known_job(self, context: Context, spec: JobSpec) -> Job | None:
         """Return the job of an earlier try that was cut off, unless it has ended without success."""
-        if (job_id := _durable.recall(context, spec)) is None:
-            return None
+        job_id = _durable.recall(context, spec)
+        return self._still_good(job_id) if job_id else None
+
+    def _still_good(self, job_id: str) -> Job | None:
         try:
             job = self.hook.get_job(job_id)
         except PreheatJobNotFoundError:
@@ -261,12 +261,11 @@ class JobOperator(BaseOperator):
         return job
 
     def _submit(self, context: Context, spec: JobSpec) -> Job:
-        task_instance = context["ti"]
-        job = self.hook.submit(spec, f"airflow-{task_instance.id}-{task_instance.try_number}")
+        job = self.hook.submit(spec, submit_key(context))
         if self.durable:
             _durable.remember(context, spec, job["id"])
         verb = "Attached to the running" if job["attached"] else "Submitted"
-        self.log.info("%s Preheat job %s for %s: %s", verb, job["id"], ", ".join(job["paths"]), job["url"])
+        self.log.info("%s Preheat job %s for %s: %s", verb, job["id"], ", ".join(source(job)), job["url"])
         return job
 
     def _announce(self, context: Context, job: Job) -> None:
@@ -276,17 +275,26 @@ class JobOperator(BaseOperator):
 
     def _claim_job(self, context: Context, job_id: str) -> Claim:
         """Take the place of the process that waited before: this task's trigger, or that of its earlier try."""
-        self._claim = claim = Claim(job_id=job_id, waiter=_waiter(context))
+        self._claim = claim = Claim(job_id=job_id, waiter=waiter_of(context))
+        self._send_claim(claim)
+        return claim
+
+    def _send_claim(self, claim: Claim) -> None:
         try:
             self.hook.claim(claim)
         except PreheatError as error:  # who waits claims it again, and is patient
-            self.log.warning("Preheat job %s could not be claimed: %s", job_id, error)
-        return claim
+            self.log.warning("Preheat job %s could not be claimed: %s", claim.job_id, error)
+
+    def _leave(self, job_id: str, waiter: str) -> None:
+        """Cancel a job in the place of the process that waited for it before."""
+        claim = Claim(job_id=job_id, waiter=waiter)
+        self._send_claim(claim)
+        self._cancel_job(claim)
 
     def _defer(self, wait: JobWait) -> None:
         from airflow_preheat.triggers import PreloadTrigger  # noqa: PLC0415 - heavy, see above
 
-        timeout = timedelta(seconds=max(0.0, wait.deadline - time.time())) + _BACKSTOP
+        timeout = timedelta(seconds=max(0.0, wait.deadline - time.time())) + BACKSTOP
         self.defer(trigger=PreloadTrigger(**asdict(wait)), method_name="execute_complete", timeout=timeout)
 
     def _cancel_job(self, claim: Claim) -> None:
@@ -296,21 +304,3 @@ class JobOperator(BaseOperator):
             self.log.warning("Preheat job %s could not be cancelled: %s", claim.job_id, error)
         else:
             self.log.info("Preheat job %s was cancelled. %s", claim.job_id, AFTER_CANCEL)
-
-
-def _waiter(context: Context) -> str:
-    """Name the task instance, without the try: the next one takes the place of the one before."""
-    task_instance = context["ti"]
-    return f"{task_instance.dag_id}/{task_instance.run_id}/{task_instance.task_id}/{task_instance.map_index}"
-
-
-def _report_seconds() -> float:
-    """Return how long a worker may take to report that a task deferred: it looks once per heartbeat."""
-    return float(conf.getint("workers", "min_heartbeat_interval", fallback=5)) + 1.0
-
-
-def _checked(event: Mapping[str, Any] | None) -> JobEvent:
-    """Return the trigger's event, if it is one of ours: it has been through Airflow's database."""
-    if not event or not event.get("job_id") or event.get("status") not in {"succeeded", *_ERRORS}:
-        raise PreheatError(f"The trigger sent an event that this version of the provider does not know: {event!r}")
-    return cast("JobEvent", event)

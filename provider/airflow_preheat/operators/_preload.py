@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypedDict
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, ClassVar, Literal
 
+from airflow.providers.common.compat.sdk import Context
+
+from airflow_preheat._watch import JobWait
 from airflow_preheat.exceptions import PreheatRequestError
-from airflow_preheat.jobs import JobOptions, JobType, as_bool, as_fraction, as_int
+from airflow_preheat.jobs import JobOptions, JobSpec, JobType
 from airflow_preheat.operators._job import JobOperator
-
-
-class WaitPolicy(TypedDict, total=False):
-    """What is warm enough; with several keys, all must hold."""
-
-    min_hot_fraction: float | str | None
-    """The share of the files, 0 to 1, that must be hot."""
-    max_failed_files: int | str | None
-    """How many files may fail."""
+from airflow_preheat.operators._load import Load, WaitPolicy
 
 
 class PreloadOperator(JobOperator):
@@ -28,12 +24,17 @@ class PreloadOperator(JobOperator):
     Besides those of :class:`~airflow_preheat.operators._job.JobOperator` it takes these arguments, all templated:
 
     Args:
+        path: what to load, e.g. ``s3://bucket/prefix/``, or several of them.
+        index: in its place, a file of the under store that names the objects, one a line, in the order in which they
+            are to be loaded, e.g. that of the sampler (``docs/reference/rest-api.md``, "Jobs").
         replicas: workers that hold each object.
         verify: read every object back, checksums included, before the job may succeed.
         skip_if_exists: leave cached copies of the same version alone.
         bandwidth: bytes per second and worker, a number or a size such as ``100MiB``; unlimited by default.
         wait_policy: ``fully_hot``, the default: every object; or ``{"min_hot_fraction": 0.99}``,
-            ``{"max_failed_files": 10}`` or both: the task succeeds although some files failed.
+            ``{"max_failed_files": 10}`` or both: the task succeeds although some files failed. ``{"first": 1000}``:
+            it succeeds as soon as the first 1,000 files are hot, in the order of the index or of the keys, and the job
+            goes on; what becomes of the rest is a :class:`~airflow_preheat.sensors.PreloadSensor`'s business.
         partition: the partition of the outlets' Assets that is warm now: ``{version}``, which stands for the dataset
             version, a text such as ``eu``, or both (Airflow 3.3 and later). A partition with the version has one event,
             however often that version is warmed.
@@ -43,6 +44,7 @@ class PreloadOperator(JobOperator):
     job_type: ClassVar[JobType] = "load"
     template_fields: Sequence[str] = (
         *JobOperator.template_fields,
+        "index",
         "replicas",
         "verify",
         "skip_if_exists",
@@ -54,6 +56,8 @@ class PreloadOperator(JobOperator):
     def __init__(
         self,
         *,
+        path: str | list[str] | None = None,
+        index: str | None = None,
         replicas: int | str = 1,
         verify: bool | str = True,
         skip_if_exists: bool | str = True,
@@ -62,7 +66,8 @@ class PreloadOperator(JobOperator):
         partition: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(path=path, **kwargs)
+        self.index = index
         self.replicas = replicas
         self.verify = verify
         self.skip_if_exists = skip_if_exists
@@ -70,32 +75,26 @@ class PreloadOperator(JobOperator):
         self.wait_policy = wait_policy
         self.partition = partition
 
+    def load(self) -> Load:
+        """Return what to load and how, with the templates rendered."""
+        return Load(**{field.name: getattr(self, field.name) for field in fields(Load)})
+
     def options(self) -> JobOptions:
         """Return how to load."""
-        return {
-            **super().options(),
-            "replicas": as_int("replicas", self.replicas),
-            "verify": as_bool("verify", self.verify),
-            "skipIfExists": as_bool("skip_if_exists", self.skip_if_exists),
-            "bandwidth": self.bandwidth or None,
-            **_criterion(self.wait_policy),
-        }
+        return self.load().options()
 
+    def spec(self) -> JobSpec:
+        """Return what to load, with the templates rendered."""
+        return self.load().spec()
 
-def _criterion(policy: WaitPolicy | str) -> JobOptions:
-    """Return a wait policy as the options of the API.
+    def _new_wait(self, context: Context, deadline: float) -> JobWait:
+        first = self.load().first
+        self._check_order(first)
+        return replace(super()._new_wait(context, deadline), first=first)
 
-    Raises:
-        PreheatRequestError: it is none.
-    """
-    if policy == "fully_hot":
-        return {}
-    known = WaitPolicy.__annotations__
-    if not isinstance(policy, Mapping) or not known.keys() >= policy.keys():
-        raise PreheatRequestError(
-            f"wait_policy={policy!r} is not known. Write fully_hot, or a mapping with {' and '.join(known)}."
-        )
-    return {
-        "minHotFraction": as_fraction("min_hot_fraction", policy.get("min_hot_fraction")),
-        "maxFailedFiles": as_int("max_failed_files", policy.get("max_failed_files")),
-    }
+    def _check_order(self, first: int | None) -> None:
+        if first is not None and not self.hook.dialect.in_order:
+            raise PreheatRequestError(
+                f"wait_policy={{'first': {first}}} is not for an Alluxio (dialect={self.hook.dialect.name}): it does "
+                "not say which files are hot. Leave first out."
+            )

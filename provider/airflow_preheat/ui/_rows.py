@@ -46,7 +46,7 @@ class JobRow:
             },
             share=_share(job),
             elapsed=duration(((finished or now) - started).total_seconds()) if started else "",
-            left="" if left is None else duration(left),
+            left=duration(left) if left is not None and left >= 1 else "",
             late=bool(forecast.get("late")),
             ended=ended,
             link=web_address(job.get("url")),
@@ -80,10 +80,12 @@ def dataset_rows(
         listed: answered by ``GET /v1/inventories``, the last listing first.
         warmths: how warm their paths are, or why that is not known.
     """
-    newest = {item["path"]: item for item in reversed(list(listed))}
+    newest: dict[str, _Json] = {}
+    for inventory in listed:
+        newest.setdefault(inventory["path"], inventory)
     rows = [_kept_row(item, newest.get(item["path"])) for item in kept]
     known = {row.path for row in rows}
-    return rows + [_listed_row(newest[path], warmths.get(path)) for path in reversed(newest) if path not in known]
+    return rows + [_listed_row(newest[path], warmths.get(path)) for path in newest if path not in known]
 
 
 def _kept_row(dataset: _Json, inventory: _Json | None) -> DatasetRow:
@@ -103,15 +105,18 @@ def _kept_row(dataset: _Json, inventory: _Json | None) -> DatasetRow:
 
 
 def _listed_row(inventory: _Json, warmth: _Json | PreheatError | None) -> DatasetRow:
-    known = isinstance(warmth, Mapping)
+    if isinstance(warmth, Mapping):
+        hot, note = warmth["hotFraction"], warmth["reason"]
+    else:
+        hot, note = None, str(warmth or "not counted: only the last ones are")
     return DatasetRow(
         path=inventory["path"],
         version=inventory["version"],
         files=inventory["listed"]["files"],
         bytes=inventory["listed"]["bytes"],
         pinned=inventory["pinned"],
-        hot=warmth["hotFraction"] if known else None,
-        note=str(warmth["reason"] if known else warmth or "not counted: only the last ones are"),
+        hot=hot,
+        note=note,
     )
 
 
@@ -142,8 +147,7 @@ def _share(job: _Json) -> float:
         return float(job["state"] == "SUCCEEDED")
     if job["state"] == "VERIFYING" and job.get("verified"):
         return float(min(1.0, job["verified"][unit] / listed[unit]))
-    in_flight = job.get("inFlight") or 0 if unit == "bytes" else 0
-    return float(min(1.0, (listed[unit] - job["remaining"][unit] + in_flight) / listed[unit]))
+    return float((listed[unit] - job["remaining"][unit]) / listed[unit])
 
 
 def _seconds_left(job: _Json, forecast: _Json, started: datetime | None, now: datetime) -> float | None:

@@ -10,10 +10,18 @@ from airflow.utils.session import create_session
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from airflow_preheat._endpoint import DEFAULT_CONN_ID
+from airflow_preheat.links import JOB_URL_XCOM_KEY
 from airflow_preheat.operators._job import JOB_ID_XCOM_KEY
 
-_NOT_MAPPED = -1
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskKey:
+    """A task instance."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,44 +29,41 @@ class TaskJob:
     """The job of a task instance."""
 
     job_id: str
-    conn_id: str
+    url: str
+    conn_id: str | None
+    """``None`` if Airflow does not know it any more: it keeps the rendered fields of the last runs only."""
 
 
-def task_job(dag_id: str, run_id: str, task_id: str, map_index: str) -> TaskJob | None:
-    """Return the job of a task instance; ``None`` if it has submitted none.
-
-    ``map_index`` is a text: Airflow's UI leaves the placeholder in its place if the task is not mapped.
-    """
-    index = int(map_index) if map_index.isdecimal() else _NOT_MAPPED
+def task_job(key: TaskKey) -> TaskJob | None:
+    """Return the job of a task instance; ``None`` if it has submitted none."""
     with create_session() as session:
-        job_id = _job_id(session, dag_id, run_id, task_id, index)
-        if job_id is None:
-            return None
-        return TaskJob(job_id=job_id, conn_id=_conn_id(session, dag_id, run_id, task_id, index))
+        job_id, url = (_xcom(session, key, name) for name in (JOB_ID_XCOM_KEY, JOB_URL_XCOM_KEY))
+        fields = _rendered_fields(session, key)
+    is_ours = fields is None or "preheat_conn_id" in fields  # others may leave a job_id, too
+    if not (is_ours and isinstance(job_id, str) and isinstance(url, str)):
+        return None
+    return TaskJob(job_id=job_id, url=url, conn_id=fields["preheat_conn_id"] if fields else None)
 
 
-def _job_id(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> str | None:
+def _xcom(session: Session, task: TaskKey, name: str) -> object:
     entry = session.scalar(
         select(XComModel).where(
-            XComModel.dag_id == dag_id,
-            XComModel.run_id == run_id,
-            XComModel.task_id == task_id,
-            XComModel.map_index == map_index,
-            XComModel.key == JOB_ID_XCOM_KEY,
+            XComModel.dag_id == task.dag_id,
+            XComModel.run_id == task.run_id,
+            XComModel.task_id == task.task_id,
+            XComModel.map_index == task.map_index,
+            XComModel.key == name,
         )
     )
-    job_id = XComModel.deserialize_value(entry) if entry is not None else None
-    return job_id if isinstance(job_id, str) else None
+    return XComModel.deserialize_value(entry) if entry is not None else None
 
 
-def _conn_id(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
-    """Return the connection that the task's template fields name; of old runs these are not kept."""
-    fields = session.scalar(
+def _rendered_fields(session: Session, task: TaskKey) -> dict[str, str] | None:
+    return session.scalar(
         select(RenderedTaskInstanceFields.rendered_fields).where(
-            RenderedTaskInstanceFields.dag_id == dag_id,
-            RenderedTaskInstanceFields.run_id == run_id,
-            RenderedTaskInstanceFields.task_id == task_id,
-            RenderedTaskInstanceFields.map_index == map_index,
+            RenderedTaskInstanceFields.dag_id == task.dag_id,
+            RenderedTaskInstanceFields.run_id == task.run_id,
+            RenderedTaskInstanceFields.task_id == task.task_id,
+            RenderedTaskInstanceFields.map_index == task.map_index,
         )
     )
-    return str((fields or {}).get("preheat_conn_id") or DEFAULT_CONN_ID)

@@ -37,7 +37,7 @@ from preheat.errors import (
     PreheatError,
     VersionChanged,
 )
-from preheat.paths import UfsPath
+from preheat.paths import UfsPath, has_relative_part
 
 _CREDENTIAL_ERRORS = (
     CredentialRetrievalError,
@@ -167,6 +167,8 @@ def from_answer(path: UfsPath, endpoint: str, status: int, code: str) -> Preheat
     if code in _REGION_CODES or status in _REDIRECTS:
         return OriginUnavailable(f"path='{path}': {answer}.", remedy="Set AWS_REGION to the bucket's region.")
     kind = _kind(status, code)
+    if kind is OriginUnavailable and status == HTTPStatus.BAD_REQUEST and has_relative_part(path.key):
+        kind = InvalidPath  # each server has a code of its own for that, and a HEAD has none
     return kind(f"path='{path}': {_MEANINGS[kind]}{answer}.")
 
 

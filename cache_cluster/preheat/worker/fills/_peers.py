@@ -76,18 +76,21 @@ class Peers:
         self._tls = tls or TlsSettings()
         self._peers: dict[str, _Peer] = {}
 
-    def source(self, path: UfsPath, counters: Counters, *, holders: Collection[str] = ()) -> Candidates | None:
+    def source(
+        self, path: UfsPath, counters: Counters, *, holders: Collection[str] = (), drained: Sequence[Member] = ()
+    ) -> Candidates | None:
         """Return who may have an object; none if there is nobody to ask.
 
         Args:
             path: the object.
             counters: count what peers sent.
             holders: the ids of those to ask; by default those that rank highest.
+            drained: those of them who are not among the owners of anything any more.
         """
         written = None if holders else self._written(str(path))
         if written == "":
             return None
-        ranked = self._owners(str(path), _EVERYBODY if holders else _ASKED)
+        ranked = (*self._owners(str(path), _EVERYBODY if holders else _ASKED), *drained)
         members = [
             member for member in ranked if member.id != self._worker_id and (not holders or member.id in holders)
         ]

@@ -77,8 +77,9 @@ class Buckets:
     async def list(self, request: S3Request) -> bytes:
         """Answer a ListObjectsV2 or a ListObjects."""
         query = ListQuery.of(request.fields)
-        root = self._policies.mounts.resolve(request.bucket, "")
-        authorize_listing(request.sender.grant, root.with_key(root.key + query.prefix))
+        mounts = self._policies.mounts
+        root = mounts.resolve(request.bucket, "")
+        authorize_listing(request.sender.grant, mounts.resolve(request.bucket, query.prefix))
         page = await list_page(query, _Listing(self._reads, root, wished(request.headers)))
         return answers.document(xml.listing(query, page, bucket=request.bucket), request.http)
 

@@ -34,8 +34,8 @@ OfBucket = Callable[[S3Request], Awaitable[bytes]]
 OfObject = Callable[[S3Request, UfsPath], Awaitable[bytes | Stream]]
 _PLAIN_FIELDS = frozenset({"x-id"})
 """Parameters that change nothing; some clients send them with every request."""
-_STREAMED = "PUT"
-_HELD = "POST"
+_STREAMED = ("PUT", "POST")
+"""Whose bodies are not read before their sender is known."""
 
 
 class S3Endpoints:
@@ -92,9 +92,7 @@ class S3Endpoints:
 
     def intake(self, method: str, target: str) -> Intake:  # noqa: ARG002 - all ports have it
         """Return what becomes of the body of such a request."""
-        if method == _STREAMED:
-            return Intake.STREAMED
-        return Intake.HELD if method == _HELD else Intake.REFUSED
+        return Intake.STREAMED if method in _STREAMED else Intake.REFUSED
 
     def problem(self, error: PreheatError, request: http.Request | None) -> http.Answer:
         """Return how an error is told."""

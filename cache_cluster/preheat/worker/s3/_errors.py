@@ -63,6 +63,7 @@ _CODES: tuple[tuple[type[PreheatError], str], ...] = (
     (errors.AccessDenied, "AccessDenied"),
     (errors.StoreFull, "InsufficientStorage"),
     (errors.OriginThrottled, "SlowDown"),
+    (errors.Overloaded, "SlowDown"),
     (errors.Unavailable, "ServiceUnavailable"),
     (errors.DeadlineExceeded, "ServiceUnavailable"),
     (NotCached, "ServiceUnavailable"),

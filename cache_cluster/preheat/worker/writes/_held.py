@@ -19,7 +19,7 @@ from preheat.writes import HELD_PREFIX, PendingWrite
 
 log = get_logger("worker")
 ORPHAN_SECONDS = 86400.0
-"""After which bytes are dropped that no record names: their write was not acknowledged."""
+"""After which bytes are dropped that no record names: their write was not acknowledged, or others hold it by now."""
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _PIECE_BYTES = 4 * PAGE_SIZE
 
@@ -30,10 +30,14 @@ class HeldCopies:
     Args:
         store: where they are; it keeps them from eviction.
         table: the pending writes.
+        worker_id: this worker.
         clock: returns seconds since the epoch.
     """
 
-    def __init__(self, store: PageStore, table: PendingTable, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: PageStore, table: PendingTable, *, worker_id: str, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._worker_id = worker_id
         self._store = store
         self._table = table
         self._clock = clock
@@ -78,12 +82,13 @@ class HeldCopies:
         return StoredBody(store=self._store, item=item) if item else None
 
     def drop_orphans(self) -> int:
-        """Drop what has been held for a day and belongs to no record; return how many. Blocking."""
+        """Drop what has been held for a day and no record says is held here; return how many. Blocking."""
         before, dropped = self._clock() - ORPHAN_SECONDS, 0
         for item in self._store.scan(HELD_PREFIX):
             write_id, _, uri = item.path.removeprefix(HELD_PREFIX).partition(":")
             write = self._table.get(uri)
-            if item.cached_at < before and (write is None or write.id != write_id):
+            named = write is not None and write.id == write_id and self._worker_id in write.holders
+            if item.cached_at < before and not named:
                 dropped += self._store.delete(item.path)
         return dropped
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from preheat.engine import Engine
 from preheat.logs import get_logger
 from preheat.mounts import Mount
 from preheat.paths import UfsPath
-from preheat.placement import Member
 from preheat.store import PageStore
 from preheat.ufs import UnderStore
 from preheat.worker._pending import PendingReads
@@ -27,6 +26,8 @@ from preheat.worker.writes._local import Acknowledge, LocalWrites
 from preheat.worker.writes._log import WriteLog
 from preheat.worker.writes._pending_log import PendingLog
 from preheat.worker.writes._recent import RecentWrites
+from preheat.worker.writes._repair import Repair
+from preheat.worker.writes._routes import Routes
 from preheat.worker.writes._staging import Staging
 from preheat.worker.writes._through import ThroughWrites
 from preheat.worker.writes._uploads import Uploads
@@ -53,9 +54,10 @@ class OwnWrites:
         pending: reads what is not at the under store yet.
         heard_file: where it is noted when writes were last heard of.
         remote: has other workers write.
-        others: returns the other workers, those that rank highest for a path first.
+        routes: knows the other workers.
         acknowledge: awaited before a write is.
         drain_seconds: how long writes that have begun may take in the end.
+        repair_seconds: how long a holder has to be away until what it held is copied anew.
     """
 
     def __init__(
@@ -72,9 +74,10 @@ class OwnWrites:
         pending: PendingReads,
         heard_file: Path,
         remote: RemoteWrites,
-        others: Callable[[UfsPath], Sequence[Member]],
+        routes: Routes,
         acknowledge: Acknowledge,
         drain_seconds: float,
+        repair_seconds: float,
     ) -> None:
         self._policies = policies
         self._drain_seconds = drain_seconds
@@ -90,7 +93,7 @@ class OwnWrites:
             written(path, etag)
 
         self._pending_log = pending_log = PendingLog(pending.table, store=store, superseded=superseded)
-        self._held = HeldCopies(store, pending.table)
+        self._held = held = HeldCopies(store, pending.table, worker_id=worker_id)
         self._log = WriteLog(worker_id, recent=recent, superseded=written, ended=pending_log.end)
         claims = Claims(worker_id, pending_log)
         through = ThroughWrites(worker_id, origin=origin, copies=copies, log=self._log, recent=recent, claims=claims)
@@ -99,14 +102,25 @@ class OwnWrites:
             uploads=uploads,
             through=through,
             cached=AsyncWrites(
-                worker_id, held=self._held, remote=remote, others=others, log=pending_log, through=through
+                worker_id, held=held, remote=remote, others=routes.others, log=pending_log, through=through
             ),
-            held=self._held,
+            held=held,
             pages=pending.whole,
             mounts=self._mount,
             origin=origin,
             reads=reads,
             acknowledge=acknowledge,
+        )
+        self.repair = Repair(
+            worker_id,
+            table=pending.table,
+            held=held,
+            pages=pending.whole,
+            remote=remote,
+            line=routes.line,
+            log=pending_log,
+            mounts=self._mount,
+            wait_seconds=repair_seconds,
         )
 
     @property
@@ -132,7 +146,9 @@ class OwnWrites:
     async def following(self, engine: Engine) -> AsyncIterator[None]:
         """Take writes, and follow those of others, while the block runs."""
         async with self._log.following(engine), self._pending_log.following(engine), asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(self._sweep()), tasks.create_task(self._absence.watch(engine))]
+            background = [
+                tasks.create_task(work) for work in (self._sweep(), self._absence.watch(engine), self._repair())
+            ]
             try:
                 yield
             finally:
@@ -146,6 +162,11 @@ class OwnWrites:
 
     def _mount(self, uri: str) -> Mount:
         return self._policies.mounts.of(uri)
+
+    async def _repair(self) -> None:
+        await self._pending_log.loaded.wait()
+        await self._policies.mounts_loaded.wait()
+        await self.repair.run()
 
     async def _sweep(self) -> None:
         while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from preheat.errors import Unavailable
@@ -30,9 +30,13 @@ class Routes:
         self._worker_id = worker_id
         self._owners = owners
 
+    def line(self, path: UfsPath) -> Sequence[Member]:
+        """Return all workers, those that rank highest for a path first."""
+        return self._owners(str(path), sys.maxsize)
+
     def others(self, path: UfsPath) -> list[Member]:
         """Return the other workers, those that rank highest for a path first."""
-        return [member for member in self._owners(str(path), sys.maxsize) if member.id != self._worker_id]
+        return [member for member in self.line(path) if member.id != self._worker_id]
 
     async def at_owner(
         self,

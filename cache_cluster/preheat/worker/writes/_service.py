@@ -15,6 +15,7 @@ from preheat.engine import Engine
 from preheat.errors import EngineUnavailable, ReadOnly
 from preheat.mounts import WriteMode
 from preheat.paths import UfsPath
+from preheat.settings import WriteSettings
 from preheat.store import PageStore
 from preheat.ufs import UnderStore
 from preheat.versions import ObjectInfo
@@ -56,6 +57,7 @@ class WriteService(UploadRequests):
         heard_file: where it is noted when writes were last heard of.
         uploads: those in parts; by default S3's limits hold.
         drain_seconds: how long writes that have begun may take when the worker stops.
+        repair_seconds: how long a worker has to be away until what it held is copied to another one.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class WriteService(UploadRequests):
         heard_file: Path,
         uploads: Uploads | None = None,
         drain_seconds: float = 10.0,
+        repair_seconds: float = WriteSettings.repair_seconds,
     ) -> None:
         self._policies = policies
         self._workers = workers
@@ -90,9 +93,10 @@ class WriteService(UploadRequests):
             pending=pending,
             heard_file=heard_file,
             remote=remote,
-            others=routes.others,
+            routes=routes,
             acknowledge=self._acknowledge,
             drain_seconds=drain_seconds,
+            repair_seconds=repair_seconds,
         )
         super().__init__(routes, remote, self._own.local)
 
@@ -183,14 +187,14 @@ class WriteService(UploadRequests):
         return await self._local.persist(path, throttle)
 
     async def hold(self, path: UfsPath, write_id: str, chunks: Chunks, *, etag: str, size: int) -> None:
-        """Hold what another worker is about to acknowledge.
+        """Hold what another worker is about to acknowledge, or a lost copy of which is made anew.
 
         Raises:
-            ReadOnly: the mount does not allow it.
+            Conflict: it is held here already.
             StoreFull: it does not fit.
             VersionChanged: it has fewer or more bytes.
         """
-        self._check_writable(path)
+        self._check_possible()
         await self._local.hold(held_name(write_id, str(path)), chunks, etag=etag, size=size)
 
     async def wait_known(self, revision: int, *, pending: bool = False) -> bool:
@@ -203,9 +207,12 @@ class WriteService(UploadRequests):
             self._workers.tell(self._routes.others(path)[:_TOLD], path, revision, pending=pending),
         )
 
-    def _check_writable(self, path: UfsPath) -> None:
+    def _check_possible(self) -> None:
         if not (self._own.is_possible and self._workers.forwarding.known.is_set()):
             raise EngineUnavailable("This worker does not know yet what may be written.", remedy="Try again.")
+
+    def _check_writable(self, path: UfsPath) -> None:
+        self._check_possible()
         mount = self._policies.mounts.of(str(path))
         if mount.writes is WriteMode.READ_ONLY:
             name, prefix = mount.name or "NAME", mount.path or path.with_key("")
@@ -213,7 +220,4 @@ class WriteService(UploadRequests):
                 f"path='{path}' is read-only.", remedy=f"Run `preheat mount add {name} {prefix} --writes through`."
             )
         if pin := self._policies.pin(str(path)):
-            raise ReadOnly(
-                f"path='{path}' is pinned to the dataset version {pin.version}.",
-                remedy=f"Run `preheat fs unpin {pin.path}` first; readers of that version lose it then.",
-            )
+            raise pin.refusal(str(path))

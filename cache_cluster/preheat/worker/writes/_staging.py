@@ -12,16 +12,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from preheat.errors import InvalidRequest, StoreError, StoreFull
+from preheat.errors import InvalidRequest, Overloaded, StoreError, StoreFull
+from preheat.settings import WriteSettings
 from preheat.units import human_size
 from preheat.worker.writes._body import in_thread
 
 Chunks = AsyncIterator[bytes | memoryview]
 BUFFER_BYTES = 4 << 20
 """A body holds this much in memory; what is more goes to its file, and is read from it in pieces of this size."""
-_CROWDED_BYTES = 64 << 10
 _HASHED_AT_ONCE = 256 << 10
 """More is hashed in a thread."""
+_REMEDY = (
+    "Try again when other writes have ended, end uploads in parts that are open (GET /v1/uploads), or raise "
+    "--staging-size of `preheat worker`."
+)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -30,18 +34,19 @@ class Staging:
 
     Args:
         directory: is this worker's alone; what is in it is removed now, for nobody was promised it.
-        capacity: bytes that may be staged at once.
-        memory: bytes of bodies that may be in memory at once; beyond that small ones go to files, too.
+        settings: how much may be staged at once, and how much of that in memory; beyond that all goes to files.
 
     Raises:
         StoreError: the directory cannot be made.
     """
 
-    def __init__(self, directory: Path, *, capacity: int = 64 << 30, memory: int = 256 << 20) -> None:
+    def __init__(self, directory: Path, settings: WriteSettings | None = None) -> None:
         self.directory = directory
-        self._capacity = capacity
-        self._memory = memory
-        self._held = 0
+        self._settings = settings or WriteSettings()
+        self.in_memory = 0
+        """Bytes that are in memory now."""
+        self.bodies = 0
+        """How many are staged now."""
         self.staged = 0
         """Bytes that are staged now."""
         with _disk_faults(directory):
@@ -58,8 +63,11 @@ class Staging:
         Raises:
             InvalidRequest: there are fewer or more bytes.
             StoreFull: it does not fit.
+            Overloaded: it does not fit beside others that wait now.
             StoreError: the disk fails.
         """
+        if self.bodies >= self._settings.staged_bodies:
+            raise Overloaded(f"{self.bodies} bodies and parts wait to be written here.", remedy=_REMEDY)
         staged = Staged(self)
         try:
             self.check_room(size or 0)
@@ -74,23 +82,30 @@ class Staging:
             raise
         return staged
 
-    def check_room(self, size: int) -> None:
-        """Raise StoreFull if so many bytes more do not fit."""
-        if self.staged + size > self._capacity:
+    def check_room(self, size: int, *, of: int = 0) -> None:
+        """Raise StoreFull or Overloaded if so many bytes more, of a body that has some here, do not fit."""
+        most = self._settings.staging_bytes
+        if of + size > most:
             raise StoreFull(
-                f"{human_size(size)} do not fit beside the {human_size(self.staged)} that are being written here.",
-                remedy="Try again when other writes have ended.",
+                f"{human_size(of + size)} are more than the {human_size(most)} that may wait here to be written.",
+                remedy="Raise --staging-size of `preheat worker`.",
+            )
+        if self.staged + size > most:
+            raise Overloaded(
+                f"{human_size(size)} do not fit beside the {human_size(self.staged)} that wait here to be written.",
+                remedy=_REMEDY,
             )
 
-    def account(self, staged: int, *, held: int) -> None:
-        """Note that bytes came or went, ``held`` of them in memory."""
+    def account(self, staged: int, *, held: int, bodies: int = 0) -> None:
+        """Note that bytes came or went, ``held`` of them in memory, or bodies did."""
         self.staged += staged
-        self._held += held
+        self.in_memory += held
+        self.bodies += bodies
 
     @property
     def is_crowded(self) -> bool:
         """Whether the memory is used up."""
-        return self._held > self._memory
+        return self.in_memory > self._settings.staging_memory
 
 
 class Staged:
@@ -104,6 +119,7 @@ class Staged:
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._closed = False
         self.size = 0
+        staging.account(0, held=0, bodies=1)
 
     @property
     def etag(self) -> str:
@@ -117,18 +133,19 @@ class Staged:
 
     async def append(self, chunk: bytes | memoryview) -> None:
         """Add bytes; raises StoreFull and StoreError."""
-        self._staging.check_room(len(chunk))
+        self._staging.check_room(len(chunk), of=self.size)
         self._staging.account(len(chunk), held=len(chunk))
         self.size += len(chunk)
         self._buffer += chunk
-        limit = _CROWDED_BYTES if self._staging.is_crowded else BUFFER_BYTES
-        if len(self._buffer) > limit:
+        if self._buffer and (self._staging.is_crowded or len(self._buffer) > BUFFER_BYTES):
             await in_thread(self._spill)
             self._staging.account(0, held=-len(self._buffer))
             self._buffer.clear()
 
     async def end(self) -> None:
-        """Note that it is whole."""
+        """Note that it is whole: a file that waits is not kept open, for there may be a hundred thousand."""
+        if self._file is not None:
+            self._file.close()
         if len(self._buffer) > _HASHED_AT_ONCE:
             await in_thread(lambda: self._md5.update(self._buffer))
         else:
@@ -148,7 +165,7 @@ class Staged:
         if self._closed:
             return
         self._closed = True
-        self._staging.account(-self.size, held=-len(self._buffer))
+        self._staging.account(-self.size, held=-len(self._buffer), bodies=-1)
         if self._file is not None:
             self._file.close()
             self._path.unlink(missing_ok=True)

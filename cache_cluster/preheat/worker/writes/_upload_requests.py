@@ -47,7 +47,7 @@ class UploadRequests(ABC):
 
         Raises:
             ReadOnly: the mount does not allow it.
-            TooManyUploads: its worker has as many as it may.
+            Overloaded: its worker has as many as it may.
         """
         self._check_writable(path)
         return await self._routes.at_owner(
@@ -63,7 +63,8 @@ class UploadRequests(ABC):
             UploadNotFound: there is no such upload.
             InvalidRequest: the number is none from 1 to 10,000, or the size another one.
             StoreFull: it does not fit.
-            Unavailable: the worker that has the upload cannot be reached, or takes no more now.
+            Overloaded: it does not fit now.
+            Unavailable: the worker that has the upload cannot be reached.
         """
         return await self._routes.at_holder(
             upload_id,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from preheat.errors import Conflict, InvalidRequest, NotFound
+from preheat.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from preheat.paths import UfsPath
 from preheat.worker.writes._body import Joined
 from preheat.worker.writes._conditions import ALWAYS, Condition
@@ -108,19 +108,36 @@ class Uploads:
     Args:
         worker_id: this worker.
         min_part_bytes: what each part but the last one must have at least; S3 wants 5 MiB.
+        most: how many there may be at once.
         clock: returns seconds since the epoch.
     """
 
     def __init__(
-        self, worker_id: str, *, min_part_bytes: int = 5 << 20, clock: Callable[[], float] = time.time
+        self,
+        worker_id: str,
+        *,
+        min_part_bytes: int = 5 << 20,
+        most: int = 10_000,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._worker_id = worker_id
+        self._most = most
         self._min_part_bytes = min_part_bytes
         self._clock = clock
         self._open: dict[str, _Open] = {}
 
     def create(self, path: UfsPath) -> str:
-        """Begin an upload and return its id."""
+        """Begin an upload and return its id.
+
+        Raises:
+            Overloaded: there are too many.
+        """
+        if len(self._open) >= self._most:
+            raise Overloaded(
+                f"{len(self._open)} uploads in parts are open here, as many as may be.",
+                remedy="Complete or abort some (GET /v1/uploads names them; those to which nothing comes end after a "
+                "day), or raise --max-uploads of `preheat worker`.",
+            )
         upload_id, now = f"{secrets.token_hex(16)}.{self._worker_id}", self._clock()
         self._open[upload_id] = _Open(upload=Upload(path=str(path), id=upload_id, started_at=now), touched_at=now)
         return upload_id

@@ -1,0 +1,140 @@
+{{/* What coordinators, workers and the commands beside them need to know of the cluster. */}}
+{{- define "preheat.engineEnv" -}}
+- name: PREHEAT_NATS_URL
+  value: {{ include "preheat.natsUrl" . | quote }}
+- name: PREHEAT_NATS_REPLICAS
+  value: {{ .Values.nats.streamReplicas | quote }}
+{{- with include "preheat.natsSecret" . }}
+- name: PREHEAT_NATS_TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ . }}
+      key: token
+{{- end }}
+{{- if .Values.nats.credentialsSecret }}
+- name: PREHEAT_NATS_CREDENTIALS_FILE
+  value: /etc/preheat/nats/credentials/nats.creds
+{{- end }}
+{{- if and .Values.nats.enabled .Values.tls.enabled }}
+- name: PREHEAT_NATS_CA_FILE
+  value: /etc/preheat/tls/ca.crt
+{{- else if .Values.nats.tls.caSecret }}
+- name: PREHEAT_NATS_CA_FILE
+  value: /etc/preheat/nats/ca/ca.crt
+{{- end }}
+{{- if .Values.nats.tls.clientSecret }}
+- name: PREHEAT_NATS_CERT_FILE
+  value: /etc/preheat/nats/client/tls.crt
+- name: PREHEAT_NATS_KEY_FILE
+  value: /etc/preheat/nats/client/tls.key
+{{- end }}
+{{- end }}
+
+{{- define "preheat.natsUrl" -}}
+{{- if .Values.nats.enabled -}}
+{{- $urls := list -}}
+{{- range $number := until (int .Values.nats.replicas) -}}
+{{- $host := printf "%s-%d.%s.%s" (include "preheat.nats" $) $number (include "preheat.nats" $) (include "preheat.domain" $) -}}
+{{- $urls = append $urls (printf "%s://%s:4222" (ternary "tls" "nats" $.Values.tls.enabled) $host) -}}
+{{- end -}}
+{{ join "," $urls }}
+{{- else -}}
+{{ .Values.nats.url }}
+{{- end -}}
+{{- end }}
+
+{{/* Who is let in, and TLS. */}}
+{{- define "preheat.accessEnv" -}}
+{{- if .Values.auth.enabled -}}
+- name: PREHEAT_AUTH
+  value: "true"
+{{ include "preheat.tokenEnv" . }}
+{{- else -}}
+- name: PREHEAT_ALLOW_ANONYMOUS
+  value: "true"
+{{- end }}
+{{- if .Values.tls.enabled }}
+- name: PREHEAT_TLS_CERT
+  value: /etc/preheat/tls/tls.crt
+- name: PREHEAT_TLS_KEY
+  value: /etc/preheat/tls/tls.key
+{{ include "preheat.trustEnv" . }}
+{{- end }}
+{{- end }}
+
+{{- define "preheat.tokenEnv" -}}
+- name: PREHEAT_TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "preheat.authSecret" . }}
+      key: token
+{{- end }}
+
+{{- define "preheat.trustEnv" -}}
+- name: PREHEAT_CA_FILE
+  value: /etc/preheat/tls/ca.crt
+{{- end }}
+
+{{/* The under store, by the standard variables of AWS. */}}
+{{- define "preheat.s3Env" -}}
+{{- with .Values.s3.endpointUrl }}
+- name: AWS_ENDPOINT_URL
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.s3.region }}
+- name: AWS_REGION
+  value: {{ . | quote }}
+{{- end }}
+{{- range ternary (list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY") (list) (ne .Values.s3.existingSecret "") }}
+- name: {{ . }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $.Values.s3.existingSecret }}
+      key: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* The files that those variables name. */}}
+{{- define "preheat.volumes" -}}
+- name: tmp
+  emptyDir: {}
+{{- if .Values.tls.enabled }}
+- name: tls
+  secret:
+    secretName: {{ include "preheat.tlsSecret" . }}
+    defaultMode: 0440
+{{- end }}
+{{- range $name, $secret := include "preheat.natsFiles" . | fromYaml }}
+- name: nats-{{ $name }}
+  secret:
+    secretName: {{ $secret }}
+    defaultMode: 0440
+{{- end }}
+{{- end }}
+
+{{- define "preheat.volumeMounts" -}}
+- name: tmp
+  mountPath: /tmp
+{{- if .Values.tls.enabled }}
+- name: tls
+  mountPath: /etc/preheat/tls
+  readOnly: true
+{{- end }}
+{{- range $name, $secret := include "preheat.natsFiles" . | fromYaml }}
+- name: nats-{{ $name }}
+  mountPath: /etc/preheat/nats/{{ $name }}
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "preheat.natsFiles" -}}
+{{- with .Values.nats.credentialsSecret }}
+credentials: {{ . }}
+{{- end }}
+{{- with .Values.nats.tls.caSecret }}
+ca: {{ . }}
+{{- end }}
+{{- with .Values.nats.tls.clientSecret }}
+client: {{ . }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,266 @@
+"""The task that warms many datasets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import timedelta
+from typing import Any, cast
+
+from airflow.providers.common.compat.sdk import Asset, Context
+
+from airflow_preheat._many import (
+    ManySummary,
+    Outcomes,
+    Quorum,
+    explain,
+    given_up,
+    is_good,
+    is_warm,
+    refused,
+    summarize,
+)
+from airflow_preheat._watch import JobEvent, JobWait, JobWatch, reached
+from airflow_preheat.assets import describe_outlets, warm_asset
+from airflow_preheat.exceptions import PreheatDeadlineError, PreheatError, PreheatJobFailedError
+from airflow_preheat.jobs import Claim, JobSpec
+from airflow_preheat.operators import _durable
+from airflow_preheat.operators._load import Load
+from airflow_preheat.operators._preload import PreloadOperator
+from airflow_preheat.operators._task import BACKSTOP, report_seconds, submit_key, waiter_of
+
+JOB_IDS_XCOM_KEY = "job_ids"
+_POLL_SECONDS = 2.0
+"""Between two rounds of looks at the jobs, of a task that does not defer."""
+_EACH = frozenset({"path", "index"})
+"""What a dataset does not have by default."""
+_LEFT = frozenset({"cancelled", "deadline"})
+"""How a wait ends whose job goes on, unless it is cancelled."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Dataset:
+    """One of the datasets, and in whose name its job is claimed."""
+
+    name: str
+    spec: JobSpec
+    first: int | None
+    waiter: str
+
+    @property
+    def key(self) -> str:
+        """Tells its job from those of the others."""
+        return self.spec.digest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Begun:
+    """What became of a submit."""
+
+    job_id: str = ""
+    """Empty if there is no job."""
+    outcome: JobEvent | None = None
+    """``None`` if the job is to be waited for."""
+
+
+class PreloadManyOperator(PreloadOperator):
+    """Loads many datasets with one task, one deferral and one job each, and returns what became of each.
+
+    It submits some of them at once, defers until all have ended, and succeeds if enough of them are warm. It returns a
+    :class:`~airflow_preheat._many.ManySummary`; the events of its outlets are those of the datasets that are warm. If
+    the task is killed, each of its jobs is cancelled.
+
+    A task for each dataset, with a retry and a log of its own, is what ``PreloadOperator.partial(…).expand(path=[…])``
+    makes. This one is for so many that their tasks would be a burden, and for "most of them".
+
+    Args:
+        datasets: paths, or mappings with ``path`` or ``index`` and any of ``replicas``, ``verify``, ``skip_if_exists``,
+            ``bandwidth``, ``wait_policy``, ``file_filter_regex``, ``batch_size`` and ``priority``. Templated.
+        min_succeeded: how many of them have to be warm: a number, or a share below 1; by default all. Templated.
+        fail_fast: as soon as that cannot be any more, cancel the jobs that go on and fail.
+        parallel_submits: how many are submitted at once.
+        kwargs: those of :class:`PreloadOperator` but ``path``, ``index`` and ``on_late_callback``; what is about one
+            load holds for each that does not say otherwise.
+    """
+
+    template_fields: Sequence[str] = (
+        *(name for name in PreloadOperator.template_fields if name not in _EACH),
+        "datasets",
+        "min_succeeded",
+    )
+
+    def __init__(
+        self,
+        *,
+        datasets: Sequence[str | Mapping[str, Any]],
+        min_succeeded: float | str | None = None,
+        fail_fast: bool = False,
+        parallel_submits: int = 8,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if kwargs.keys() & {*_EACH, "on_late_callback"}:
+            raise TypeError("PreloadManyOperator takes datasets, and neither path, index nor on_late_callback.")
+        self.datasets = datasets
+        self.min_succeeded = min_succeeded
+        self.fail_fast = fail_fast
+        self.parallel_submits = parallel_submits
+        self._claims: list[Claim] = []
+        self._killed = False
+
+    def spec(self) -> JobSpec:
+        """Return all that is loaded, as if one job did it."""
+        specs = [load.spec() for load in self.loads()]
+        return JobSpec(type="load", paths=[path for spec in specs for path in spec.source], options={})
+
+    def loads(self) -> list[Load]:
+        """Return what to load and how, with the templates rendered.
+
+        Raises:
+            PreheatRequestError: something that is said of one of the datasets cannot be used.
+        """
+        defaults = {field.name: getattr(self, field.name) for field in fields(Load) if field.name not in _EACH}
+        return [Load.of(dataset, defaults) for dataset in self.datasets]
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Mapping[str, object]:
+        """Return what became of each dataset, and attach it to the outlets' events.
+
+        Raises:
+            PreheatError: too few of them are warm; jobs that go on are cancelled first.
+        """
+        datasets = self._all(context)
+        outcomes = cast("Outcomes", (event or {}).get("outcomes") or [])
+        if len(outcomes) != len(datasets) or None in outcomes:
+            raise PreheatError(f"The trigger sent an event that this version of the provider does not know: {event!r}")
+        return self._conclude(context, datasets, cast("list[JobEvent]", outcomes))
+
+    def on_kill(self) -> None:
+        """Cancel the jobs when the task is killed while it submits or waits here."""
+        self._killed = True
+        for claim in list(self._claims) if self.cancel_on_kill else ():
+            self._cancel_job(claim)
+
+    def _submit_and_wait(self, context: Context) -> Mapping[str, object]:
+        datasets, wait = self._all(context), self._wait(context, None)
+        quorum = self._quorum(len(datasets))
+        begun = self._begin_all(context, datasets)
+        outcomes: Outcomes = [each.outcome for each in begun]
+        soon = time.time() + report_seconds()
+        waits = [
+            replace(wait, job_id=each.job_id, waiter=dataset.waiter, first=dataset.first, not_before=soon)
+            for dataset, each in zip(datasets, begun, strict=True)
+            if each.outcome is None
+        ]
+        if waits and self.deferrable and not quorum.is_over(outcomes):
+            self._defer_all(waits, outcomes, quorum)
+        return self._conclude(context, datasets, self._wait_here(waits, outcomes, quorum))
+
+    def _all(self, context: Context) -> list[_Dataset]:
+        loads = self.loads()
+        self._check_order(next((load.first for load in loads if load.first), None))
+        specs = [(load, load.spec()) for load in loads]
+        task = waiter_of(context)
+        return [
+            _Dataset(name=load.name, spec=spec, first=load.first, waiter=f"{task}/{spec.digest()[:16]}")
+            for load, spec in specs
+        ]
+
+    def _quorum(self, count: int) -> Quorum:
+        return Quorum.of(count, self.min_succeeded, fail_fast=self.fail_fast)
+
+    def _begin_all(self, context: Context, datasets: Sequence[_Dataset]) -> list[_Begun]:
+        """Submit each load, or find the one of an earlier try; a refusal is its outcome."""
+        known = _durable.recall_all(context) if self.durable else {}
+        self.log.info(
+            "Warming %s datasets by dialect %s", len(datasets), self.hook.dialect.name
+        )  # asked before threads do
+        key = submit_key(context)
+        with ThreadPoolExecutor(max(1, self.parallel_submits)) as pool:
+            begun = list(pool.map(lambda each: self._begin(each, known.get(each.key), f"{key}-{each.key}"), datasets))
+        job_ids = {dataset.key: each.job_id for dataset, each in zip(datasets, begun, strict=True) if each.job_id}
+        if self.durable:
+            _durable.remember_all(context, job_ids)
+        context["ti"].xcom_push(key=JOB_IDS_XCOM_KEY, value=job_ids)
+        return begun
+
+    def _begin(self, dataset: _Dataset, known_id: str | None, key: str) -> _Begun:
+        if self._killed:
+            return _Begun(outcome=given_up(""))
+        try:
+            job = (self._still_good(known_id) if known_id else None) or self.hook.submit(dataset.spec, key)
+        except PreheatError as error:
+            return _Begun(outcome=refused(error))
+        self._claims.append(claim := Claim(job_id=job["id"], waiter=dataset.waiter))
+        self._send_claim(claim)
+        self.log.info("%s is Preheat job %s: %s", dataset.name, job["id"], job["url"])
+        return _Begun(job_id=job["id"], outcome=reached(job, dataset.first))
+
+    def _defer_all(self, waits: Sequence[JobWait], outcomes: Outcomes, quorum: Quorum) -> None:
+        from airflow_preheat.many_trigger import PreloadManyTrigger  # noqa: PLC0415 - heavy
+
+        trigger = PreloadManyTrigger(waits=[asdict(wait) for wait in waits], outcomes=outcomes, quorum=asdict(quorum))
+        timeout = timedelta(seconds=max(0.0, waits[0].deadline - time.time())) + BACKSTOP
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
+
+    def _wait_here(self, waits: Sequence[JobWait], outcomes: Outcomes, quorum: Quorum) -> list[JobEvent]:
+        """Look at all the jobs in turn until there is nothing to wait for."""
+        watches = [
+            JobWatch(wait=wait, claim=claim) for wait, claim in zip(waits, self._open_claims(waits), strict=True)
+        ]
+        places = [place for place, outcome in enumerate(outcomes) if outcome is None]
+        outcomes = list(outcomes)
+        while not quorum.is_over(outcomes):
+            for place, watch in zip(places, watches, strict=True):
+                if outcomes[place] is None:
+                    outcomes[place] = self.hook.look_at_job(watch)
+            self.log.info("%s of %s datasets are warm", sum(map(is_good, outcomes)), len(outcomes))
+            if not quorum.is_over(outcomes):
+                time.sleep(_POLL_SECONDS)
+        job_ids = dict(zip(places, waits, strict=True))
+        return [outcome or given_up(job_ids[place].job_id) for place, outcome in enumerate(outcomes)]
+
+    def _open_claims(self, waits: Sequence[JobWait]) -> list[Claim]:
+        by_waiter = {claim.waiter: claim for claim in self._claims}
+        return [by_waiter[wait.waiter] for wait in waits]
+
+    def _conclude(
+        self, context: Context, datasets: Sequence[_Dataset], outcomes: Sequence[JobEvent]
+    ) -> Mapping[str, object]:
+        if self.on_lost == "resubmit" and any(outcome["status"] == "lost" for outcome in outcomes):
+            self.log.warning("The coordinator does not know some of the jobs any more: they are submitted again.")
+            return self._submit_and_wait(context)
+        for dataset, outcome in zip(datasets, outcomes, strict=True):
+            if outcome["status"] in _LEFT and outcome["job_id"]:
+                self._leave(outcome["job_id"], dataset.waiter)
+        self._claims = []
+        summary = summarize([dataset.name for dataset in datasets], outcomes)
+        if not self._quorum(len(datasets)).is_met(list(outcomes)):
+            late = any(outcome["status"] == "deadline" for outcome in outcomes)
+            raise (PreheatDeadlineError if late else PreheatJobFailedError)(explain(summary))
+        if summary["failed"]:
+            self.log.warning(explain(summary))
+        _durable.forget_all(context)
+        self._describe_all(context, datasets, summary)
+        return summary
+
+    def _describe_all(self, context: Context, datasets: Sequence[_Dataset], summary: ManySummary) -> None:
+        """Let the events of the outlets of warm datasets say so; those of others have none."""
+        jobs = {
+            warm_asset(path).uri: {**result["job"], "path": path} if result["job"] and is_warm(result) else None
+            for dataset, result in zip(datasets, summary["datasets"], strict=True)
+            for path in dataset.spec.source
+        }
+        outlets = list[Any]()
+        for outlet in self.outlets:
+            extra = jobs.get(outlet.uri, {}) if isinstance(outlet, Asset) else {}
+            if extra is not None:
+                outlets += describe_outlets(context, [outlet], extra, self.partition if extra else None)
+        self.outlets = outlets
+
+    def _leave_all(self, context: Context) -> None:
+        task_instance = context["ti"]
+        job_ids = task_instance.xcom_pull(key=JOB_IDS_XCOM_KEY, map_indexes=task_instance.map_index) or {}
+        for key, job_id in job_ids.items():
+            self._leave(job_id, f"{waiter_of(context)}/{key}")

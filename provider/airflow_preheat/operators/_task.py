@@ -1,0 +1,41 @@
+"""What the operators need of the task that runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from logging import Logger
+from typing import TypeAlias
+
+from airflow.providers.common.compat.sdk import Context, conf
+
+BACKSTOP = timedelta(minutes=2)
+"""How long after the deadline Airflow itself ends a deferral, if no triggerer is alive that would."""
+
+LateCallback: TypeAlias = Callable[[Context], object]
+
+
+def tell(callbacks: LateCallback | Sequence[LateCallback] | None, context: Context, log: Logger) -> None:
+    """Call somebody's functions; one that fails changes nothing for the task, as with Airflow's own callbacks."""
+    for callback in [callbacks] if callable(callbacks) else callbacks or ():
+        try:
+            callback(context)
+        except Exception:
+            log.exception("on_late_callback failed; the task waits on.")
+
+
+def submit_key(context: Context) -> str:
+    """Return the idempotency key of a try's submit."""
+    task_instance = context["ti"]
+    return f"airflow-{task_instance.id}-{task_instance.try_number}"
+
+
+def waiter_of(context: Context) -> str:
+    """Name the task instance, without the try: the next one takes the place of the one before."""
+    task_instance = context["ti"]
+    return f"{task_instance.dag_id}/{task_instance.run_id}/{task_instance.task_id}/{task_instance.map_index}"
+
+
+def report_seconds() -> float:
+    """Return how long a worker may take to report that a task deferred: it looks once per heartbeat."""
+    return float(conf.getint("workers", "min_heartbeat_interval", fallback=5)) + 1.0
