@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import fsspec
-import numpy as np
 import requests
 from airflow.sdk import DAG, task
 
@@ -90,6 +89,8 @@ def samples(images: dict[str, bytes], part: str) -> tuple[list[Any], list[int]]:
 
 def pixels(image: bytes) -> Any:
     """Return the pixels of a binary PGM image with 8 bits a pixel."""
+    import numpy as np  # noqa: PLC0415 - as above
+
     _magic, _size, _maximum, data = image.split(b"\n", 3)
     return np.frombuffer(data, dtype=np.uint8)
 

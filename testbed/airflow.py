@@ -20,9 +20,9 @@ from testbed.airflow_client import AirflowClient, AirflowError, poll
 from testbed.ports import free_ports
 from testbed.processes import ChildProcess
 
-_START_SECONDS = 180.0
+_START_SECONDS = 300.0
 _STOP_SECONDS = 20.0
-_DAG_TEST_SECONDS = 150.0
+_DAG_TEST_SECONDS = 400.0
 END_OF_RUN = "--- end of dag.test() ---"
 """What the process of ``dag.test()`` runs prints behind the log of each."""
 _HEALTHY = ("metadatabase", "scheduler", "triggerer", "dag_processor")

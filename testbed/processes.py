@@ -105,6 +105,10 @@ class ChildProcess:
         """
         return self._process.wait(timeout)
 
+    def terminate(self) -> None:
+        """Ask it to end: SIGTERM, and no more."""
+        self._process.terminate()
+
     def stop(self) -> None:
         """End it: SIGTERM, then after the grace time SIGKILL to its whole process group. Idempotent."""
         if self.running:

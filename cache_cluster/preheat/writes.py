@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from preheat.paths import UfsPath
@@ -65,6 +67,46 @@ class PendingWrite:
     def is_claimed(self, now: float, *, but_by: str = "") -> bool:
         """Whether somebody other than ``but_by`` has a claim."""
         return self.claimed_by not in ("", but_by) and self.claimed_until > now
+
+
+class OrderedUris:
+    """URIs in their order, so that those below a path are found without a look at the others.
+
+    To add or remove one moves the references behind it: some 10 µs where there are 100,000.
+    """
+
+    def __init__(self) -> None:
+        self._uris: list[str] = []
+
+    def add(self, uri: str) -> None:
+        """Have a URI; nothing happens if it is there."""
+        place = bisect_left(self._uris, uri)
+        if self._uris[place : place + 1] != [uri]:
+            self._uris.insert(place, uri)
+
+    def discard(self, uri: str) -> None:
+        """Not have it any more; nothing happens if it is not there."""
+        place = bisect_left(self._uris, uri)
+        if self._uris[place : place + 1] == [uri]:
+            del self._uris[place]
+
+    def below(self, path: UfsPath, after: str = "") -> Iterator[str]:
+        """Yield those at and below a path whose key is greater than ``after``, in order; none may come or go meanwhile.
+
+        ``s3://b/x/`` has below it what starts with it; ``s3://b/x`` is the object ``x`` and what starts with ``x/``.
+        """
+        root, uri = str(path.with_key("")), str(path)
+        prefix = uri
+        if path.key and not path.key.endswith("/"):
+            prefix = f"{uri}/"
+            if after < path.key and self._uris[(place := bisect_left(self._uris, uri)) : place + 1] == [uri]:
+                yield uri
+        last = root + after
+        for place in range(bisect_left(self._uris, max(prefix, last)), len(self._uris)):
+            if not (found := self._uris[place]).startswith(prefix):
+                return
+            if found != last:
+                yield found
 
 
 def held_name(write_id: str, uri: str) -> str:

@@ -17,7 +17,9 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [_modules("operators")],
         "hooks": [_modules("hooks")],
         "sensors": [_modules("sensors")],
-        "triggers": [_modules("triggers", "sensor_triggers", "many_trigger", "dataset_trigger", "drift_trigger")],
+        "triggers": [
+            _modules("triggers", "sensor_triggers", "many_trigger", "fluid_trigger", "dataset_trigger", "drift_trigger")
+        ],
         "hook-class-names": ["airflow_preheat.hooks.PreheatHook"],
         "connection-types": [_connection_type()],
         "extra-links": ["airflow_preheat.links.PreheatJobLink"],

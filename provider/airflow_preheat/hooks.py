@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from functools import cached_property
 from itertools import count
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import requests
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_preheat import _client, _datasets
@@ -17,6 +16,9 @@ from airflow_preheat._looks import Finding, Look, Warmth, ask_warmth
 from airflow_preheat._watch import JobEvent, JobWatch
 from airflow_preheat.exceptions import PreheatError, PreheatUnavailableError
 from airflow_preheat.jobs import Claim, Job, JobOptions, JobSpec, progress
+
+if TYPE_CHECKING:
+    import requests
 
 T = TypeVar("T")
 
@@ -61,6 +63,8 @@ class PreheatHook(BaseHook):
 
         One for each request, so that ``on_kill`` may send from a signal handler while a poll is under way.
         """
+        import requests  # noqa: PLC0415 - DAG files import hooks, and send nothing
+
         session = requests.Session()
         session.trust_env = False
         session.verify = (self.endpoint.ca_cert or True) if self.endpoint.verify_tls else False

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
-from airflow.sdk.types import TaskInstanceKey
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import TaskInstanceKey  # Airflow 3.1 has it elsewhere
 
 JOB_URL_XCOM_KEY = "job_url"
 """Where the operators leave the job's page as soon as the job exists."""

@@ -9,18 +9,15 @@ from dataclasses import asdict
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
-from asgiref.sync import sync_to_async
 
 from airflow_preheat._watch import AFTER_CANCEL, JobWait, JobWatch
+from airflow_preheat._task_state import task_has_ended
 from airflow_preheat.dataset_trigger import DatasetWarmTrigger
 from airflow_preheat.drift_trigger import DatasetDriftTrigger
 from airflow_preheat.exceptions import PreheatError
 from airflow_preheat.jobs import Claim
 
 __all__ = ["DatasetDriftTrigger", "DatasetWarmTrigger", "PreloadTrigger"]
-
-_ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-"""States of a task that nobody runs again by itself."""
 
 
 class PreloadTrigger(BaseTrigger):
@@ -66,7 +63,7 @@ class PreloadTrigger(BaseTrigger):
             return
         try:
             async with PreheatAsyncHook(self.wait.preheat_conn_id) as hook:
-                if not ((await hook.dialect()).fences or await self._task_has_ended()):
+                if not ((await hook.dialect()).fences or await task_has_ended(self.task_instance)):
                     self.log.info("Preheat job %s is left alone: its task goes on elsewhere.", self.wait.job_id)
                     return
                 await hook.cancel(self._claim)
@@ -74,15 +71,3 @@ class PreloadTrigger(BaseTrigger):
             self.log.warning("Preheat job %s could not be cancelled: %s", self.wait.job_id, error)
         else:
             self.log.info("Preheat job %s was cancelled. %s", self.wait.job_id, AFTER_CANCEL)
-
-    async def _task_has_ended(self) -> bool:
-        """Ask Airflow for the task's state: it stays deferred if its trigger is moved, and is to run if cleared."""
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance  # noqa: PLC0415 - heavy
-
-        task = self.task_instance
-        if task is None:
-            return False
-        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
-            dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id], map_index=task.map_index
-        )
-        return bool(states) and all(state in _ENDED for state in states.get(task.run_id, {}).values())

@@ -1,9 +1,8 @@
 """s3fs."""
 
 import s3fs
-from session import MULTIPART_BYTES, ODD, ONE, SIZES, Place, content, fetch_presigned, main, refused, same
-
-place = Place.here()
+from fsspec_session import Operations
+from session import ONE, Place, fetch_presigned, main, refused
 
 
 def filesystem(place):
@@ -18,83 +17,19 @@ def filesystem(place):
     )
 
 
-fs = filesystem(place)
+class WithS3fs(Operations):
+    """What s3fs has besides."""
+
+    def list_buckets(self):
+        assert self.place.bucket in self.fs.ls("")
+
+    def presigned(self):
+        fetch_presigned(self.fs.sign(self.path(ONE), expiration=100))
+
+    def wrong_key(self):
+        wrong = filesystem(self.place.wrong())
+        refused(lambda: wrong.cat(self.path(ONE)), "PermissionError", "SignatureDoesNotMatch")
 
 
-def path(key):
-    return f"{place.bucket}/{key}"
-
-
-def list_buckets():
-    assert place.bucket in fs.ls("")
-
-
-def list_keys():
-    found = fs.find(path("data"), detail=True)
-    same({name.removeprefix(path("")): item["size"] for name, item in found.items()}, SIZES)
-
-
-def list_delimiter():
-    found = {name.removeprefix(path("")) for name in fs.ls(path("data/"), detail=False)}
-    same(found, {"data/empty", "data/odd", "data/one.bin", "data/sub"})
-
-
-def head():
-    same(fs.info(path(ONE))["size"], SIZES[ONE])
-    same((fs.isdir(path("data/sub")), fs.exists(path("data/none"))), (True, False))
-
-
-def get():
-    same(fs.cat([path(key) for key in SIZES]), {path(key): content(key) for key in SIZES})
-    refused(lambda: fs.cat(path("data/none")), "FileNotFoundError")
-
-
-def get_range():
-    same(fs.cat_file(path(ONE), start=1000, end=2000), content(ONE)[1000:2000])
-    with fs.open(path(ONE), block_size=50_000) as file:
-        file.seek(123_456)
-        same(file.read(100_000), content(ONE)[123_456:223_456])
-
-
-def get_suffix():
-    same(fs.cat_file(path(ONE), start=-100), content(ONE)[-100:])
-
-
-def odd_name():
-    same(fs.cat(path(ODD)), content(ODD))
-
-
-def put():
-    data = content("put", 100_000)
-    fs.pipe(path(place.out("put")), data)
-    same(fs.cat(path(place.out("put"))), data)
-
-
-def multipart():
-    data = content("multipart", MULTIPART_BYTES)
-    with fs.open(path(place.out("multipart")), "wb", block_size=5 << 20) as file:
-        file.write(data)
-    same(fs.cat(path(place.out("multipart"))), data)
-
-
-def copy():
-    fs.copy(path(ODD), path(place.out("copy")))
-    same(fs.cat(path(place.out("copy"))), content(ODD))
-
-
-def delete():
-    for name in ("gone/1", "gone/2"):
-        fs.pipe(path(place.out(name)), b"x")
-    fs.rm(path(place.out("gone")), recursive=True)
-    same(fs.exists(path(place.out("gone/1"))), False)
-
-
-def presigned():
-    fetch_presigned(fs.sign(path(ONE), expiration=100))
-
-
-def wrong_key():
-    refused(lambda: filesystem(place.wrong()).cat(path(ONE)), "PermissionError", "SignatureDoesNotMatch")
-
-
-main(globals())
+here = Place.here()
+main(WithS3fs(filesystem(here), here).named())

@@ -1,8 +1,8 @@
-"""``python -m tests.e2e.deferred [NUMBER …]``: how one triggerer bears so many deferred preloads, by default 100 and 1,000.
+"""How one triggerer bears deferred preloads: ``python -m tests.e2e.deferred [NUMBER …]``, 100 and 1,000 by default.
 
-A real triggerer, its database, a real cluster and as many real jobs; only the workers that would have deferred the tasks
-are spared, and their rows are written (:mod:`tests.e2e.deferred_rows`). The jobs wait in the coordinator's queue behind
-slow ones until all triggers watch; then they run, and each end is looked up in the log of its trigger.
+A real triggerer, its database, a real cluster and as many real jobs; only the workers that would have deferred the
+tasks are spared, and their rows are written (:mod:`tests.e2e.deferred_rows`). The jobs wait in the coordinator's
+queue behind slow ones until all triggers watch; then they run, and each end is looked up in the log of its trigger.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ from airflow.sdk import DAG
 from airflow_preheat.operators import PreloadOperator
 
 with DAG("deferred", schedule=None):
-    PreloadOperator.partial(task_id="warm", deferrable=True).expand(path=[f"s3://{bucket}/n/{{n}}/" for n in range({number})])
+    paths = [f"s3://{bucket}/n/{{n}}/" for n in range({number})]
+    PreloadOperator.partial(task_id="warm", deferrable=True).expand(path=paths)
 """
+_FIRED = "Trigger fired event"
 _WATCHED = "Preheat job"
 """What a trigger logs of its job as soon as it waits for it."""
 
@@ -72,7 +74,8 @@ class Measured:
         return (
             f"{self.number} deferred preloads in one triggerer\n"
             f"  'async thread was blocked' warnings   {self.blocked}\n"
-            f"  from a job's end to its event         p50 {self.p50:.2f} s, p99 {self.p99:.2f} s, max {self.slowest:.2f} s\n"
+            f"  from a job's end to its event         p50 {self.p50:.2f} s, p99 {self.p99:.2f} s, "
+            f"max {self.slowest:.2f} s\n"
             f"  requests to begin with, a trigger     {self.claim_requests:.2f}\n"
             f"  while nothing ends: requests/s        {self.requests:.2f} over {self.connections} connections\n"
             f"  while nothing ends: processor         coordinator {self.coordinator_cpu:.1%}, "
@@ -107,8 +110,9 @@ def _observe(
     for job_id in slow:
         requests.post(f"{plane.coordinator.url}/v1/jobs/{job_id}/stop", timeout=60)
     poll(lambda: _deferred(directory) == 0, seconds=_SECONDS, what="the last end")
-    ends = {job["id"]: datetime.fromisoformat(job["finishedAt"]) for job in _jobs(plane)}
-    fired = _logs(directory, "Trigger fired event")
+    poll(lambda: len(_logs(directory, _FIRED)) == number, seconds=_SECONDS, what="the last line of the logs")
+    ends = {job["id"]: datetime.fromisoformat(job["finishedAt"]) for job in _jobs(plane) if job["finishedAt"]}
+    fired = _logs(directory, _FIRED)
     latencies = [(fired[index] - ends[job_id]).total_seconds() for index, job_id in enumerate(job_ids)]
     percentiles = quantiles(latencies, n=100, method="inclusive")
     return Measured(

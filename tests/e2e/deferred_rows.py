@@ -1,7 +1,8 @@
 """Deferred tasks without the work of deferring them: ``python -m tests.e2e.deferred_rows JOBS_FILE``.
 
 Starts a run of the DAG ``deferred``, whose one task is mapped as often as the JSON list has jobs, and writes for each
-task instance what a worker writes when it defers: its trigger. Runs with Airflow's environment, for a triggerer that is started afterwards.
+task instance what a worker writes when it defers: its trigger. Runs with Airflow's environment, for a triggerer that
+is started afterwards.
 """
 
 from __future__ import annotations

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import requests
 
@@ -68,7 +70,8 @@ class Run:
 
     def let_go(self) -> None:
         """Lift the limit of the job, so that it ends; one that has ended refuses."""
-        requests.patch(f"{self.url}/v1/jobs/{self.job_id}", json={"bandwidth": None}, timeout=SECONDS)
+        answer = requests.patch(f"{self.url}/v1/jobs/{self.job_id}", json={"bandwidth": None}, timeout=SECONDS)
+        assert answer.ok or answer.status_code == HTTPStatus.CONFLICT, answer.text
 
     def outcome(self) -> str:
         """Return the state in which the run has ended."""
@@ -107,12 +110,12 @@ def wait_for_jobs(runs: Iterable[Run]) -> None:
         run.job_id = run.current_job_id()
 
 
-def fill(origin: SeaweedFS, names: Iterable[str]) -> None:
-    """Put a dataset of 40 objects at the origin for each name: at 8 KiB a second they take minutes."""
+def fill(origin: SeaweedFS, names: Iterable[str], *, objects: int = 40) -> None:
+    """Put datasets at the origin, of objects that at 8 KiB a second keep one of a worker's two slots for 8 s each."""
     s3 = origin.client()
-    for name in names:
-        for number in range(40):
-            s3.put_object(Bucket=dataset.BUCKET, Key=f"fences/{name}/{number}", Body=bytes(64 * 2**10))
+    keys = [f"fences/{name}/{number}" for name in names for number in range(objects)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: s3.put_object(Bucket=dataset.BUCKET, Key=key, Body=bytes(64 * 2**10)), keys))
 
 
 def jobs_of(url: str, name: str) -> list[str]:

@@ -108,6 +108,7 @@ def airflow(
     origin: SeaweedFS, cluster: LocalCluster, plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AirflowStandalone]:
     fill(origin, [*ON_LOCAL_CLUSTER, *OUTAGES, *LOST])
+    fill(origin, ["survivor"], objects=400)
     dags = tmp_path_factory.mktemp("dags")
     (dags / "crashes.py").write_text(DAG_FILE)
     variables = cluster.airflow_variables | {
@@ -125,7 +126,7 @@ def airflow(
 @pytest.fixture(scope="module")
 def runs(airflow: AirflowStandalone, cluster: LocalCluster, plane: ControlPlane) -> dict[str, Run]:
     """The runs, each as soon as its job is waited for in the triggerer, or in a worker."""
-    urls = dict.fromkeys(ON_LOCAL_CLUSTER, cluster.url) | dict.fromkeys([*OUTAGES, *LOST], plane.coordinator.url)
+    urls = dict.fromkeys(ON_LOCAL_CLUSTER, cluster.url) | dict.fromkeys(OUTAGES, plane.coordinator.url)
     runs = start(airflow, urls)
     for dag_id in DEAD_WORKERS:
         runs[dag_id].wait_for_trigger(try_number=2)
@@ -161,12 +162,16 @@ def outage(airflow: AirflowStandalone, plane: ControlPlane, runs: dict[str, Run]
 
 
 @pytest.fixture(scope="module")
-def loss(plane: ControlPlane, runs: dict[str, Run], outage: dict[str, list[str]]) -> dict[str, str]:
+def loss(
+    airflow: AirflowStandalone, plane: ControlPlane, runs: dict[str, Run], outage: dict[str, list[str]]
+) -> dict[str, str]:
     """The state of the cluster was lost: the jobs that their tasks had waited for."""
     assert outage
-    lost = {dag_id: runs[dag_id].job_id for dag_id in LOST}
+    runs |= (lost := start(airflow, dict.fromkeys(LOST, plane.coordinator.url)))
+    wait_for_jobs(lost.values())
+    job_ids = {dag_id: run.job_id for dag_id, run in lost.items()}
     plane.lose_state()
-    return lost
+    return job_ids
 
 
 @pytest.fixture(scope="module")

@@ -91,9 +91,9 @@ class FaultyOrigin:
         download = await self._store.get(path, etag=etag, start=start, end=end)
         return replace(download, chunks=self._chunks(path, download.chunks))
 
-    async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int) -> ObjectInfo:
+    async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int, **how) -> ObjectInfo:
         await self._answer(path)
-        return await self._changed(path, await self._store.put(path, chunks, size=size))
+        return await self._changed(path, await self._store.put(path, chunks, size=size, **how))
 
     async def copy(self, source: UfsPath, target: UfsPath, *, etag: str) -> ObjectInfo | None:
         await self._answer(target)

@@ -139,15 +139,20 @@ class Coordinator:
                 path = request.query.get("path")
                 jobs = [job for job in self.jobs.values() if path is None or path in job["paths"]]
                 return 200, {"jobs": jobs[::-1], "next": None}
-            case ["GET", "v1", "inventories" | "warmth"]:
-                return self._warmth(**request.query) if request.query else (200, self._inventories())
+            case ["GET", "v1", "inventories" | "warmth" | "drift" as question]:
+                return self._dataset(question, request.query)
             case ["GET" | "POST", "v1", "jobs", job_id, *action] if job_id in self.jobs:
                 return 200, self._act(self.jobs[job_id], action, request)
-            case ["GET", "v1", "drift"] if (path := request.query["path"]) in self.drifts:
-                return 200, self.drifts[path]
             case ["GET", "v1", "workers"]:
                 return 200, {"epoch": 1, "workers": [_worker("worker-0", live=True), _worker("worker-1", live=False)]}
         return 404, {"code": "job_not_found", "detail": f"There is no job at {request.path}.", "remedy": "List them."}
+
+    def _dataset(self, question: str, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        if question != "drift":
+            return self._warmth(**query) if query else (200, self._inventories())
+        if query["path"] not in self.drifts:
+            return 404, {"code": "object_not_found", "detail": "No load that is known has listed it."}
+        return 200, self.drifts[query["path"]]
 
     def _inventories(self) -> dict[str, Any]:
         return {"inventories": list(self.datasets.values())}

@@ -218,6 +218,33 @@ def test_a_task_shows_its_own_job_with_its_failures(airflow: AirflowApi, coordin
     assert "X-Preheat-Refresh" not in job.headers
 
 
+def test_a_task_with_many_jobs_shows_all_of_them(airflow: AirflowApi, coordinator: Coordinator) -> None:
+    for number in range(3):
+        add_job(
+            coordinator,
+            f"many-{number}",
+            paths=[f"s3://datasets/{number}/"],
+            state="RUNNING" if number else "SUCCEEDED",
+        )
+    add_job(coordinator, "by-index", paths=[], index="s3://datasets/order.txt")
+    render_fields(airflow, 6, preheat_conn_id="preheat_default")
+    jobs = {"a": "many-0", "b": "many-1", "c": "many-2", "d": "gone", "e": "by-index"}
+
+    answer = airflow.get(f"{add_task(airflow, 6, job_ids=jobs)}/job", "vic")
+
+    seen = text(answer)
+    assert all(f"s3://datasets/{number}/" in seen for number in range(3))
+    assert "s3://datasets/order.txt" in seen
+    assert (seen.startswith("4 jobs preheat_default"), answer.headers["X-Preheat-Refresh"]) == (True, "2")
+
+
+def test_a_job_that_the_coordinator_has_forgotten_is_named_so(airflow: AirflowApi) -> None:
+    render_fields(airflow, 7, preheat_conn_id="preheat_default")
+    tab = add_task(airflow, 7, job_id="gone", job_url="http://cache/jobs/gone")
+
+    assert "The coordinator does not know this job any more" in text(airflow.get(f"{tab}/job", "vic"))
+
+
 def test_a_task_without_a_job_of_ours_says_so(airflow: AirflowApi) -> None:
     render_fields(airflow, 3, job_flow="j-1")
     of_another_provider = add_task(airflow, 3, job_id="j-1", job_url="http://emr/j-1")

@@ -35,9 +35,9 @@ class CountingUfs(MemoryUnderStore):
         download = await super().get(path, etag=etag, start=start, end=end)
         return replace(download, chunks=self._stalled()) if self.stalls else download
 
-    async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int) -> ObjectInfo:
+    async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int, **how) -> ObjectInfo:
         self.calls.append("put")
-        return await super().put(path, chunks, size=size)
+        return await super().put(path, chunks, size=size, **how)
 
     async def copy(self, source: UfsPath, target: UfsPath, *, etag: str) -> ObjectInfo | None:
         copied = await super().copy(source, target, etag=etag)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from structlog.testing import capture_logs
 
 from preheat.access import Grant, Role, acting_for
 from preheat.api._config_file import follow_config, read_config
+from preheat.api._datasets import PreloadBody
 from preheat.coordinator import Coordinator
 from preheat.datasets import Dataset, Owner, Preload
 from preheat.errors import Conflict, Forbidden, InvalidRequest
@@ -322,5 +325,29 @@ async def test_the_command_line_declares_and_tells(url: str, cluster: Cluster, t
     assert all(text in told for text in ("0000", "1.00 GiB", "168 h 00 m", "WorkersReady"))
     assert (await call("dataset", "rm", "part")).out == "The dataset part is no longer declared.\n"
     assert (await call("dataset", "rm", "part")).code == 1
+    quotas = (await call("fs", "setQuota", PATH, "2")).out.splitlines()
+    assert quotas[1].split()[:5] == ["images", "2", "B", "40", "B"]
+    assert (await call("fs", "setQuota", "s3://b/other/", "2")).code == 1
+    assert (await call("fs", "setQuota", PATH, "unlimited")).code == 0
+    assert (await call("fs", "quotas")).out.splitlines() == ["DATASET  QUOTA  NEEDED  EXCEEDED  PATH"]
     assert "--name" in (await call("dataset", "apply")).err
     assert "no table" in (await call("dataset", "apply", "-f", "/dev/null")).err
+
+
+async def test_what_the_page_on_declaring_datasets_shows_is_run(
+    url: str, cluster: Cluster, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs/how-to/declare-datasets.md").read_text()
+    (config,), (commands,) = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("toml", "bash"))
+    for name in ("images/train/0", "texts/0", "labels/0"):
+        cluster.origin.write(f"s3://datasets/{name}", b"x")
+    (file := tmp_path / "preheat.toml").write_text(config)
+    declared = read_config(file)
+    assert [item.name for item in (*declared.datasets, *declared.mounts)] == ["images", "texts", "incoming"]
+    for line in commands.splitlines():
+        done = await asyncio.to_thread(run, *shlex.split(line)[1:])
+        assert done.code == 0, (line, done.err)
+    assert sorted(record.dataset.name for record in cluster.coordinator.datasets.list()) == ["images", "texts"]
+    keys = {f"`{name}`" for name in PreloadBody.model_json_schema()["properties"]}
+    assert {key.replace("`", "`preload.", 1) for key in keys} <= set(re.findall(r"`[a-zA-Z.]+`", page))

@@ -24,6 +24,7 @@ def test_the_summary_of_the_contracts_job():
         "skipped": 7,
         "failed": 0,
         "hot_fraction": 1.0,
+        "hot_in_order": 1797,
         "dataset_version": CONTRACT_JOB["datasetVersion"],
     }
 

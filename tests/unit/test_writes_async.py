@@ -43,14 +43,14 @@ class GatedUnderStore(MemoryUnderStore):
         self.reads_first = False
         """Whether a write waits with all of its bytes, or before the first."""
 
-    async def put(self, path, chunks, *, size):
+    async def put(self, path, chunks, *, size, **how):
         if self.reads_first:
             chunks = pieces(b"".join([bytes(chunk) async for chunk in chunks]))
         self.putting.set()
         await self.gate.wait()
         if self.fails:
             raise OriginUnavailable("down")
-        return await super().put(path, chunks, size=size)
+        return await super().put(path, chunks, size=size, **how)
 
     def close_gate(self) -> None:
         self.gate, self.putting = asyncio.Event(), asyncio.Event()

@@ -159,10 +159,10 @@ async def test_a_write_that_fails_leaves_nothing_and_says_so(tmp_path: Path):
     class Failing(MemoryUnderStore):
         fails = False
 
-        async def put(self, path, chunks, *, size):
+        async def put(self, path, chunks, *, size, **how):
             if self.fails:
                 raise OriginUnavailable("down")
-            return await super().put(path, chunks, size=size)
+            return await super().put(path, chunks, size=size, **how)
 
     async def broken() -> AsyncIterator[bytes]:
         yield b"1234"
@@ -201,10 +201,10 @@ async def test_a_client_that_leaves_does_not_leave_the_write_half_done(tmp_path:
     class Slow(MemoryUnderStore):
         began, gate = asyncio.Event(), asyncio.Event()
 
-        async def put(self, path: UfsPath, chunks, *, size: int) -> ObjectInfo:
+        async def put(self, path: UfsPath, chunks, *, size: int, **how) -> ObjectInfo:
             self.began.set()
             await self.gate.wait()
-            return await super().put(path, chunks, size=size)
+            return await super().put(path, chunks, size=size, **how)
 
     origin = Slow()
     async with working(tmp_path, origin=origin) as group:

@@ -16,6 +16,7 @@ from preheat.api._held import held_router
 from preheat.api._inventories import inventories_router
 from preheat.api._mounts import mounts_router
 from preheat.api._problems import refuse_unknown_query
+from preheat.api._quotas import quotas_router
 from preheat.api._schemas import MAX_INT, Change, Claim, Duration, Submit
 from preheat.api._tasks import tasks_router
 from preheat.api._tracing import trace_of
@@ -40,6 +41,7 @@ def native_router(coordinator: Coordinator, *, views: JobViews, hub: EventHub) -
     router.include_router(events_router(coordinator, hub))
     router.include_router(cluster_router(coordinator))
     router.include_router(datasets_router(coordinator))
+    router.include_router(quotas_router(coordinator))
     router.include_router(inventories_router(coordinator))
     router.include_router(mounts_router(coordinator))
     router.include_router(ttls_router(coordinator))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from preheat.cli import _fs_data, _fs_listing, _fs_load, _fs_pins, _fs_ttls, _fs_warmth
+from preheat.cli import _fs_data, _fs_listing, _fs_load, _fs_pins, _fs_quotas, _fs_ttls, _fs_warmth
 from preheat.cli._errors import JsonFlag
 from preheat.cli._job_options import takes_job_options
 from preheat.cli._options import DEFAULT_COORDINATOR, Coordinator
@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
     files.command("rebalance")(rebalance)
     files.command("persist")(persist)
     _fs_ttls.register(files)
+    _fs_quotas.register(files)
     _fs_pins.register(files)
     _fs_warmth.register(files)
     app.add_typer(files, name="fs")

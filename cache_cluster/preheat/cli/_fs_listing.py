@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Annotated
 
@@ -22,6 +22,24 @@ CachedOnly = Annotated[
     bool, typer.Option("--cached", help="Only what is cached, as it is there; the under store is not listed.")
 ]
 Path = Annotated[str, typer.Argument(metavar="PATH", help="A file, or all below it: s3://bucket/prefix/.")]
+
+
+_Columns = Mapping[str, Callable[[Entry], str]]
+"""What a table shows of each entry, by the heads of its columns."""
+_LS: _Columns = {
+    "SIZE": lambda each: human_size(each.size),
+    "MODIFIED": lambda each: shown_time(each.modified),
+    "CACHED": shown_cached,
+    "REPLICAS": shown_replicas,
+    "PATH": lambda each: each.path,
+}
+_DU: _Columns = {
+    "SIZE": lambda each: human_size(each.size),
+    "CACHED": lambda each: human_size(each.cached_bytes),
+    "SHARE": shown_cached,
+    "FILES": lambda each: str(each.files),
+    "PATH": lambda each: each.path,
+}
 
 
 class FileReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,14 +73,7 @@ def list_files(
     parsed = parse_path(path)
     with DataClient(coordinator) as client:
         found = list(entries(parsed, _files(client, parsed, cached=cached), recursive=recursive))
-    if as_json:
-        print_json({"entries": found})
-        return
-    rows = (
-        (human_size(each.size), shown_time(each.modified), shown_cached(each), shown_replicas(each), each.path)
-        for each in found
-    )
-    print_table(("SIZE", "MODIFIED", "CACHED", "REPLICAS", "PATH"), rows)
+    _print_entries(found, _LS, as_json=as_json)
 
 
 def stat(
@@ -102,14 +113,14 @@ def disk_usage(
     with DataClient(coordinator) as client:
         files = _files(client, parsed, cached=cached)
         found = [added_up(parsed, files)] if summary else list(entries(parsed, files))
+    _print_entries(found, _DU, as_json=as_json)
+
+
+def _print_entries(found: Sequence[Entry], columns: _Columns, *, as_json: bool) -> None:
     if as_json:
         print_json({"entries": found})
-        return
-    rows = (
-        (human_size(each.size), human_size(each.cached_bytes), shown_cached(each), str(each.files), each.path)
-        for each in found
-    )
-    print_table(("SIZE", "CACHED", "SHARE", "FILES", "PATH"), rows)
+    else:
+        print_table(tuple(columns), (tuple(shown(each) for shown in columns.values()) for each in found))
 
 
 def parse_path(path: str) -> UfsPath:

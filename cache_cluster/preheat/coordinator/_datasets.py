@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -70,6 +71,20 @@ class Datasets:
         if before is None or before.dataset != dataset:
             log.info("A dataset was declared.", action="dataset_declared", dataset=dataset.name, owner=owner)
         return after, before is None or before.removed
+
+    async def set_quota(self, path: str, quota: int | None) -> builtins.list[Record]:
+        """Change the quota of the datasets that are declared at a path, in bytes; return them, by name.
+
+        Raises:
+            NotFound: there is none. Otherwise as :meth:`declare`.
+        """
+        found = [record.dataset for record in self.list() if record.dataset.path == path]
+        if not found:
+            raise NotFound(
+                f"path={path!r} is no declared dataset's.",
+                remedy="A quota belongs to a dataset: `preheat dataset apply --name NAME --path PATH --quota SIZE`.",
+            )
+        return [(await self.declare(replace(dataset, quota=quota)))[0] for dataset in found]
 
     async def remove(self, name: str, *, owner: Owner = Owner.API) -> None:
         """Remove a declaration; what is cached stays, until its time to live is over if it has one.

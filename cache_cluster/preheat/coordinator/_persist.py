@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import islice
 from typing import Protocol
 
 from preheat.coordinator._catalog import Page
@@ -19,10 +20,9 @@ from preheat.jobs import JobSpec, JobState, JobType
 from preheat.logs import get_logger
 from preheat.mounts import Mount, MountTable
 from preheat.paths import UfsPath
-from preheat.ufs import Selection
 from preheat.versions import ObjectInfo
 from preheat.views import BucketView
-from preheat.writes import PendingWrite, key_of
+from preheat.writes import OrderedUris, PendingWrite, key_of
 
 log = get_logger("coordinator")
 _LOOK_SECONDS = 2.0
@@ -35,25 +35,38 @@ class PendingCatalog:
     """What is to be persisted, as a :class:`~preheat.coordinator._catalog.Catalog`.
 
     Args:
-        view: the pending writes.
+        view: the pending writes, from its beginning.
     """
 
     def __init__(self, view: BucketView[PendingWrite]) -> None:
         self._view = view
+        self._ordered = OrderedUris()
+        self._uris: dict[str, str] = {}
+        view.listeners.add(self._changed)
 
     async def pages(self, path: UfsPath, *, after: str) -> AsyncIterator[Page]:
-        """Yield what is pending at and below a path."""
-        root, selection = str(path.with_key("")), Selection.of(path, after)
-        writes = (write for write, _ in self._view.values() if write.path.startswith(root) and not write.temporary)
-        found = sorted((info for write in writes if selection.selects((info := write.info).key)), key=_key)
-        for start in range(0, len(found), _PAGE):
-            page = found[start : start + _PAGE]
-            yield Page(root=root, objects=page, cursor=page[-1].key)
+        """Yield what is pending at and below a path; what comes or goes meanwhile may be left out."""
+        root = str(path.with_key(""))
+        while uris := [*islice(self._ordered.below(path, after), _PAGE)]:
+            after = uris[-1].removeprefix(root)
+            found = [self._info(key_of(uri)) for uri in uris]
+            yield Page(root=root, objects=[info for info in found if info], cursor=after)
 
     async def find(self, path: UfsPath) -> ObjectInfo | None:
         """Return what is pending at a path; none if nothing is any more."""
-        known = self._view.get(key_of(str(path)))
+        return self._info(key_of(str(path)))
+
+    def _info(self, key: str) -> ObjectInfo | None:
+        known = self._view.get(key)
         return known[0].info if known and not known[0].temporary else None
+
+    def _changed(self, key: str) -> None:
+        known = self._view.get(key)
+        if known is None:
+            self._ordered.discard(self._uris.pop(key, ""))
+        elif not known[0].temporary:
+            self._uris[key] = known[0].path
+            self._ordered.add(known[0].path)
 
 
 class Jobs(Protocol):
@@ -83,6 +96,10 @@ class Persistence:
         self._clock = clock
         self._pauses: dict[str, float] = {}
         """By root: how long to wait after a job that failed."""
+        self._roots: set[str] | None = None
+        """Below which something is to be persisted; none if that has to be found out."""
+        for view in (self.view, mounts):
+            view.listeners.add(self._changed)
 
     async def run(self, jobs: Jobs) -> None:
         """Submit jobs until cancelled."""
@@ -92,7 +109,9 @@ class Persistence:
 
     async def submit_due(self, jobs: Jobs) -> None:
         """Submit a job for each mount with something to persist, unless one runs, or has just failed."""
-        roots = self._roots()
+        if self._roots is None:
+            self._roots = self._find_roots()
+        roots = self._roots
         self._pauses = {root: pause for root, pause in self._pauses.items() if root in roots}
         for root in sorted(roots):
             try:
@@ -102,7 +121,10 @@ class Persistence:
                     "What is pending waits to be persisted.", action="persist_late", path=root, error=str(error)
                 )
 
-    def _roots(self) -> set[str]:
+    def _changed(self, key: str) -> None:  # noqa: ARG002 - which one does not matter
+        self._roots = None
+
+    def _find_roots(self) -> set[str]:
         table = MountTable(mount for mount, _ in self._mounts.values())
         paths = (write.path for write, _ in self.view.values() if not write.temporary)
         return {table.of(path).path or str(UfsPath.parse(path).with_key("")) for path in paths}
@@ -121,7 +143,3 @@ class Persistence:
             self._pauses.pop(root, None)
         known = await jobs.submit(spec)
         log.info("What is pending is being persisted.", action="persisting", path=root, job=known.job.id)
-
-
-def _key(info: ObjectInfo) -> str:
-    return info.key

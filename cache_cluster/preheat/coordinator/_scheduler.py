@@ -11,6 +11,7 @@ import msgspec
 
 from preheat.coordinator._batches import clear_queues
 from preheat.coordinator._failures import FailureLog
+from preheat.coordinator._movers import Movers
 from preheat.coordinator._runner import JobRunner
 from preheat.coordinator._submission import digest
 from preheat.engine import Bucket, Consumer, Engine, Lease, Queue
@@ -45,6 +46,7 @@ class JobScheduler:
         self._owner = owner
         self._settings = settings
         self._new_runner = new_runner
+        self._movers = Movers(engine)
         self._slots = asyncio.Semaphore(settings.max_running)
 
     async def run(self) -> None:
@@ -119,8 +121,12 @@ class JobScheduler:
         if job.generation == 0 and not await self._holds_identity(job):
             await self._withdraw(job, entry.revision)
             return
+        if other := await self._movers.enter(job):
+            await self._refuse(job, entry.revision, other)
+            return
         log.info("A job starts here.", action="job_owned", job=job_id, paths=job.spec.paths)
         job = await self._new_runner().run(job, entry.revision, owner=self._owner)
+        await self._movers.leave(job)
         log.info("A job ended.", action="job_ended", job=job_id, state=job.state, reason=job.reason)
 
     async def _holds_identity(self, job: Job) -> bool:
@@ -130,9 +136,21 @@ class JobScheduler:
     async def _withdraw(self, job: Job, revision: int) -> None:
         """End a job whose submit broke off before anybody could hear of it: its twin may run."""
         reason = "Its submit broke off and was never acknowledged."
-        ended = replace(job, state=JobState.STOPPED, reason=reason, finished_at=time.time())
-        await self._engine.put(Bucket.JOBS, job.id, msgspec.json.encode(ended), revision=revision)
+        await self._end(job, revision, JobState.STOPPED, reason)
         log.info("A job that was never acknowledged is withdrawn.", action="job_withdrawn", job=job.id)
+
+    async def _refuse(self, job: Job, revision: int, other: str) -> None:
+        """End a job in whose way another one is, as :class:`Movers` says."""
+        reason = (
+            f"The job {other} moves copies of the same files; together they could drop each other's. Submit again when "
+            "it has ended."
+        )
+        await self._end(job, revision, JobState.FAILED, reason)
+        log.info("A job is in another one's way.", action="job_refused", job=job.id, other=other)
+
+    async def _end(self, job: Job, revision: int, state: JobState, reason: str) -> None:
+        ended = replace(job, state=state, reason=reason, finished_at=time.time())
+        await self._engine.put(Bucket.JOBS, job.id, msgspec.json.encode(ended), revision=revision)
 
     async def _renew(self, lease: Lease) -> None:
         while True:

@@ -42,7 +42,7 @@ class Bucket(StrEnum):
     COORDINATORS = "coordinators"  #: coordinator id → beacon; expires
     TOKENS = "tokens"  #: token id → what it may do, with a hash of its secret
     SECRETS = "secrets"  #: "workers" → what workers show to each other, made by the first of them
-    CLUSTER = "cluster"  #: "placement" → PlacementMap
+    CLUSTER = "cluster"  #: "placement" → PlacementMap; "movers" → which jobs move copies where
     MOUNTS = "mounts"  #: mount name → Mount, written by any coordinator
     INVENTORIES = "inventories"  #: inventory id → Inventory: that a listing is known, and of which version
     INVENTORY_BLOCKS = "inventory_blocks"  #: inventory id and number → a block of its objects; read, not watched

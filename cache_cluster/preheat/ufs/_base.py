@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from preheat.attributes import NONE, Attributes
 from preheat.paths import UfsPath
 from preheat.versions import ObjectInfo
 
@@ -84,12 +85,19 @@ class UnderStore(Protocol):
         """
         ...
 
-    async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int) -> ObjectInfo:
+    async def put(
+        self,
+        path: UfsPath,
+        chunks: AsyncIterator[bytes | memoryview],
+        *,
+        size: int,
+        attributes: Attributes = NONE,
+    ) -> ObjectInfo:
         """Write one object of exactly ``size`` bytes in place of what was there, and return it with its new etag.
 
         Memory holds a few parts, never the object. What the chunks raise is raised here, and nothing is written; of
         several writers at once, the whole object of one stays. The time of its modification is about now: the store
-        may round it, or have another clock.
+        may round it, or have another clock. A store keeps ``attributes`` if it can keep any.
 
         Raises:
             VersionChanged: the chunks have fewer or more bytes; nothing was written.

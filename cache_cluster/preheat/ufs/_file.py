@@ -22,6 +22,7 @@ from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
+from preheat.attributes import NONE, Attributes
 from preheat.errors import InvalidPath, ObjectNotFound, PreheatError
 from preheat.paths import UfsPath
 from preheat.ufs._base import Download
@@ -69,7 +70,14 @@ class FileUnderStore:
         chunks = self._chunks(path, info, start, end)
         return Download(info=info, start=start, end=end, chunks=checked(path, chunks, end - start))
 
-    async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int) -> ObjectInfo:
+    async def put(
+        self,
+        path: UfsPath,
+        chunks: AsyncIterator[bytes | memoryview],
+        *,
+        size: int,
+        attributes: Attributes = NONE,  # noqa: ARG002 - a file has none
+    ) -> ObjectInfo:
         """Write a file; see :class:`~preheat.ufs.UnderStore`."""
         async with _drafted(path) as draft:
             async for part in parts(path, chunks, size, self._settings.part_bytes):

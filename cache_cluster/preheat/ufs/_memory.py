@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Sequence
 
+from preheat.attributes import NONE, Attributes
 from preheat.errors import BucketNotFound, ObjectNotFound
 from preheat.paths import UfsPath
 from preheat.ufs._base import BucketInfo, Download
@@ -66,11 +67,22 @@ class MemoryUnderStore:
         start, end = byte_range(path, info.size, start, end)
         return Download(info=info, start=start, end=end, chunks=self._chunks(memoryview(body)[start:end]))
 
-    async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int) -> ObjectInfo:
+    async def put(
+        self,
+        path: UfsPath,
+        chunks: AsyncIterator[bytes | memoryview],
+        *,
+        size: int,
+        attributes: Attributes = NONE,
+    ) -> ObjectInfo:
         """Create or replace an object; see :class:`~preheat.ufs.UnderStore`."""
         self._bucket(path)
         body = b"".join([part async for part in parts(path, chunks, size, self._chunk_bytes)])
-        return self._set(path, body)
+        return self._set(path, body, attributes)
+
+    def attributes(self, uri: str) -> Attributes:
+        """Return what the writer of an object said of it besides."""
+        return self._attributes.get(uri, NONE)
 
     async def copy(self, source: UfsPath, target: UfsPath, *, etag: str) -> ObjectInfo | None:
         """Copy an object within a scheme; see :class:`~preheat.ufs.UnderStore`."""
@@ -78,7 +90,7 @@ class MemoryUnderStore:
             return None
         info, body = self._find(source)
         check_version(source, info, etag)
-        return self._set(target, body)
+        return self._set(target, body, self.attributes(str(source)))
 
     async def delete(self, path: UfsPath, *, etag: str | None = None) -> bool:
         """Remove an object; see :class:`~preheat.ufs.UnderStore`."""
@@ -94,7 +106,8 @@ class MemoryUnderStore:
         for start in range(0, len(body), self._chunk_bytes):
             yield body[start : start + self._chunk_bytes]
 
-    def _set(self, path: UfsPath, body: bytes) -> ObjectInfo:
+    def _set(self, path: UfsPath, body: bytes, attributes: Attributes = NONE) -> ObjectInfo:
+        self._attributes[str(path)] = attributes
         etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
         info = ObjectInfo(key=path.key, size=len(body), etag=etag, last_modified=time.time())
         self._bucket(path)[path.key] = (info, body)

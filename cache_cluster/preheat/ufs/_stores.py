@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+from preheat.attributes import NONE, Attributes
 from preheat.paths import UfsPath
 from preheat.ufs._base import (
     BucketInfo,
@@ -72,9 +73,16 @@ class UnderStores:
         store = self._checksummed.get(path.scheme)
         return await store.checksum(path, info) if store else None
 
-    async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int) -> ObjectInfo:
+    async def put(
+        self,
+        path: UfsPath,
+        chunks: AsyncIterator[bytes | memoryview],
+        *,
+        size: int,
+        attributes: Attributes = NONE,
+    ) -> ObjectInfo:
         """Write an object; see :class:`~preheat.ufs.UnderStore`."""
-        return await self._stores[path.scheme].put(path, chunks, size=size)
+        return await self._stores[path.scheme].put(path, chunks, size=size, attributes=attributes)
 
     async def copy(self, source: UfsPath, target: UfsPath, *, etag: str) -> ObjectInfo | None:
         """Let the store copy an object, if both are of one scheme; see :class:`~preheat.ufs.UnderStore`."""

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 from preheat.errors import StoreError, Unavailable, VersionChanged
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject, PageStore
-from preheat.ufs import Selection
 from preheat.versions import ObjectInfo
 from preheat.worker._freshness import NotCached
 from preheat.worker._gate import ETags
 from preheat.worker._misses import OpenedRead
 from preheat.worker.fills import Candidates, Counters, Peers
-from preheat.writes import PendingWrite
+from preheat.writes import OrderedUris, PendingWrite
 
 T = TypeVar("T")
 _REMOTE_BYTES = 4 << 20
@@ -35,6 +35,7 @@ class PendingTable:
         self._by_uri: dict[str, PendingWrite] = {}
         self.uris = self._by_uri.keys()
         """Where something is pending, as it changes."""
+        self._ordered = OrderedUris()
         self._removed: OrderedDict[str, int] = OrderedDict()
         self._ended: OrderedDict[str, None] = OrderedDict()
 
@@ -59,6 +60,7 @@ class PendingTable:
         before = self._by_key.get(key)
         self._by_key[key] = (write, revision)
         self._by_uri[write.path] = write
+        self._ordered.add(write.path)
         return before[0] if before else None
 
     def remove(self, key: str, revision: int) -> PendingWrite | None:
@@ -67,7 +69,10 @@ class PendingTable:
             return None
         _remember(self._removed, key, revision)
         before = self._by_key.pop(key, None)
-        return self._by_uri.pop(before[0].path) if before else None
+        if before is None:
+            return None
+        self._ordered.discard(before[0].path)
+        return self._by_uri.pop(before[0].path)
 
     def end(self, key: str, write_id: str) -> PendingWrite | None:
         """Know that a write is not pending any more, whatever of it is still to be heard; return it if it was known."""
@@ -79,11 +84,9 @@ class PendingTable:
         """Whether it is known that a write is not pending any more."""
         return write.id in self._ended
 
-    def below(self, path: UfsPath, after: str) -> list[ObjectInfo]:
-        """Return what is pending at and below a path, after a key, in order."""
-        root, selection = str(path.with_key("")), Selection.of(path, after)
-        found = (write.info for uri, write in self._by_uri.items() if uri.startswith(root))
-        return sorted((info for info in found if selection.selects(info.key)), key=lambda info: info.key)
+    def below(self, path: UfsPath, after: str, limit: int) -> list[ObjectInfo]:
+        """Return the first that are pending at and below a path, after a key, in order."""
+        return [self._by_uri[uri].info for uri in islice(self._ordered.below(path, after), limit)]
 
 
 class PendingReads:
@@ -159,7 +162,7 @@ class PendingReads:
 
     def merged(self, path: UfsPath, found: Sequence[ObjectInfo], *, after: str, limit: int) -> list[ObjectInfo]:
         """Return a page of a listing with what is pending in it; of ``found`` there may be more if it has ``limit``."""
-        pending = self.table.below(path, after)
+        pending = self.table.below(path, after, limit)
         if len(found) >= limit:
             pending = [info for info in pending if info.key <= found[-1].key]
         by_key = {info.key: info for info in found} | {info.key: info for info in pending}

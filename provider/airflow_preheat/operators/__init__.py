@@ -10,12 +10,14 @@ from airflow_preheat.operators._cached import (
     RebalanceOperator,
     ReplicateOperator,
 )
+from airflow_preheat.operators._fluid import FluidDataLoadOperator
 from airflow_preheat.operators._load import WaitPolicy
 from airflow_preheat.operators._many import PreloadManyOperator
 from airflow_preheat.operators._preload import PreloadOperator
 
 __all__ = [
     "CopyOperator",
+    "FluidDataLoadOperator",
     "FreeOperator",
     "MoveOperator",
     "PersistOperator",

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from airflow.providers.common.compat.sdk import BaseOperator, Context, conf
 
@@ -204,7 +204,7 @@ class JobOperator(LineageMixin, BaseOperator):
     def _wait_on_late(self, context: Context, outcome: JobEvent) -> Mapping[str, object]:
         """Tell who wants to know that the job will be late, and wait on, no longer than before."""
         self.log.warning(outcome["message"])
-        tell(self.on_late_callback, context, self.log)
+        tell(self.on_late_callback, context, self.log.exception)
         wait = replace(self._new_wait(context, outcome["deadline"]), tell_late=False)
         return self._wait_for(context, self.hook.get_job(outcome["job_id"]), wait)
 

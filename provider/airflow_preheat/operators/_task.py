@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from logging import Logger
 from typing import TypeAlias
 
 from airflow.providers.common.compat.sdk import Context, conf
@@ -15,13 +14,15 @@ BACKSTOP = timedelta(minutes=2)
 LateCallback: TypeAlias = Callable[[Context], object]
 
 
-def tell(callbacks: LateCallback | Sequence[LateCallback] | None, context: Context, log: Logger) -> None:
-    """Call somebody's functions; one that fails changes nothing for the task, as with Airflow's own callbacks."""
+def tell(
+    callbacks: LateCallback | Sequence[LateCallback] | None, context: Context, report: Callable[[str], object]
+) -> None:
+    """Call somebody's functions; one that fails is reported and changes nothing, as with Airflow's own callbacks."""
     for callback in [callbacks] if callable(callbacks) else callbacks or ():
         try:
             callback(context)
-        except Exception:
-            log.exception("on_late_callback failed; the task waits on.")
+        except Exception:  # noqa: BLE001 - somebody else's code
+            report("on_late_callback failed; the task waits on.")
 
 
 def submit_key(context: Context) -> str:

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from airflow_preheat.exceptions import PreheatError
 from airflow_preheat.ui._access import MAY_READ_CONNECTION, MAY_READ_TASK, ReadableConnections
-from airflow_preheat.ui._cache import SHOWN_DATASETS, CacheHook, Overview, ask
+from airflow_preheat.ui._cache import SHOWN_DATASETS, SHOWN_JOBS, CacheHook, Overview, ask
 from airflow_preheat.ui._pages import fragment, page, problem, refused
 from airflow_preheat.ui._rows import DatasetRow, JobRow, dataset_rows, web_address
 from airflow_preheat.ui._tasks import TaskJob, TaskKey, task_job
@@ -115,11 +115,15 @@ async def task_fragment(task: Annotated[TaskJob | None, Depends(_task_job)]) -> 
     if task.conn_id is None:
         return fragment("no_job.html", refresh=None, link=web_address(task.url))
     try:
-        job = await ask(task.conn_id, lambda hook: hook.get_job(task.job_id))
+        jobs = await ask(task.conn_id, lambda hook: hook.jobs_of(task))
     except PreheatError as error:
         return problem(error)
-    row = JobRow.of(job, datetime.now(tz=UTC))
-    return fragment("job.html", refresh=None if row.ended else _WHILE_JOBS_RUN, row=row, conn_id=task.conn_id)
+    rows = [JobRow.of(job, datetime.now(tz=UTC)) for job in jobs]
+    refresh = None if all(row.ended for row in rows) else _WHILE_JOBS_RUN
+    if len(task.job_ids) == 1:
+        return fragment("job.html", refresh=refresh, row=rows[0], conn_id=task.conn_id)
+    more = max(0, len(task.job_ids) - SHOWN_JOBS)
+    return fragment("many_jobs.html", refresh=refresh, rows=rows, more=more, conn_id=task.conn_id)
 
 
 async def _datasets(hook: CacheHook) -> list[DatasetRow]:

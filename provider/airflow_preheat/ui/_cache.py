@@ -15,8 +15,14 @@ from airflow_preheat import _client
 from airflow_preheat._client import Call
 from airflow_preheat._dialects import Talk
 from airflow_preheat.async_hooks import PreheatAsyncHook
-from airflow_preheat.exceptions import PreheatError, PreheatRequestError, PreheatUnavailableError
+from airflow_preheat.exceptions import (
+    PreheatError,
+    PreheatJobNotFoundError,
+    PreheatRequestError,
+    PreheatUnavailableError,
+)
 from airflow_preheat.hooks import PreheatHook
+from airflow_preheat.ui._tasks import TaskJob
 
 T = TypeVar("T")
 ANSWER_SECONDS = 10.0
@@ -61,11 +67,28 @@ class CacheHook(PreheatAsyncHook):
             return []
         return cast("list[dict[str, Any]]", _client.decode(self._endpoint, call, reply)["datasets"])
 
+    async def jobs_of(self, task: TaskJob) -> list[dict[str, Any]]:
+        """Return the jobs of a task.
+
+        Raises:
+            PreheatJobNotFoundError: the coordinator does not know its only job; of several, those are left out.
+        """
+        found = await asyncio.gather(*(self._job(job_id) for job_id in task.job_ids[:SHOWN_JOBS]))
+        if len(found) == 1 and isinstance(found[0], PreheatError):
+            raise found[0]
+        return [job for job in found if not isinstance(job, PreheatError)]
+
     async def warmths(self, paths: list[str]) -> dict[str, dict[str, Any] | PreheatError]:
         """Return how warm these paths are, or why that is not known: to say it, workers look at every object."""
         turns = asyncio.Semaphore(_WARMTHS_AT_ONCE)
         answers = await asyncio.gather(*(self._warmth(path, turns) for path in paths))
         return dict(zip(paths, answers, strict=True))
+
+    async def _job(self, job_id: str) -> dict[str, Any] | PreheatJobNotFoundError:
+        try:
+            return cast("dict[str, Any]", await self.get_job(job_id))
+        except PreheatJobNotFoundError as error:
+            return error
 
     async def _warmth(self, path: str, turns: asyncio.Semaphore) -> dict[str, Any] | PreheatError:
         try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from airflow_preheat.exceptions import PreheatError
-from airflow_preheat.jobs import ENDED, Tally
+from airflow_preheat.jobs import ENDED, Job, Tally, source
 
 _Json: TypeAlias = Mapping[str, Any]
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -19,6 +19,7 @@ class JobRow:
     """A job."""
 
     job: _Json
+    paths: list[str]
     done: Tally
     """Loaded or skipped."""
     share: float
@@ -40,6 +41,7 @@ class JobRow:
         left = None if ended else _seconds_left(job, forecast, started, now)
         return cls(
             job=job,
+            paths=source(cast("Job", job)),
             done={
                 "files": job["loaded"]["files"] + job["skipped"]["files"],
                 "bytes": job["loaded"]["bytes"] + job["skipped"]["bytes"],

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from airflow_preheat.links import JOB_URL_XCOM_KEY
 from airflow_preheat.operators._job import JOB_ID_XCOM_KEY
+from airflow_preheat.operators._many import JOB_IDS_XCOM_KEY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,10 +27,12 @@ class TaskKey:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskJob:
-    """The job of a task instance."""
+    """The job of a task instance, or its jobs."""
 
-    job_id: str
+    job_ids: tuple[str, ...]
+    """One, or several of a task that loads many datasets."""
     url: str
+    """The job's page; empty with several."""
     conn_id: str | None
     """``None`` if Airflow does not know it any more: it keeps the rendered fields of the last runs only."""
 
@@ -37,12 +40,18 @@ class TaskJob:
 def task_job(key: TaskKey) -> TaskJob | None:
     """Return the job of a task instance; ``None`` if it has submitted none."""
     with create_session() as session:
-        job_id, url = (_xcom(session, key, name) for name in (JOB_ID_XCOM_KEY, JOB_URL_XCOM_KEY))
+        job_id, url, many = (
+            _xcom(session, key, name) for name in (JOB_ID_XCOM_KEY, JOB_URL_XCOM_KEY, JOB_IDS_XCOM_KEY)
+        )
         fields = _rendered_fields(session, key)
-    is_ours = fields is None or "preheat_conn_id" in fields  # others may leave a job_id, too
-    if not (is_ours and isinstance(job_id, str) and isinstance(url, str)):
+    if fields is not None and "preheat_conn_id" not in fields:  # of another provider
         return None
-    return TaskJob(job_id=job_id, url=url, conn_id=fields["preheat_conn_id"] if fields else None)
+    conn_id = fields["preheat_conn_id"] if fields else None
+    if isinstance(many, dict):
+        return TaskJob(job_ids=tuple(many.values()), url="", conn_id=conn_id)
+    if isinstance(job_id, str) and isinstance(url, str):
+        return TaskJob(job_ids=(job_id,), url=url, conn_id=conn_id)
+    return None
 
 
 def _xcom(session: Session, task: TaskKey, name: str) -> object:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError
 from obstore.store import S3Store
 
+from preheat.attributes import NONE, Attributes
 from preheat.errors import InvalidRequest, ObjectNotFound
 from preheat.paths import UfsPath
 from preheat.ufs._base import BucketInfo, Checksum, Download, Sink, Span
@@ -139,15 +140,24 @@ class S3UnderStore:
         chunks = _chunks(path, connection.endpoint, result.stream(self._settings.chunk_bytes))
         return Download(info=info, start=start, end=end, chunks=checked(path, chunks, end - start), waited=waited)
 
-    async def put(self, path: UfsPath, chunks: AsyncIterator[bytes | memoryview], *, size: int) -> ObjectInfo:
+    async def put(
+        self,
+        path: UfsPath,
+        chunks: AsyncIterator[bytes | memoryview],
+        *,
+        size: int,
+        attributes: Attributes = NONE,
+    ) -> ObjectInfo:
         """Write an object, a large one in parts; see :class:`~preheat.ufs.UnderStore`."""
         connection = await self._connect(path)
         part_bytes = part_size(size, self._settings.part_bytes)
         pieces = parts(path, chunks, size, part_bytes)
         if size > part_bytes:
-            etag = await put_in_parts(connection, path, pieces, in_flight=self._settings.parts_in_flight)
+            etag = await put_in_parts(
+                connection, path, pieces, in_flight=self._settings.parts_in_flight, attributes=attributes
+            )
         else:
-            etag = await self._put_whole(connection, path, b"".join([piece async for piece in pieces]))
+            etag = await self._put_whole(connection, path, b"".join([piece async for piece in pieces]), attributes)
         return ObjectInfo(key=path.key, size=size, etag=etag, last_modified=time.time())
 
     async def copy(self, source: UfsPath, target: UfsPath, *, etag: str) -> ObjectInfo | None:
@@ -213,9 +223,9 @@ class S3UnderStore:
             store = self._buckets[path.bucket] = open_bucket(connection, path.bucket, self._settings)
         return store
 
-    async def _put_whole(self, connection: S3Connection, path: UfsPath, body: bytes) -> str:
-        if not can_spell(path.key):
-            return await put_whole(connection, path, body)
+    async def _put_whole(self, connection: S3Connection, path: UfsPath, body: bytes, attributes: Attributes) -> str:
+        if attributes or not can_spell(path.key):
+            return await put_whole(connection, path, body, attributes)
         with obstore_errors(path, connection.endpoint, writing=True):
             bucket = self._bucket(connection, path)
             result = await bucket.put_async(path.key, body, use_multipart=False)

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from preheat.attributes import META, NONE, Attributes, metadata_of
 from preheat.errors import ObjectNotFound, OriginUnavailable, PreheatError, VersionChanged
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
@@ -27,18 +28,25 @@ def part_size(size: int, at_least: int) -> int:
     return max(at_least, -(-size // _MAX_PARTS))
 
 
-async def put_whole(connection: S3Connection, path: UfsPath, body: bytes) -> str:
+async def put_whole(connection: S3Connection, path: UfsPath, body: bytes, attributes: Attributes) -> str:
     """Write an object in one request and return its etag; raises Preheat's errors."""
-    answer = await _call(connection, path, "put_object", Body=body)
+    answer = await _call(connection, path, "put_object", Body=body, **_fields(attributes))
     return plain_etag(answer.get("ETag"))
 
 
-async def put_in_parts(connection: S3Connection, path: UfsPath, parts: AsyncIterator[bytes], *, in_flight: int) -> str:
+async def put_in_parts(
+    connection: S3Connection,
+    path: UfsPath,
+    parts: AsyncIterator[bytes],
+    *,
+    in_flight: int,
+    attributes: Attributes = NONE,
+) -> str:
     """Write an object part by part and return its etag; raises Preheat's errors, and those of ``parts``.
 
     If it cannot be completed, or is cancelled, the parts that were sent are removed.
     """
-    upload = _Upload(connection, path)
+    upload = _Upload(connection, path, attributes)
     try:
         async for part in parts:
             await upload.send(part, in_flight=in_flight)
@@ -73,10 +81,10 @@ async def delete_object(connection: S3Connection, path: UfsPath) -> None:
 class _Upload:
     """One multipart upload. Requests run in threads, which go on when a task is cancelled: tasks here never are."""
 
-    def __init__(self, connection: S3Connection, path: UfsPath) -> None:
+    def __init__(self, connection: S3Connection, path: UfsPath, attributes: Attributes) -> None:
         self._connection = connection
         self._path = path
-        self._creation = asyncio.create_task(self._call("create_multipart_upload"))
+        self._creation = asyncio.create_task(self._call("create_multipart_upload", **_fields(attributes)))
         self._sent: list[asyncio.Task[dict[str, Any]]] = []
 
     async def send(self, part: bytes, *, in_flight: int) -> None:
@@ -121,6 +129,15 @@ class _Upload:
             return await _call(self._connection, self._path, operation, **query)
         except ObjectNotFound as error:  # NoSuchUpload; a missing bucket is another error
             raise OriginUnavailable(f"path='{self._path}': S3 has forgotten an upload in parts.") from error
+
+
+def _fields(attributes: Attributes) -> dict[str, Any]:
+    """Return attributes as boto3 takes them."""
+    fields: dict[str, Any] = {
+        name.title().replace("-", ""): value for name, value in attributes.items() if not name.startswith(META)
+    }
+    metadata = metadata_of(attributes)
+    return {**fields, "Metadata": metadata} if metadata else fields
 
 
 async def _call(connection: S3Connection, path: UfsPath, operation: str, **query: Any) -> dict[str, Any]:

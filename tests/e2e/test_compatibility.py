@@ -1,0 +1,111 @@
+"""The provider with earlier Airflows, each in an environment of its own, against a real cluster."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from demo import dataset
+from testbed.airflow import airflow_environment, run_dag_test
+from testbed.local_cluster import LocalCluster
+from testbed.s3 import SeaweedFS
+from tests.e2e.conftest import DIGITS
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[2]
+INSTALL_SECONDS = 400
+CHECK_SECONDS = 240
+UNIT_TESTS = [
+    f"tests/unit/test_provider_{name}.py" for name in ("deadlines", "dialects", "endpoint", "jobs", "sensing", "watch")
+]
+"""Those that are about the provider alone."""
+DIGITS_PATH = f"s3://{dataset.BUCKET}/digits/"
+SHARDS_PATH = f"s3://{dataset.BUCKET}/shards/"
+DAG_FILE = f"""
+import asyncio
+
+from airflow.sdk import DAG, task
+
+from airflow_preheat.assets import warm_asset
+from airflow_preheat.operators import PreloadOperator
+from airflow_preheat.sensors import DatasetWarmSensor, PreloadSensor
+from airflow_preheat.triggers import DatasetWarmTrigger
+
+
+@task
+def watch():
+    async def first_event():
+        async for event in DatasetWarmTrigger(path="{DIGITS_PATH}", poll_interval=0.5).run():
+            return event.payload
+
+    return asyncio.run(asyncio.wait_for(first_event(), 60))
+
+
+with DAG("compat", schedule=None, default_args={{"preheat_conn_id": "preheat_default"}}):
+    deferred = PreloadOperator(
+        task_id="deferred", path="{DIGITS_PATH}", deferrable=True, outlets=[warm_asset("{DIGITS_PATH}")]
+    )
+    in_worker = PreloadOperator(task_id="in_worker", path="{SHARDS_PATH}", deferrable=False)
+    sensors = [
+        DatasetWarmSensor(task_id="hot", path="{DIGITS_PATH}", deferrable=False, poke_interval=0.5),
+        DatasetWarmSensor(task_id="hot_deferred", path="{SHARDS_PATH}", deferrable=True, poke_interval=0.5),
+        PreloadSensor(task_id="load", path="{DIGITS_PATH}", deferrable=True),
+    ]
+    deferred >> in_worker >> sensors >> watch()
+"""
+
+
+@pytest.fixture(scope="module", params=["3.1", "3.2"])
+def python(request: pytest.FixtureRequest) -> Path:
+    """The interpreter of an environment with this Airflow, which is made at need."""
+    subprocess.run(["bash", "scripts/compat.sh", request.param], cwd=ROOT, check=True, timeout=INSTALL_SECONDS)
+    return ROOT / ".venv-compat" / request.param / "bin" / "python"
+
+
+def run(python: Path, *arguments: str, home: Path) -> str:
+    environment = airflow_environment(home=home, dags_folder=home, python=python)
+    done = subprocess.run(
+        [python, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=CHECK_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_every_module_can_be_imported_and_the_metadata_is_valid(python: Path, tmp_path: Path) -> None:
+    version = run(python, "-P", "tests/e2e/compat_checks.py", home=tmp_path).split()[-1]
+
+    assert version.startswith(python.parts[-3])
+
+
+def test_the_unit_tests_of_the_provider_alone_pass(python: Path, tmp_path: Path) -> None:
+    options = ("--noconftest", "-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default")
+    output = run(python, "-m", "pytest", *options, *UNIT_TESTS, home=tmp_path)
+
+    assert " passed" in output
+
+
+def test_operators_sensors_and_the_watcher_work(
+    python: Path, cluster: LocalCluster, origin: SeaweedFS, tmp_path: Path
+) -> None:
+    (tmp_path / "compat.py").write_text(DAG_FILE)
+
+    result = run_dag_test(
+        "compat", home=tmp_path / "home", dags_folder=tmp_path, variables=cluster.airflow_variables, python=python
+    )
+
+    assert set(result.tasks.values()) == {"success"}, result.log
+    warmed = result.xcoms["deferred"]
+    assert warmed["files"] == len(DIGITS)
+    assert result.asset_events[f"preheat://{dataset.BUCKET}/digits"]["dataset_version"] == warmed["dataset_version"]
+    versions = [result.xcoms[task]["dataset_version"] for task in ("hot", "load", "watch")]
+    assert versions == [warmed["dataset_version"]] * 3
