@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from preheat.attributes import Attributes
 from preheat.paths import UfsPath
 from preheat.versions import ObjectInfo
 
@@ -48,6 +48,8 @@ class PendingWrite:
     """Ids of the workers that have its bytes, the owner first."""
     temporary: bool = False
     """It is never persisted."""
+    attributes: Attributes = field(default_factory=dict)
+    """What its writer says of it besides."""
     claimed_by: str = ""
     """Who changes the under store's object now: nobody else may."""
     claimed_until: float = 0.0
@@ -112,8 +114,3 @@ class OrderedUris:
 def held_name(write_id: str, uri: str) -> str:
     """Return the name under which a page store holds a pending version."""
     return f"{HELD_PREFIX}{write_id}:{uri}"
-
-
-def key_of(uri: str) -> str:
-    """Return the key of a path's records: a path may have characters that no key may have."""
-    return hashlib.sha256(uri.encode()).hexdigest()

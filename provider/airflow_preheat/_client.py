@@ -162,8 +162,10 @@ def refusal(endpoint: Endpoint, call: Call, reply: Reply) -> PreheatError:
 def unreachable(endpoint: Endpoint, cause: Exception) -> PreheatUnreachableError:
     """Describe that no answer came at all."""
     certificate = ", and its CA certificate" if endpoint.url.startswith("https:") else ""
+    # Where the certificate is on this machine is nobody's business: requests and ssl name the path.
+    said = _root(cause).replace(endpoint.ca_cert or "\0", "the file of ca_cert")
     return PreheatUnreachableError(
-        f"No Preheat coordinator answers at {endpoint.url} ({_root(cause)}). Start one with `preheat up`, "
+        f"No Preheat coordinator answers at {endpoint.url} ({said}). Start one with `preheat up`, "
         f"or correct the Airflow connection {endpoint.conn_id!r}{certificate}."
     )
 

@@ -42,6 +42,7 @@ class AlluxioJobs:
     long_poll: bool = False
     fences: bool = False
     in_order: bool = False
+    events: bool = False
 
     def check(self) -> Talk[bool]:
         """Return whether the coordinator lists its load jobs in this dialect."""
@@ -106,6 +107,7 @@ class AlluxioLoads:
     long_poll: bool = False
     fences: bool = False
     in_order: bool = False
+    events: bool = False
 
     def check(self) -> Talk[bool]:
         """Return whether the coordinator lists its load jobs in this dialect."""

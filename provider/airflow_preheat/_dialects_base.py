@@ -36,6 +36,10 @@ class Dialect(Protocol):
     def in_order(self) -> bool:
         """Whether it says how many files are hot from the start of a job's order on."""
 
+    @property
+    def events(self) -> bool:
+        """Whether it tells of all jobs in one stream, in its native form."""
+
     def check(self) -> Talk[bool]:
         """Return whether the coordinator speaks this dialect."""
 

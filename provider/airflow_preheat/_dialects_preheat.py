@@ -22,6 +22,7 @@ class PreheatDialect:
     long_poll: bool = True
     fences: bool = True
     in_order: bool = True
+    events: bool = True
 
     def check(self) -> Talk[bool]:
         """Return whether a Preheat coordinator answers; that needs no token."""

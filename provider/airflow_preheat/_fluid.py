@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from http import HTTPStatus
 from typing import Any, Literal, TypedDict
 
 from airflow_preheat.exceptions import (
@@ -23,7 +24,6 @@ Status = Literal["complete", "failed", "deadline", "lost", "unavailable", "error
 _NAME_CHARACTERS = 53
 """Fluid makes a Helm release of each DataLoad, whose name has no more."""
 _DIGEST_CHARACTERS = 10
-_NOT_FOUND, _CONFLICT, _TOO_MANY, _SERVER_ERROR = 404, 409, 429, 500
 
 
 class FluidResult(TypedDict):
@@ -156,21 +156,16 @@ def ended(resource: Mapping[str, Any]) -> FluidEvent | None:
 
 def api_error(status: int | None, reason: str, what: str) -> PreheatError:
     """Return what is wrong with a request to Kubernetes; without a ``status`` nobody answered."""
-    if status == _NOT_FOUND:
+    if status == HTTPStatus.NOT_FOUND:
         return PreheatJobNotFoundError(
             f"{what} is not there ({reason}). If it never was: is Fluid installed, with its DataLoad resources?"
         )
-    if status is None or status == _TOO_MANY or status >= _SERVER_ERROR:
+    if status is None or status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return PreheatUnavailableError(f"Kubernetes does not answer about {what} ({reason}).")
     return PreheatRequestError(
         f"Kubernetes refused {what} with HTTP {status} ({reason}). May the Airflow connection's account create, get "
         f"and delete {PLURAL}.{GROUP} there?"
     )
-
-
-def is_conflict(status: int | None) -> bool:
-    """Whether a create failed because there is one of this name."""
-    return status == _CONFLICT
 
 
 def _target(target: str | Mapping[str, Any]) -> dict[str, Any]:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, cast
 
-from airflow_preheat._fluid import GROUP, PLURAL, VERSION, FluidWait, api_error, is_conflict
+from airflow_preheat._fluid import GROUP, PLURAL, VERSION, FluidWait, api_error
 from airflow_preheat.exceptions import PreheatRequestError
 
 try:
     import aiohttp
-    import kubernetes.client
+    import kubernetes.client  # type: ignore[import-untyped]
     import kubernetes_asyncio.client
     import urllib3.exceptions
     from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook, KubernetesHook
@@ -51,13 +52,13 @@ class DataLoads:
             PreheatRequestError: Kubernetes refuses it.
             PreheatUnavailableError: it does not answer.
         """
-        try:
-            with _errors(f"DataLoad {self.namespace}/{body['metadata']['name']}"):
+        with _errors(f"DataLoad {self.namespace}/{body['metadata']['name']}"):
+            try:
                 self._hook.create_custom_object(GROUP, VERSION, PLURAL, body, self.namespace)
-        except PreheatRequestError as error:
-            if is_conflict(getattr(error.__cause__, "status", None)):
-                return False
-            raise
+            except kubernetes.client.ApiException as error:
+                if error.status == HTTPStatus.CONFLICT:
+                    return False
+                raise
         return True
 
     def get(self, name: str) -> dict[str, Any]:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+from airflow.triggers.base import BaseTrigger
 from asgiref.sync import sync_to_async
 
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """States of a task that nobody runs again by itself."""
+
+
+@asynccontextmanager
+async def on_kill_called(trigger: Any) -> AsyncIterator[None]:
+    """Call a trigger's ``on_kill`` if it is cancelled because its task has ended; Airflow itself does from 3.3 on."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not hasattr(BaseTrigger, "on_kill") and await task_has_ended(trigger.task_instance):
+            await trigger.on_kill()
+        raise
 
 
 async def task_has_ended(task: Any) -> bool:

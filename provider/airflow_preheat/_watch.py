@@ -104,6 +104,10 @@ class JobWatch:
         self._away_since = None
         return reached(job, self.wait.first) or (self._told_late(job) if self.wait.tell_late else None)
 
+    def ends(self, job: Job) -> bool:
+        """Say whether an answer would end the wait."""
+        return reached(job, self.wait.first) is not None or (self.wait.tell_late and is_late(job, self.wait.deadline))
+
     def warning(self, job: Job) -> str | None:
         """Return what to say of an answer, if the job has turned late since the last one."""
         was_late, self._late = self._late, is_late(job, self.wait.deadline)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
 from itertools import count
 from types import TracebackType
 from typing import Self, TypeVar, cast
@@ -16,6 +18,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_preheat import _client, _datasets
 from airflow_preheat._dialects import Dialect, Talk, choose
 from airflow_preheat._endpoint import DEFAULT_CONN_ID, Endpoint
+from airflow_preheat._events import Subscription, subscribed
 from airflow_preheat._looks import Finding, Listed, Look, Warmth, ask_inventories, ask_warmth
 from airflow_preheat._watch import JobEvent, JobWatch
 from airflow_preheat.exceptions import PreheatError, PreheatUnavailableError
@@ -35,10 +38,12 @@ class PreheatAsyncHook(BaseHook):
         super().__init__()
         self.preheat_conn_id = preheat_conn_id
         self._dialect: Dialect | None = None
+        self._subscription: Subscription | None = None
 
     async def __aenter__(self) -> Self:
         self._endpoint = Endpoint.from_connection(await get_async_connection(self.preheat_conn_id))
-        connector = aiohttp.TCPConnector(ssl=await _tls(self._endpoint))
+        self._ssl = await _tls(self._endpoint)
+        connector = aiohttp.TCPConnector(ssl=self._ssl)
         self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
         return self
 
@@ -51,21 +56,30 @@ class PreheatAsyncHook(BaseHook):
         await self._session.close()
 
     async def wait_for_job(self, watch: JobWatch) -> JobEvent:
-        """Claim a job; wait until it has ended, the deadline has passed or the coordinator is away for too long."""
-        while (wait := watch.next_poll(asked_at := time.time())) is not None:
-            try:
-                job = await self._look(watch, wait)
-                event = watch.seen(job, long_poll=(await self.dialect()).long_poll)
-            except PreheatError as error:
-                event = watch.missed(error, time.time())
-            else:
-                self.log.info("Preheat job %s is %s", job["id"], progress(job))
-                if warning := watch.warning(job):
-                    self.log.warning(warning)
-            if event is not None:
-                return event
-            await asyncio.sleep(watch.pause(asked_at, time.time()))
+        """Claim a job; wait until it has ended, the deadline has passed or the coordinator is away for too long.
+
+        All that wait in one event loop share a stream of what the coordinator tells of its jobs.
+        """
+        async with AsyncExitStack() as stack:
+            while (wait := watch.next_poll(asked_at := time.time())) is not None:
+                try:
+                    job = await self._look(watch, wait, stack)
+                    event = watch.seen(job, long_poll=(await self.dialect()).long_poll) if job else None
+                except PreheatError as error:
+                    event = watch.missed(error, time.time())
+                else:
+                    self._tell(watch, job)
+                if event is not None:
+                    return event
+                await asyncio.sleep(watch.pause(asked_at, time.time()))
         return watch.expired()
+
+    def _tell(self, watch: JobWatch, job: Job | None) -> None:
+        if job is None:
+            return
+        self.log.info("Preheat job %s is %s", job["id"], progress(job))
+        if warning := watch.warning(job):
+            self.log.warning(warning)
 
     async def dialect(self) -> Dialect:
         """Return how the coordinator wants to be spoken to; see :attr:`airflow_preheat.hooks.PreheatHook.dialect`."""
@@ -103,10 +117,20 @@ class PreheatAsyncHook(BaseHook):
         """Return how a dataset differs; see :meth:`airflow_preheat.hooks.PreheatHook.drift`."""
         return await self._talk(_datasets.drift(self._endpoint, await self.dialect(), path))
 
-    async def _look(self, watch: JobWatch, wait: float) -> Job:
+    async def _look(self, watch: JobWatch, wait: float, stack: AsyncExitStack) -> Job | None:
+        job_id = watch.claim.job_id
         if not watch.claimed:
             return await self.claim(watch.claim)
-        return await self.get_job(watch.claim.job_id, wait=wait, after=_client.UNTIL_ENDED, first=watch.wait.first)
+        if not (await self.dialect()).events:
+            return await self.get_job(job_id, wait=wait, after=_client.UNTIL_ENDED, first=watch.wait.first)
+        if self._subscription is None:
+            subscription = subscribed(self._endpoint, job_id, lambda: aiohttp.TCPConnector(ssl=self._ssl))
+            self._subscription = await stack.enter_async_context(subscription)
+
+        def read(seconds: float) -> Awaitable[Job]:
+            return self.get_job(job_id, wait=seconds, after=_client.UNTIL_ENDED, first=watch.wait.first)
+
+        return await self._subscription.next(read, wait, watch.ends)
 
     async def _talk(self, talk: Talk[T]) -> T:
         """Send what a dialect asks for until it has its answer."""
@@ -158,4 +182,4 @@ async def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
     try:
         return await asyncio.to_thread(ssl.create_default_context, cafile=endpoint.ca_cert)
     except OSError as error:
-        raise _client.unreachable(endpoint, OSError(f"ca_cert={endpoint.ca_cert!r}: {error}")) from error
+        raise _client.unreachable(endpoint, OSError(f"ca_cert: {error.strerror or error}")) from error

@@ -11,7 +11,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_preheat._fluid import FluidEvent, FluidWait, FluidWatch, phase_of
-from airflow_preheat._task_state import task_has_ended
+from airflow_preheat._task_state import on_kill_called, task_has_ended
 from airflow_preheat.exceptions import PreheatError
 
 
@@ -35,7 +35,8 @@ class FluidDataLoadTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look at the DataLoad until it has ended; an API server that is away meanwhile is waited for."""
-        event = await self._ended()
+        async with on_kill_called(self):
+            event = await self._ended()
         await asyncio.sleep(max(0.0, self.wait.not_before - time.time()))
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_preheat._many import Outcomes, Quorum, given_up
+from airflow_preheat._task_state import on_kill_called
 from airflow_preheat._watch import JobEvent
 from airflow_preheat.triggers import PreloadTrigger
 
@@ -48,11 +49,12 @@ class PreloadManyTrigger(BaseTrigger):
             asyncio.ensure_future(_event(trigger)): place for trigger, place in zip(self._waiting, places, strict=True)
         }
         try:
-            while not quorum.is_over(outcomes):
-                pending = [task for task, place in tasks.items() if outcomes[place] is None]
-                done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    outcomes[tasks[task]] = task.result()
+            async with on_kill_called(self):
+                while not quorum.is_over(outcomes):
+                    pending = [task for task, place in tasks.items() if outcomes[place] is None]
+                    done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        outcomes[tasks[task]] = task.result()
         finally:
             for task in tasks:
                 task.cancel()

@@ -10,8 +10,8 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_preheat._task_state import on_kill_called, task_has_ended
 from airflow_preheat._watch import AFTER_CANCEL, JobWait, JobWatch
-from airflow_preheat._task_state import task_has_ended
 from airflow_preheat.dataset_trigger import DatasetWarmTrigger
 from airflow_preheat.drift_trigger import DatasetDriftTrigger
 from airflow_preheat.exceptions import PreheatError
@@ -45,7 +45,7 @@ class PreloadTrigger(BaseTrigger):
         from airflow_preheat.async_hooks import PreheatAsyncHook  # noqa: PLC0415 - workers defer without aiohttp
 
         self._claim = self.wait.claim()
-        async with PreheatAsyncHook(self.wait.preheat_conn_id) as hook:
+        async with on_kill_called(self), PreheatAsyncHook(self.wait.preheat_conn_id) as hook:
             event = await hook.wait_for_job(JobWatch(wait=self.wait, claim=self._claim))
         if event["status"] == "ready":
             self._claim = None  # the job goes on, whatever becomes of the task

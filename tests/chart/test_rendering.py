@@ -102,7 +102,7 @@ def test_names_are_dns_labels_whatever_the_release_is_called(release: str, optio
 
 
 def test_the_rendering_is_the_one_that_was_looked_at():
-    """After a change: `.helm/helm4 template` as `make chart` says, read the difference, and commit it."""
+    """After a change: `make chart`, read the difference, and commit it."""
     assert rendered("external-secrets") == load_all(GOLDEN.read_text())
 
 

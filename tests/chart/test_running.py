@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -50,15 +51,22 @@ class Release:
     def pods(self) -> list[Pod]:
         return [*self.nats, *self.coordinators, *self.workers]
 
-    def ready_coordinators(self) -> list[str]:
-        """Return the addresses that the Service sends connections to."""
-        return [pod.address for pod in self.coordinators if pod.ready()]
+    def endpoints(self) -> list[str]:
+        """Return the addresses that the Service sends connections to: a pod comes when it is ready, and goes first."""
+        return [pod.address for pod in self.coordinators]
 
     def preheat(self, *arguments: str) -> Any:
         """Run a command as a user and return the JSON that it prints."""
         done = self._run(arguments)
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
         return json.loads(done.stdout)
+
+    def wait_loaded(self, name: str) -> None:
+        """Wait until a declared dataset is loaded."""
+        deadline = time.monotonic() + COMMAND_SECONDS
+        while (status := self.preheat("dataset", "status", name, "--json")["status"])["phase"] != "Loaded":
+            assert time.monotonic() < deadline, status
+            time.sleep(0.5)
 
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command that goes on."""
@@ -105,6 +113,7 @@ def release(tmp_path_factory: pytest.TempPathFactory, origin: SeaweedFS) -> Iter
             {
                 "s3": {"endpointUrl": origin.endpoint, "existingSecret": "origin"},
                 "worker": {"capacity": "1GiB"},  # this machine has no 3400 GiB
+                "datasets": {"images": {"preload": {"schedule": None, "deadline": None}}},  # now, and not in the night
             }
         )
     )
@@ -157,7 +166,7 @@ def _running(cluster: Cluster) -> Iterator[Release]:
         stack.callback(lambda: [pod.kill() for pod in release.pods])
         for pod in release.pods:
             pod.wait_ready()
-        stack.enter_context(Service(address, 19999, release.ready_coordinators))
+        stack.enter_context(Service(address, 19999, release.endpoints))
         release.test.prepare()
         release.environment = release.test.environment()
         yield release
@@ -181,8 +190,7 @@ def test_a_load_goes_on_while_a_component_is_rolled(release: Release, component:
     assert [pod.name for pod in release.pods if pod.killed] == []
     warmth = release.preheat("fs", "warmth", path, "--json")
     assert (warmth["hot"]["files"], warmth["hotFraction"]) == (OBJECTS, 1.0)
-    dataset = release.preheat("dataset", "status", "images", "--json")
-    assert dataset["status"]["phase"] == "Loaded"
+    release.wait_loaded("images")
 
 
 def _roll_stateful(pods: list[Pod]) -> None:

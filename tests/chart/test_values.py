@@ -71,7 +71,7 @@ def test_every_value_says_what_it_is():
 
 
 def test_the_readme_is_current():
-    """Else: python scripts/chart_readme.py."""
+    """Else: `make chart`."""
     assert (CHART / "README.md").read_text() == chart_readme.readme()
 
 

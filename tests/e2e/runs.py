@@ -18,7 +18,7 @@ from testbed.airflow_client import AirflowClient, poll
 from testbed.s3 import SeaweedFS
 
 TASK = "warm"
-SECONDS = 120.0
+SECONDS = 300.0
 
 
 @dataclass(kw_only=True)

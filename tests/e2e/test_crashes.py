@@ -24,7 +24,7 @@ from testbed.s3 import SeaweedFS
 from tests.e2e.control_plane import ControlPlane, control_plane
 from tests.e2e.runs import SECONDS, TASK, Run, change_database, fill, jobs_of, start, wait_for_jobs
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 OUTAGE_SECONDS = 60.0
 DEAD_WORKERS = ("dies_after_submit", "dies_before_deferral")

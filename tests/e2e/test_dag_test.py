@@ -21,6 +21,8 @@ from testbed.local_cluster import LocalCluster
 from testbed.s3 import SeaweedFS
 from tests.e2e.conftest import DAGS_FOLDER, DIGITS, SHARDS
 
+pytestmark = pytest.mark.timeout(600)  # the first test waits for all runs
+
 FORM = {
     "path": "s3://datasets/shards/",
     "replicas": 2,

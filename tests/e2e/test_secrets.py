@@ -27,7 +27,7 @@ from testbed.local_cluster import LocalCluster, local_cluster
 from testbed.s3 import SeaweedFS
 from tests.e2e.runs import SECONDS, TASK, Run, fill, start
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 PATH = f"s3://{dataset.BUCKET}/fences"
 OUTCOMES = {

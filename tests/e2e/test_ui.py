@@ -47,7 +47,7 @@ def airflow(
     origin: SeaweedFS, cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AirflowStandalone]:
     s3 = origin.client()
-    for number in range(40):
+    for number in range(200):  # at the tasks' bandwidth, a quarter of an hour
         s3.put_object(Bucket=dataset.BUCKET, Key=f"images/{number}", Body=bytes(64 * 2**10))
     dags = tmp_path_factory.mktemp("dags")
     (dags / "warm_images.py").write_text(DAG_FILE)
@@ -141,6 +141,7 @@ def test_the_tab_of_a_task_shows_its_job_while_it_runs(
 def test_the_connection_form_has_a_field_for_all_that_a_connection_takes(
     airflow: AirflowStandalone, browser: Browser, picture: Callable[[str], None]
 ) -> None:
+    browser.call("Emulation.setDeviceMetricsOverride", width=1280, height=1000, deviceScaleFactor=1, mobile=False)
     browser.goto(f"{airflow.url}/connections")
     browser.wait_for(button("Add Connection"), seconds=SECONDS)
     browser.evaluate(f"{button('Add Connection')}.click()")
@@ -159,8 +160,10 @@ def test_the_connection_form_has_a_field_for_all_that_a_connection_takes(
         *("Connect timeout", "Request timeout"),
     ]
     assert browser.evaluate(f"{DIALOG}.querySelector('input[name=password]').type") == "password"
-    browser.evaluate(f"{button('Extra Fields')}.click()")
-    browser.wait_until_still(f"{DIALOG}.scrollHeight")
+    click(browser, button("Standard Fields"))
+    click(browser, button("Extra Fields"))
+    browser.wait_for(f"{button('Extra Fields')}.getAttribute('aria-expanded') === 'true'")
+    browser.wait_until_still(f"{button('Extra Fields JSON')}.getBoundingClientRect().top")
     picture("airflow-connection")
 
 
@@ -168,6 +171,14 @@ def test_the_pages_want_a_login_on_the_whole_airflow_too(airflow: AirflowStandal
     for path in ("caches", "connections/preheat_default/overview", f"dags/{DAG}/runs/r/tasks/images/-1/job"):
         answer = requests.get(f"{airflow.url}/preheat/{path}", timeout=SECONDS, allow_redirects=False)
         assert answer.status_code == 401
+
+
+def click(browser: Browser, element: str) -> None:
+    """Press the mouse where an element is."""
+    box = browser.evaluate(f"{element}.getBoundingClientRect().toJSON()")
+    place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2, "button": "left", "clickCount": 1}
+    for event in ("mousePressed", "mouseReleased"):
+        browser.call("Input.dispatchMouseEvent", type=event, **place)
 
 
 def button(text: str) -> str:

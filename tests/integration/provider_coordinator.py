@@ -52,6 +52,12 @@ class Coordinator:
     first_state: str = "RUNNING"
     first_facts: dict[str, Any] = field(default_factory=dict)
     """What else a job has when it is submitted."""
+    streams: bool = False
+    """Whether it serves ``/v1/events``; without, as behind a proxy that does not let it through."""
+    opened: int = 0
+    """How many streams have been opened."""
+    told: list[bytes] = field(default_factory=list)
+    """What the streams tell, in order; an empty event ends them all."""
     closing: bool = False
     changed: Condition = field(default_factory=Condition)
 
@@ -64,7 +70,29 @@ class Coordinator:
         with self.changed:
             job = self.jobs[job_id]
             job.update(fields, revision=job["revision"] + 1)
+            self.told.append(b"event: job\ndata: " + json.dumps(job).encode() + b"\n\n")
             self.changed.notify_all()
+
+    def break_streams(self) -> None:
+        """End the streams that are open, as a restart does."""
+        with self.changed:
+            self.told.append(b"")
+            self.changed.notify_all()
+
+    def stream(self, write: Callable[[bytes], object]) -> None:
+        """Serve one stream until it breaks."""
+        with self.changed:
+            self.opened += 1
+            position = len(self.told)
+            self.changed.notify_all()
+            write(b": preheat\n\n")
+            while not self.closing:
+                while position < len(self.told):
+                    if not (event := self.told[position]):
+                        return
+                    write(event)
+                    position += 1
+                self.changed.wait(PATIENCE)
 
     def warm(self, path: str, number: int, *, hot: int = 100, pinned: bool = False) -> str:
         """Let a path have a dataset version, ``hot`` of whose 100 objects are hot; return it."""
@@ -121,6 +149,8 @@ class Coordinator:
         """Serve one request."""
         if request.path == "/v1/healthz":  # which dialect it speaks: no part of what a test is about
             return 200, b'{"status": "ok"}'
+        if request.path == "/v1/events":
+            return 404, b"{}"
         with self.changed:
             self.received.append(request)
             self.changed.notify_all()
@@ -258,6 +288,12 @@ def running(coordinator: Coordinator, port: int = 0) -> Iterator[Coordinator]:
                 headers={name.lower(): value for name, value in self.headers.items()},
                 body=json.loads(content or b"{}"),
             )
+            if request.path == "/v1/events" and coordinator.streams:
+                self.send_response(200)
+                with suppress(ConnectionError):  # who listened may be gone
+                    self.end_headers()
+                    coordinator.stream(self.wfile.write)
+                return
             status, body = coordinator.answer(request)
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))

@@ -115,6 +115,18 @@ def test_exclusive_creation(fs: PreheatFileSystem, origin: MemoryUnderStore, siz
     assert stored(origin, "there") == b"there"
 
 
+def test_of_large_exclusive_writers_that_end_together_one_wins(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:
+    bodies = [bytes([number]) * LARGE for number in range(3)]
+    files = [fs.open("b/both", "xb") for _ in bodies]
+    for file, body in zip(files, bodies, strict=True):
+        file.write(body)
+    with ThreadPoolExecutor(len(files)) as pool:
+        ended = [pool.submit(file.close) for file in files]
+    lost = [isinstance(end.exception(), FileExistsError) for end in ended]
+    assert sorted(lost) == [False, True, True], [end.exception() for end in ended]
+    assert stored(origin, "both") == bodies[lost.index(False)]
+
+
 def test_a_transaction_is_seen_when_it_ends(fs: PreheatFileSystem, origin: MemoryUnderStore) -> None:
     data = os.urandom(LARGE)
     with fs.transaction:

@@ -170,11 +170,15 @@ def test_jobs_and_workers_are_shown_with_their_progress(airflow: AirflowApi, coo
 def test_datasets_are_shown_with_their_hot_share(airflow: AirflowApi, coordinator: Coordinator) -> None:
     version = coordinator.warm("s3://datasets/digits/", 7, hot=98, pinned=True)
     coordinator.warm("s3://datasets/shards/", 8)
+    status = {"phase": "DisLoading", "version": None, "hotFraction": 0.25, "listed": {"files": 4, "bytes": 5}}
+    kept = {"datasets": [{"name": "coco", "path": "s3://datasets/coco/", "status": status}]}
+    coordinator.refuse(200, of="/v1/datasets", body=json.dumps(kept).encode())
 
     seen = text(airflow.get(CACHE_PARTS[2], "olga"))
 
     assert f"s3://datasets/digits/ pinned 98.0 % 100 1000 B {version[:19]}" in seen
     assert "s3://datasets/shards/ 100.0 %" in seen
+    assert "coco s3://datasets/coco/ loading 25.0 % 4 5 B –" in seen
 
 
 def test_what_a_coordinator_says_is_shown_as_text_and_never_run(airflow: AirflowApi, coordinator: Coordinator) -> None:
@@ -262,7 +266,7 @@ def test_a_run_whose_connection_airflow_has_forgotten_still_has_its_link(airflow
 @pytest.mark.parametrize(
     ("connection", "said"),
     [
-        ("down", "The cache does not answer No Preheat coordinator answers at"),
+        ("down", "No Preheat coordinator answers at"),
         ("other", "The Airflow connection 'other' is of the type 'http' and not 'preheat'."),
         ("missing", "There is no Airflow connection 'missing'. Add it under Admin, Connections"),
     ],

@@ -104,6 +104,10 @@ class S3Conformance(UnderStoreConformance):
             await self.ufs.get_whole(path, info)
 
 
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
 class TestJuiceFS(S3Conformance):
     odd_keys = ("tab\tx", "new\nline", "control\x01", "delete\x7f", "back\\slash")
 
@@ -130,6 +134,14 @@ class TestSeaweedFS(S3Conformance):
         value = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
         assert await self.ufs.checksum(path, info) == Checksum(name="crc32", value=value)
         assert await content(await self.ufs.get_whole(path, info)) == body
+
+    @pytest.mark.parametrize("size", [0, 3, 6 << 20])
+    async def test_keeps_what_a_writer_says_besides(self, size: int) -> None:
+        said = {"content-type": "text/csv", "cache-control": "no-store", "x-amz-meta-run": "a b"}
+        await self.ufs.put(self.path("said"), _once(bytes(size)), size=size, attributes=said)
+        found = self.bucket.client.head_object(Bucket=self.bucket.name, Key=self.path("said").key)
+        assert (found["ContentLength"], found["ContentType"], found["CacheControl"]) == (size, "text/csv", "no-store")
+        assert found["Metadata"] == {"run": "a b"}
 
 
 async def keys(ufs: S3UnderStore, uri: str, after: str = "") -> list[str]:

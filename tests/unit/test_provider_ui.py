@@ -71,12 +71,15 @@ def test_an_ended_job_took_what_it_took():
 def test_datasets_are_those_that_are_kept_warm_and_then_those_that_loads_have_listed():
     inventory = {"path": "s3://b/x/", "version": "sha256:1", "listed": {"files": 2, "bytes": 9}, "pinned": True}
     older = inventory | {"version": "sha256:0", "pinned": False}
-    images = {"type": "Fresh", "status": "False", "message": "The last load failed.", "reason": "", "since": ""}
-    kept = {
-        "name": "images",
-        "path": "s3://b/images/",
-        "status": {"version": "sha256:2", "hotFraction": 0.5, "conditions": [images]},
-    }
+    conditions = [
+        {"type": "WorkersReady", "status": True, "message": ""},
+        {"type": "Loaded", "status": False, "message": "It is being loaded."},
+        {"type": "Failing", "status": True, "message": "The last load failed."},
+        {"type": "Drifted", "status": True, "message": ""},
+        {"type": "CopiesLost", "status": False, "message": "All are there."},
+    ]
+    status = {"phase": "DisLoading", "version": "sha256:2", "hotFraction": 0.5, "conditions": conditions}
+    kept = {"name": "images", "path": "s3://b/images/", "status": status | {"listed": {"files": 3, "bytes": 4}}}
     new = {"name": "new", "path": "s3://b/new/"}
     warmths = {"s3://b/x/": {"hotFraction": 0.25, "reason": ""}, "s3://b/y/": PreheatUnavailableError("no answer")}
 
@@ -85,7 +88,14 @@ def test_datasets_are_those_that_are_kept_warm_and_then_those_that_loads_have_li
     )
 
     assert rows[0] == DatasetRow(
-        name="images", path="s3://b/images/", version="sha256:2", hot=0.5, note="The last load failed."
+        name="images",
+        path="s3://b/images/",
+        version="sha256:2",
+        files=3,
+        bytes=4,
+        phase="DisLoading",
+        hot=0.5,
+        note="The last load failed. Drifted",
     )
     assert rows[1] == DatasetRow(name="new", path="s3://b/new/")
     assert rows[2] == DatasetRow(path="s3://b/x/", version="sha256:1", files=2, bytes=9, pinned=True, hot=0.25)

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from preheat.engine import Bucket
+from preheat.keys import key_of
 from preheat.store import MemoryStore
-from preheat.writes import HELD_PREFIX, PendingWrite, key_of
+from preheat.writes import HELD_PREFIX, PendingWrite
 from tests.unit.writing_workers import MIB, MOUNTS, Group, Worker, at, working
 
 WAIT = 60.0

@@ -146,7 +146,7 @@ def up(
             worker_s3_port=_s3_port(worker_s3_port, worker_port) if s3 else None,
             worker_hosts=hosts,
             capacity=capacity,
-            config_file=config.resolve() if config else None,
+            config_file=config.absolute() if config else None,
             access=access,
             tls=serving_tls(tls_cert, tls_key),
         )

@@ -17,12 +17,13 @@ from preheat.coordinator._records import KnownJob
 from preheat.engine import Bucket, Engine
 from preheat.errors import PreheatError
 from preheat.jobs import JobSpec, JobState, JobType
+from preheat.keys import key_of
 from preheat.logs import get_logger
 from preheat.mounts import Mount, MountTable
 from preheat.paths import UfsPath
 from preheat.versions import ObjectInfo
 from preheat.views import BucketView
-from preheat.writes import OrderedUris, PendingWrite, key_of
+from preheat.writes import OrderedUris, PendingWrite
 
 log = get_logger("coordinator")
 _LOOK_SECONDS = 2.0

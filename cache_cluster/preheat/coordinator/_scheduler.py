@@ -13,10 +13,10 @@ from preheat.coordinator._batches import clear_queues
 from preheat.coordinator._failures import FailureLog
 from preheat.coordinator._movers import Movers
 from preheat.coordinator._runner import JobRunner
-from preheat.coordinator._submission import digest
 from preheat.engine import Bucket, Consumer, Engine, Lease, Queue
 from preheat.errors import Conflict, EngineUnavailable
 from preheat.jobs import Job, JobState, Priority
+from preheat.keys import key_of
 from preheat.logs import get_logger
 from preheat.settings import SchedulerSettings
 from preheat.views import BucketView
@@ -130,7 +130,7 @@ class JobScheduler:
         log.info("A job ended.", action="job_ended", job=job_id, state=job.state, reason=job.reason)
 
     async def _holds_identity(self, job: Job) -> bool:
-        entry = await self._engine.get(Bucket.IDENTITIES, digest(job.spec.identity))
+        entry = await self._engine.get(Bucket.IDENTITIES, key_of(job.spec.identity))
         return entry is not None and entry.value == job.id.encode()
 
     async def _withdraw(self, job: Job, revision: int) -> None:

@@ -22,6 +22,7 @@ from preheat.coordinator._validation import validate
 from preheat.engine import Bucket, Engine, Entry, Queue
 from preheat.errors import Conflict, ObjectNotFound, OriginUnavailable
 from preheat.jobs import Job, JobSpec
+from preheat.keys import key_of
 from preheat.paths import UfsPath
 from preheat.ufs import UnderStore
 
@@ -152,7 +153,7 @@ class Submission:
 
     async def latest(self, spec: JobSpec) -> KnownJob | None:
         """Return the last job of a spec's identity, as the engine has it."""
-        entry = await self._engine.get(Bucket.IDENTITIES, digest(spec.identity))
+        entry = await self._engine.get(Bucket.IDENTITIES, key_of(spec.identity))
         return await self._records.lookup(entry.value.decode()) if entry and entry.value else None
 
     async def _running_twin(self, spec: JobSpec) -> KnownJob | None:
@@ -165,7 +166,7 @@ class Submission:
 
     async def _claim_identity(self, job: Job) -> bool:
         """Make a job the one of its identity; false if another that has not ended holds it."""
-        key = digest(job.spec.identity)
+        key = key_of(job.spec.identity)
         entry = await self._engine.get(Bucket.IDENTITIES, key)
         if entry is not None and entry.value is not None:
             if entry.value == job.id.encode():
@@ -193,13 +194,13 @@ class Submission:
             return job_id
         try:
             value = f"{job_id} {_fingerprint(spec)}".encode()
-            await self._engine.put(Bucket.KEYS, digest(idempotency_key), value, revision=0)
+            await self._engine.put(Bucket.KEYS, key_of(idempotency_key), value, revision=0)
         except Conflict:
             return await self._reserved(idempotency_key, spec) or job_id
         return job_id
 
     async def _reserved(self, idempotency_key: str, spec: JobSpec) -> str | None:
-        entry = await self._engine.get(Bucket.KEYS, digest(idempotency_key))
+        entry = await self._engine.get(Bucket.KEYS, key_of(idempotency_key))
         if entry is None or entry.value is None:
             return None
         job_id, _, fingerprint = entry.value.decode().partition(" ")
@@ -209,11 +210,6 @@ class Submission:
                 remedy="Use a fresh key for each submit.",
             )
         return job_id
-
-
-def digest(text: str) -> str:
-    """Return a text as a key that the engine takes."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _fingerprint(spec: JobSpec) -> str:

@@ -17,10 +17,10 @@ import msgspec
 
 from preheat.access import check_job, may_see
 from preheat.coordinator._records import KnownJob
-from preheat.coordinator._submission import digest
 from preheat.engine import Bucket, Engine, Entry
 from preheat.errors import Conflict, NotFound, PreheatError
 from preheat.jobs import JobSpec, JobType
+from preheat.keys import key_of
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
 from preheat.views import BucketView
@@ -86,23 +86,23 @@ class Ttls:
         ttl = Ttl(path=str(UfsPath.parse(path)), seconds=seconds, set_at=self._clock())
         check_job(ttl.spec)
         value = msgspec.json.encode(ttl)
-        revision = await self._engine.put(Bucket.TTLS, digest(ttl.path), value)
-        self.view.apply(Entry(key=digest(ttl.path), value=value, revision=revision))
+        revision = await self._engine.put(Bucket.TTLS, key_of(ttl.path), value)
+        self.view.apply(Entry(key=key_of(ttl.path), value=value, revision=revision))
         return ttl
 
     async def unset(self, path: str) -> None:
         """Let what is cached below a path stay; raises as :meth:`set`, and NotFound if no time is set for it."""
         uri = str(UfsPath.parse(path))
         check_job(Ttl(path=uri, seconds=0, set_at=0).spec)
-        entry = await self._engine.get(Bucket.TTLS, digest(uri))
+        entry = await self._engine.get(Bucket.TTLS, key_of(uri))
         if entry is None or entry.value is None:
             raise NotFound(f"path={uri!r} has no time to live.", remedy="List them with `preheat fs ttls`.")
-        await self._engine.delete(Bucket.TTLS, digest(uri))
-        self.view.apply(Entry(key=digest(uri), value=None, revision=entry.revision + 1))
+        await self._engine.delete(Bucket.TTLS, key_of(uri))
+        self.view.apply(Entry(key=key_of(uri), value=None, revision=entry.revision + 1))
 
     def get(self, path: str) -> Ttl | None:
         """Return a path's time to live, also one that was over lately."""
-        known = self.view.get(digest(str(UfsPath.parse(path))))
+        known = self.view.get(key_of(str(UfsPath.parse(path))))
         return known[0] if known else None
 
     def list(self) -> list[Ttl]:
@@ -131,10 +131,10 @@ class Ttls:
         known = await self._submit(ttl.spec, idempotency_key=f"ttl {ttl.due_at} {ttl.path}")
         value = msgspec.json.encode(replace(ttl, job_id=known.job.id))
         with suppress(Conflict):  # another coordinator was first, or somebody has set it anew
-            revision = await self._engine.put(Bucket.TTLS, digest(ttl.path), value, revision=revision)
-            self.view.apply(Entry(key=digest(ttl.path), value=value, revision=revision))
+            revision = await self._engine.put(Bucket.TTLS, key_of(ttl.path), value, revision=revision)
+            self.view.apply(Entry(key=key_of(ttl.path), value=value, revision=revision))
             log.info("A path's time is over.", action="ttl_over", path=ttl.path, job=known.job.id)
 
     async def _forget(self, ttl: Ttl, revision: int) -> None:
         with suppress(Conflict):  # as above
-            await self._engine.delete(Bucket.TTLS, digest(ttl.path), revision=revision)
+            await self._engine.delete(Bucket.TTLS, key_of(ttl.path), revision=revision)

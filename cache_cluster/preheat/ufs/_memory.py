@@ -31,6 +31,7 @@ class MemoryUnderStore:
         self._page_size = page_size
         self._chunk_bytes = chunk_bytes
         self._buckets: dict[str, dict[str, tuple[ObjectInfo, bytes]]] = {"": {}}
+        self._attributes: dict[str, Attributes] = {}
 
     def write(self, uri: str, body: bytes = b"") -> ObjectInfo:
         """Create or replace an object at once, as somebody else would; a new bucket comes into being with it."""

@@ -55,9 +55,9 @@ class FluidDataLoadOperator(BaseOperator):
     For datasets that Fluid caches in Kubernetes, with an engine of its own. It needs the extra ``fluid``: ``pip install
     'airflow-provider-preheat[fluid]'``, and an account that may create, get and delete ``dataloads.data.fluid.io``.
 
-    The DataLoad is named for the task instance, so the next try of a task that was cut off goes on with it; one that has
-    failed is replaced. It returns a :class:`~airflow_preheat._fluid.FluidResult`. A DataLoad tells neither how far it is
-    nor how much it has loaded.
+    The DataLoad is named for the task instance, so the next try of a task that was cut off goes on with it; one that
+    has failed is replaced. It returns a :class:`~airflow_preheat._fluid.FluidResult`. A DataLoad tells neither how far
+    it is nor how much it has loaded.
 
     Args:
         dataset: the name of the Fluid Dataset. Templated, as are all arguments up to ``spec``, and ``deadline``.
@@ -70,7 +70,7 @@ class FluidDataLoadOperator(BaseOperator):
         kubernetes_conn_id: the Airflow connection of the Kubernetes cluster.
         hook_arguments: further ones of the Kubernetes hook, such as ``in_cluster`` or ``cluster_context``.
         deferrable: wait in the triggerer and not in a worker's slot; by default as Airflow is configured.
-        deadline: delete it and fail if it has not ended by then; see :class:`~airflow_preheat.operators.PreloadOperator`.
+        deadline: delete it and fail if it has not ended by then; as for a ``PreloadOperator``.
         poll_interval: seconds between two looks.
         outage_tolerance: seconds that the API server may be away before the task fails.
         delete_on_kill: delete it, and with it its pods, when the task is killed.
@@ -191,7 +191,8 @@ class FluidDataLoadOperator(BaseOperator):
 
     def _name(self, context: Context) -> str:
         task = context["ti"]
-        return self.name or name_of(task.dag_id, task.run_id, task.task_id, task.map_index or -1)
+        number = -1 if task.map_index is None else task.map_index
+        return self.name or name_of(task.dag_id, task.run_id, task.task_id, number)
 
     def _wait(self, context: Context, name: str) -> FluidWait:
         run, now = context.get("dag_run"), datetime.now(tz=UTC)
@@ -215,7 +216,7 @@ class FluidDataLoadOperator(BaseOperator):
         )
 
     def _begin(self, name: str) -> Mapping[str, Any]:
-        """Create the DataLoad, or return that of an earlier try; one that has failed, or is being deleted, is replaced."""
+        """Create the DataLoad, or return that of an earlier try; one that has failed or is about to go is replaced."""
         body = manifest(
             name,
             self.dataset,
@@ -228,15 +229,16 @@ class FluidDataLoadOperator(BaseOperator):
         give_up = time.monotonic() + _REPLACE_SECONDS
         while not self.loads.create(body):
             known = self._known(name)
-            if known is not None and phase_of(known) != "Failed" and not known["metadata"].get("deletionTimestamp"):
+            if known is not None and phase_of(known) != "Failed":
                 self.log.info("Going on with DataLoad %s of an earlier try, which is %s", name, phase_of(known))
                 self._created = name
                 return known
-            if known is not None and not known["metadata"].get("deletionTimestamp"):
+            if known is not None:
                 self._delete(name)
             if time.monotonic() > give_up:
                 raise PreheatError(
-                    f"The earlier DataLoad {self.loads.namespace}/{name} is not gone {_REPLACE_SECONDS:.0f} s after its deletion."
+                    f"The earlier DataLoad {self.loads.namespace}/{name} is not gone {_REPLACE_SECONDS:.0f} s after it "
+                    f"was deleted. Look at it: kubectl -n {self.loads.namespace} describe dataload {name}"
                 )
             time.sleep(_REPLACE_PAUSE)
         self._created = name
@@ -244,10 +246,12 @@ class FluidDataLoadOperator(BaseOperator):
         return body
 
     def _known(self, name: str) -> Mapping[str, Any] | None:
+        """Return the DataLoad of an earlier try, unless it is gone or about to be."""
         try:
-            return self.loads.get(name)
+            known = self.loads.get(name)
         except PreheatJobNotFoundError:
             return None
+        return None if known["metadata"].get("deletionTimestamp") else known
 
     def _ended_here(self, wait: FluidWait) -> FluidEvent:
         watch = FluidWatch(wait=wait)

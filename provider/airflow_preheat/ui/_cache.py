@@ -73,6 +73,7 @@ class CacheHook(PreheatAsyncHook):
         Raises:
             PreheatJobNotFoundError: the coordinator does not know its only job; of several, those are left out.
         """
+        await self.dialect()  # once, and not once for each
         found = await asyncio.gather(*(self._job(job_id) for job_id in task.job_ids[:SHOWN_JOBS]))
         if len(found) == 1 and isinstance(found[0], PreheatError):
             raise found[0]

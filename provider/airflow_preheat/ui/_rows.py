@@ -12,6 +12,8 @@ from airflow_preheat.jobs import ENDED, Job, Tally, source
 
 _Json: TypeAlias = Mapping[str, Any]
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_WRONG_IF = {"WorkersReady": False, "Failing": True, "QuotaExceeded": True, "CopiesLost": True, "Drifted": True}
+"""With which status a dataset's condition is worth telling."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +68,8 @@ class DatasetRow:
     files: int | None = None
     bytes: int | None = None
     pinned: bool = False
+    phase: str = ""
+    """Of a dataset that is kept warm: ``NotStarted``, ``DisLoading`` or ``Loaded``."""
     hot: float | None = None
     """The share that is hot, 0 to 1; ``None`` if that is not known."""
     note: str = ""
@@ -92,8 +96,9 @@ def dataset_rows(
 
 def _kept_row(dataset: _Json, inventory: _Json | None) -> DatasetRow:
     status = dataset.get("status") or {}
-    wrong = [item["message"] for item in status.get("conditions") or [] if str(item.get("status")) == "False"]
-    listed = (inventory or {}).get("listed") or {}
+    conditions = status.get("conditions") or []
+    wrong = [item["message"] or item["type"] for item in conditions if _WRONG_IF.get(item["type"]) is item["status"]]
+    listed = status.get("listed") or (inventory or {}).get("listed") or {}
     return DatasetRow(
         path=dataset["path"],
         name=dataset["name"],
@@ -101,8 +106,9 @@ def _kept_row(dataset: _Json, inventory: _Json | None) -> DatasetRow:
         files=listed.get("files"),
         bytes=listed.get("bytes"),
         pinned=bool(inventory and inventory["pinned"]),
+        phase=status.get("phase") or "",
         hot=status.get("hotFraction"),
-        note=" ".join(message for message in wrong if message),
+        note=" ".join(wrong),
     )
 
 

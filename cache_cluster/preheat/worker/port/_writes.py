@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from preheat.attributes import attributes_of
 from preheat.engine import is_token
 from preheat.errors import InvalidRequest, ObjectNotFound
 from preheat.paths import UfsPath
@@ -80,7 +81,9 @@ class WriteEndpoints:
         if route == _COPY:
             self._may_copy(path)
             target = UfsPath.parse(fields.get("target", ""))
-            return _object(await self._writes.copy(path, target, forwarded=self._is_forwarded(request)))
+            attributes = attributes_of(request.headers) if fields.get("attributes") == "replace" else None
+            forwarded = self._is_forwarded(request)
+            return _object(await self._writes.copy(path, target, attributes=attributes, forwarded=forwarded))
         if route == _WRITTEN:
             self._check_worker(request)
             revision, pending = _number(fields.get("revision", ""), "revision"), "pending" in fields
@@ -100,6 +103,7 @@ class WriteEndpoints:
             size=request.length,
             if_match=_if_match(request),
             if_none_match=_if_none_match(request),
+            attributes=attributes_of(request.headers),
             forwarded=self._is_forwarded(request),
         )
         return _object(info)
@@ -121,7 +125,9 @@ class WriteEndpoints:
 
     async def _uploads(self, request: http.Request, path: UfsPath) -> http.Answer:
         if request.method == "POST":
-            upload_id = await self._writes.create_upload(path, forwarded=self._is_forwarded(request))
+            upload_id = await self._writes.create_upload(
+                path, attributes=attributes_of(request.headers), forwarded=self._is_forwarded(request)
+            )
             return http.json_answer({"path": str(path), "upload": upload_id})
         uploads = await self._writes.list_uploads(path, forwarded=self._is_forwarded(request))
         shown = [upload_json(upload) for upload in uploads if self._may_see(request, upload.path)]

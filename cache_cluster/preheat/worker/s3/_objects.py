@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from preheat.attributes import META, Attributes
 from preheat.errors import ObjectNotFound, StoreError, VersionChanged
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject
@@ -17,6 +18,7 @@ from preheat.worker.s3 import _answers as answers
 from preheat.worker.s3._conditions import has_conditions, is_unmodified
 from preheat.worker.s3._errors import S3Error
 from preheat.worker.s3._requests import S3Request
+from preheat.writes import HELD_PREFIX
 
 _OVERRIDES = {
     "response-cache-control": "Cache-Control",
@@ -36,14 +38,18 @@ class Objects:
     Args:
         reads: this worker's store.
         forward: finds what is not in it.
+        attributes: returns what is known of a version besides.
     """
 
-    def __init__(self, reads: ReadService, forward: Forward) -> None:
+    def __init__(self, reads: ReadService, forward: Forward, attributes: Callable[[UfsPath, str], Attributes]) -> None:
         self._reads = reads
+        self._attributes = attributes
         self._forward = forward
 
     def hit(self, request: http.Request, item: CachedObject) -> Parts | None:
         """Return the answer to a plain request for a copy of this worker's, if it is at most one page."""
+        if item.path.startswith(HELD_PREFIX):  # of what is pending more is known
+            return None
         part = http.slice_of(request, item)
         head = answers.object_head(request, item, part, hit=True)
         if request.is_head:
@@ -58,14 +64,14 @@ class Objects:
     async def head(self, request: S3Request, path: UfsPath) -> bytes:
         """Answer a HeadObject."""
         info, hit = await self._stat(request, path)
-        return _head(request, info, _part(request, info), hit=hit)
+        return self._head(request, path, info, _part(request, info), hit=hit)
 
     async def get(self, request: S3Request, path: UfsPath) -> bytes | Stream:
         """Answer a GetObject."""
         if has_conditions(request.headers):
             info, hit = await self._stat(request, path)
             if is_unmodified(request.headers, info):
-                return _head(request, info, http.Slice(status=304), hit=hit)
+                return self._head(request, path, info, http.Slice(status=304), hit=hit)
         try:
             return await self._open(request, path)
         except VersionChanged:
@@ -78,20 +84,22 @@ class Objects:
         asked = asked_by(request.headers.get("range"))
         opened = await self._forward.open(path, accepted, asked=asked, wish=_wish(request))
         part = _part(request, opened.info)
-        head = _head(request, opened.info, part, hit=opened.hit)
+        head = self._head(request, path, opened.info, part, hit=opened.hit)
         if not part.length:
             return head
         pages = opened.pages(part.start, part.end)
         return Stream(head=head, length=part.length, first=await anext(pages), rest=pages)
 
+    def _head(self, request: S3Request, path: UfsPath, info: ObjectInfo, part: http.Slice, *, hit: bool) -> bytes:
+        parts = 1 if "partNumber" in request.fields else None
+        known = self._attributes(path, info.etag)
+        headers = {name if name.startswith(META) else name.title(): value for name, value in known.items()}
+        overrides = {**headers, **_overrides(request)}
+        return answers.object_head(request.http, info, part, hit=hit, overrides=overrides, parts=parts)
+
     async def _stat(self, request: S3Request, path: UfsPath) -> tuple[ObjectInfo, bool]:
         accepted = http.accepted_etags(request.headers.get("if-match"))
         return await self._forward.stat(path, accepted, wish=_wish(request))
-
-
-def _head(request: S3Request, info: ObjectInfo, part: http.Slice, *, hit: bool) -> bytes:
-    parts = 1 if "partNumber" in request.fields else None
-    return answers.object_head(request.http, info, part, hit=hit, overrides=_overrides(request), parts=parts)
 
 
 def _part(request: S3Request, info: ObjectInfo) -> http.Slice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from preheat.attributes import attributes_of
 from preheat.paths import UfsPath
 from preheat.worker._forward import Forward
 from preheat.worker._ranges import parse_range
@@ -38,7 +39,7 @@ class Uploading:
     async def create(self, request: S3Request, path: UfsPath) -> bytes:
         """Answer a CreateMultipartUpload."""
         check_write(request.sender, path)
-        upload_id = await self._writes.create_upload(path)
+        upload_id = await self._writes.create_upload(path, attributes=attributes_of(request.headers))
         document = xml.upload_created(bucket=request.bucket, key=request.key, upload_id=upload_id)
         return answers.document(document, request.http)
 

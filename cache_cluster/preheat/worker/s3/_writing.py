@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import unquote_to_bytes
 
+from preheat.attributes import Attributes, attributes_of
 from preheat.errors import PreheatError
 from preheat.paths import UfsPath
 from preheat.versions import ObjectInfo
@@ -46,9 +47,14 @@ class Writing:
         """Answer a PutObject."""
         check_write(request.sender, path)
         if_match, if_none_match = conditions(request)
-        payload = incoming(request)
+        attributes, payload = attributes_of(request.headers), incoming(request)
         info = await self._writes.put(
-            path, payload.chunks, size=payload.size, if_match=if_match, if_none_match=if_none_match
+            path,
+            payload.chunks,
+            size=payload.size,
+            if_match=if_match,
+            if_none_match=if_none_match,
+            attributes=attributes,
         )
         return answers.nothing(request.http, headers={"ETag": f'"{info.etag}"', **payload.checksums})
 
@@ -57,7 +63,7 @@ class Writing:
         check_write(request.sender, path)
         refuse_conditions(request)
         source, _ = await self.source(request)
-        info = await self._writes.copy(source, path)
+        info = await self._writes.copy(source, path, attributes=_new_attributes(request))
         document = xml.object_copied(etag=info.etag, last_modified=info.last_modified)
         return answers.document(document, request.http)
 
@@ -132,6 +138,18 @@ def conditions(request: S3Request) -> tuple[str | None, bool]:
     if if_none_match not in (None, "*"):
         raise S3Error("NotImplemented", "If-None-Match of a write has to be *.")
     return (None if if_match is None else if_match.strip().strip('"')), if_none_match is not None
+
+
+def _new_attributes(request: S3Request) -> Attributes | None:
+    """Return what a copy is to have in the place of its source's attributes; none keeps those.
+
+    Raises:
+        S3Error: InvalidArgument; S3 knows no such directive.
+    """
+    directive = request.headers.get("x-amz-metadata-directive", "COPY")
+    if directive not in ("COPY", "REPLACE"):
+        raise S3Error("InvalidArgument", f"x-amz-metadata-directive={directive[:40]!r} is neither COPY nor REPLACE.")
+    return attributes_of(request.headers) if directive == "REPLACE" else None
 
 
 def _source_of(header: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from preheat.attributes import NONE, Attributes
 from preheat.errors import Conflict, NoLiveWorker, PreheatError, StoreError, VersionChanged
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
@@ -57,7 +58,14 @@ class AsyncWrites:
         self._through = through
 
     async def put(
-        self, path: UfsPath, body: Body, condition: Condition = ALWAYS, *, replicas: int, temporary: bool
+        self,
+        path: UfsPath,
+        body: Body,
+        condition: Condition = ALWAYS,
+        *,
+        attributes: Attributes = NONE,
+        replicas: int,
+        temporary: bool,
     ) -> tuple[ObjectInfo, int]:
         """Have a version held; return it, and the revision of its record.
 
@@ -76,6 +84,7 @@ class AsyncWrites:
             written_at=time.time(),
             holders=(self._worker_id,),
             temporary=temporary,
+            attributes=dict(attributes),
         )
         await self._check(path, condition, (await self._log.current(path))[0])
         try:

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
+from preheat.attributes import NONE, Attributes
 from preheat.errors import NoLiveWorker, NotFound, StoreError
 from preheat.logs import get_logger
 from preheat.mounts import Mount, WriteMode
 from preheat.paths import UfsPath
 from preheat.ufs import UnderStore
 from preheat.versions import ObjectInfo
+from preheat.worker._pending import PendingTable
 from preheat.worker._reads import ReadService
 from preheat.worker.fills import Throttle
 from preheat.worker.writes._async import AsyncWrites
@@ -25,7 +27,7 @@ from preheat.worker.writes._uploads import Completion, Part, UploadNotFound, Upl
 from preheat.writes import PendingWrite
 
 T = TypeVar("T")
-Write = Callable[[Body], Awaitable[ObjectInfo]]
+Write = Callable[[Body, Attributes], Awaitable[ObjectInfo]]
 """Writes what an upload has become."""
 log = get_logger("worker")
 
@@ -47,6 +49,7 @@ class LocalWrites:
         through: writes to the under store.
         cached: writes to the caches of workers.
         held: has what was written there.
+        table: says what is pending.
         pages: yields the bytes of a pending version, wherever they are.
         mounts: returns the mount of a URI.
         origin: the under store.
@@ -62,6 +65,7 @@ class LocalWrites:
         through: ThroughWrites,
         cached: AsyncWrites,
         held: HeldCopies,
+        table: PendingTable,
         pages: Callable[[PendingWrite], AsyncIterator[bytes]],
         mounts: Callable[[str], Mount],
         origin: UnderStore,
@@ -73,6 +77,7 @@ class LocalWrites:
         self._through = through
         self._cached = cached
         self._held = held
+        self._table = table
         self._pages = pages
         self._mounts = mounts
         self._origin = origin
@@ -82,29 +87,37 @@ class LocalWrites:
         self._completing: dict[str, tuple[Completion, asyncio.Task[ObjectInfo]]] = {}
 
     async def put(
-        self, path: UfsPath, chunks: Chunks, *, size: int | None, condition: Condition = ALWAYS
+        self,
+        path: UfsPath,
+        chunks: Chunks,
+        *,
+        size: int | None,
+        condition: Condition = ALWAYS,
+        attributes: Attributes = NONE,
     ) -> ObjectInfo:
         """Write an object."""
         staged = await self._staging.receive(chunks, size=size)
-        return await self._to_the_end(self._put(path, staged, condition))
+        return await self._to_the_end(self._put(path, staged, condition, attributes))
 
     async def delete(self, path: UfsPath) -> bool:
         """Remove an object; false if it was not there."""
         return await self._to_the_end(self._delete(path))
 
-    async def copy(self, source: UfsPath, target: UfsPath) -> ObjectInfo:
-        """Copy an object, by the under store itself if it can."""
-        pending = self._reads.is_pending(source)
-        if not (pending or self._mounts(str(target)).is_temporary(target)):
+    async def copy(self, source: UfsPath, target: UfsPath, attributes: Attributes | None = None) -> ObjectInfo:
+        """Copy an object, by the under store itself if it can, which keeps its attributes if none are given."""
+        pending = self._table.get(str(source))
+        if not (pending or attributes is not None or self._mounts(str(target)).is_temporary(target)):
             copied = await self._to_the_end(self._copy(source, target))
             if copied is not None:
                 return copied
         opened = await self._reads.open(source, None if pending else ((await self._origin.stat(source)).etag,))
-        return await self.put(target, opened.pages(0, opened.info.size), size=opened.info.size)
+        if attributes is None:
+            attributes = pending.attributes if pending else NONE
+        return await self.put(target, opened.pages(0, opened.info.size), size=opened.info.size, attributes=attributes)
 
-    async def create_upload(self, path: UfsPath) -> str:
+    async def create_upload(self, path: UfsPath, attributes: Attributes) -> str:
         """Begin an upload in parts, and return its id."""
-        return self.uploads.create(path)
+        return self.uploads.create(path, attributes)
 
     async def abort_upload(self, path: UfsPath, upload_id: str) -> None:
         """Drop an upload."""
@@ -136,7 +149,7 @@ class LocalWrites:
             first, task = self._completing[upload_id]
             completion.check_joins(first)
         else:
-            task = self._begin(self._complete(completion, write(body)))
+            task = self._begin(self._complete(completion, write(body, self.uploads.attributes(completion))))
             self._completing[upload_id] = completion, task
             task.add_done_callback(lambda _: self._completing.pop(upload_id, None))
         return await asyncio.shield(task)
@@ -167,9 +180,9 @@ class LocalWrites:
             task.cancel()
         self.uploads.close()
 
-    async def _put(self, path: UfsPath, staged: Staged, condition: Condition) -> ObjectInfo:
+    async def _put(self, path: UfsPath, staged: Staged, condition: Condition, attributes: Attributes) -> ObjectInfo:
         with staged:
-            return await self.write(path, staged, condition)
+            return await self.write(path, staged, condition, attributes)
 
     async def _complete(self, completion: Completion, writing: Awaitable[ObjectInfo]) -> ObjectInfo:
         info = await writing
@@ -177,14 +190,19 @@ class LocalWrites:
             self.uploads.end(UfsPath.parse(completion.path), completion.upload_id)
         return info
 
-    async def write(self, path: UfsPath, body: Body, condition: Condition) -> ObjectInfo:
+    async def write(self, path: UfsPath, body: Body, condition: Condition, attributes: Attributes) -> ObjectInfo:
         """Write a body that is here as the path's mount says."""
         mount = self._mounts(str(path))
         temporary = mount.is_temporary(path)
         if temporary or mount.writes is WriteMode.ASYNC:
             try:
                 info, revision = await self._cached.put(
-                    path, body, condition, replicas=mount.write_replicas, temporary=temporary
+                    path,
+                    body,
+                    condition,
+                    attributes=attributes,
+                    replicas=mount.write_replicas,
+                    temporary=temporary,
                 )
             except (NoLiveWorker, StoreError) as error:
                 if temporary:
@@ -193,7 +211,7 @@ class LocalWrites:
             else:
                 await self._acknowledge(path, revision, pending=True)
                 return info
-        info, revision = await self._through.put(path, body, condition)
+        info, revision = await self._through.put(path, body, condition, attributes=attributes)
         await self._acknowledge(path, revision)
         return info
 

@@ -14,10 +14,11 @@ import msgspec
 
 from preheat.engine import Bucket, Engine
 from preheat.errors import EngineUnavailable
+from preheat.keys import key_of
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
 from preheat.worker.writes._recent import RecentWrites
-from preheat.writes import Written, key_of
+from preheat.writes import Written
 
 log = get_logger("worker")
 

@@ -80,6 +80,7 @@ class OwnWrites:
         repair_seconds: float,
     ) -> None:
         self._policies = policies
+        self.table = pending.table
         self._drain_seconds = drain_seconds
         copies = WrittenCopies(store, reads)
         self._absence = absence = Absence(heard_file, store=store, policies=policies)
@@ -105,6 +106,7 @@ class OwnWrites:
                 worker_id, held=held, remote=remote, others=routes.others, log=pending_log, through=through
             ),
             held=held,
+            table=pending.table,
             pages=pending.whole,
             mounts=self._mount,
             origin=origin,

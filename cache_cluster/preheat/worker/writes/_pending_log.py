@@ -10,12 +10,13 @@ import msgspec
 
 from preheat.engine import Bucket, Engine, Entry
 from preheat.errors import EngineUnavailable, StoreError
+from preheat.keys import key_of
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
 from preheat.store import PageStore
 from preheat.worker._pending import PendingTable
 from preheat.worker.writes._log import Reached, Superseded
-from preheat.writes import PendingWrite, key_of
+from preheat.writes import PendingWrite
 
 log = get_logger("worker")
 Known = tuple[PendingWrite | None, int]

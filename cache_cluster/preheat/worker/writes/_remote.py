@@ -53,7 +53,12 @@ class RemoteWorkers:
         """Keep connections while the block runs."""
         connector = aiohttp.TCPConnector(ssl=client_context(self._tls), limit=0)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_ANSWER_SECONDS)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers) as http:
+        async with aiohttp.ClientSession(
+            connector=connector,
+            timeout=timeout,
+            headers=self._headers,
+            skip_auto_headers=("Content-Type",),  # it would be the object's
+        ) as http:
             self._http = http
             try:
                 yield

@@ -10,7 +10,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypedDict
 
+from preheat.attributes import NONE, Attributes
 from preheat.engine import Engine
 from preheat.errors import EngineUnavailable, ReadOnly
 from preheat.mounts import WriteMode
@@ -36,6 +38,14 @@ from preheat.writes import held_name
 
 _TOLD = 32
 """Workers that are told of a write directly: those that rank highest for its path."""
+
+
+class _How(TypedDict):
+    """What of a write its owner has to know besides its bytes."""
+
+    size: int | None
+    condition: Condition
+    attributes: Attributes
 
 
 class WriteService(UploadRequests):
@@ -127,6 +137,7 @@ class WriteService(UploadRequests):
         size: int | None,
         if_match: str | None = None,
         if_none_match: bool = False,
+        attributes: Attributes = NONE,
         forwarded: bool = False,
     ) -> ObjectInfo:
         """Write an object in place of what was there, and return it with its etag.
@@ -137,6 +148,7 @@ class WriteService(UploadRequests):
             size: how many there are, if that is known.
             if_match: the etag that must be there now, ``*`` for any; looked at right before.
             if_none_match: there must be no object; looked at right before.
+            attributes: what the under store is to keep of it besides.
             forwarded: see there.
 
         Raises:
@@ -148,10 +160,11 @@ class WriteService(UploadRequests):
         """
         self._check_writable(path)
         condition = Condition(if_match=if_match, if_none_match=if_none_match)
+        how: _How = {"size": size, "condition": condition, "attributes": attributes}
         return await self._routes.at_owner(
             path,
-            there=None if forwarded else lambda owner: self._remote.put(owner, path, chunks, size, condition),
-            here=lambda: self._local.put(path, chunks, size=size, condition=condition),
+            there=None if forwarded else lambda owner: self._remote.put(owner, path, chunks, **how),
+            here=lambda: self._local.put(path, chunks, **how),
         )
 
     async def delete(self, path: UfsPath, *, forwarded: bool = False) -> bool:
@@ -163,8 +176,16 @@ class WriteService(UploadRequests):
             here=lambda: self._local.delete(path),
         )
 
-    async def copy(self, source: UfsPath, target: UfsPath, *, forwarded: bool = False) -> ObjectInfo:
+    async def copy(
+        self, source: UfsPath, target: UfsPath, *, attributes: Attributes | None = None, forwarded: bool = False
+    ) -> ObjectInfo:
         """Write the present version of an object to another path, and return that.
+
+        Args:
+            source: the object.
+            target: where to.
+            attributes: of the copy; none are those of the source, as far as they are known.
+            forwarded: see there.
 
         Raises:
             ObjectNotFound: there is no source. Otherwise as :meth:`put`.
@@ -172,9 +193,14 @@ class WriteService(UploadRequests):
         self._check_writable(target)
         return await self._routes.at_owner(
             target,
-            there=None if forwarded else lambda owner: self._remote.copy(owner, source, target),
-            here=lambda: self._local.copy(source, target),
+            there=None if forwarded else lambda owner: self._remote.copy(owner, source, target, attributes),
+            here=lambda: self._local.copy(source, target, attributes),
         )
+
+    def attributes(self, path: UfsPath, etag: str) -> Attributes:
+        """Return what is known here of a version besides: of those that are pending."""
+        write = self._own.table.get(str(path))
+        return write.attributes if write and write.etag == etag else NONE
 
     async def persist(self, path: UfsPath, throttle: Throttle | None = None) -> bool:
         """Give the under store what is pending at a path; false if nothing is.

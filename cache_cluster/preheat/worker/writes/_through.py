@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
+from preheat.attributes import NONE, Attributes
 from preheat.errors import EngineUnavailable, ObjectNotFound, OriginUnavailable, Unavailable
 from preheat.paths import UfsPath
 from preheat.ufs import UnderStore
@@ -56,7 +57,9 @@ class ThroughWrites:
         self._claims = claims
         self._locks = PathLocks()
 
-    async def put(self, path: UfsPath, body: Body, condition: Condition = ALWAYS) -> tuple[ObjectInfo, int]:
+    async def put(
+        self, path: UfsPath, body: Body, condition: Condition = ALWAYS, *, attributes: Attributes = NONE
+    ) -> tuple[ObjectInfo, int]:
         """Write an object; return it, and the revision by which the others know of it.
 
         Raises:
@@ -66,7 +69,7 @@ class ThroughWrites:
         async with self._changing(path) as claim:
             if condition.asks:
                 condition.check(path, claim.write.info if claim else await self.current(path))
-            info = await self._origin.put(path, chunks(body), size=body.size)
+            info = await self._origin.put(path, chunks(body), size=body.size, attributes=attributes)
             if self._is_disputed(path):
                 self._log.note(path, "")
             else:
@@ -124,7 +127,8 @@ class ThroughWrites:
             if claim is None or claim.write.temporary:
                 return None
             try:
-                info = await self._origin.put(path, pages(claim.write), size=claim.write.size)
+                write = claim.write
+                info = await self._origin.put(path, pages(write), size=write.size, attributes=write.attributes)
             except Unavailable:
                 if await claim.stands():
                     raise

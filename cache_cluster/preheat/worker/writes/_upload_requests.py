@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 
+from preheat.attributes import NONE, Attributes
 from preheat.errors import PreheatError
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
@@ -42,8 +43,8 @@ class UploadRequests(ABC):
     def _check_writable(self, path: UfsPath) -> None:
         """Return if a path may be written."""
 
-    async def create_upload(self, path: UfsPath, *, forwarded: bool = False) -> str:
-        """Begin an upload in parts and return its id.
+    async def create_upload(self, path: UfsPath, *, attributes: Attributes = NONE, forwarded: bool = False) -> str:
+        """Begin an upload in parts of an object with some attributes, and return its id.
 
         Raises:
             ReadOnly: the mount does not allow it.
@@ -52,8 +53,8 @@ class UploadRequests(ABC):
         self._check_writable(path)
         return await self._routes.at_owner(
             path,
-            there=None if forwarded else lambda owner: self._remote.create_upload(owner, path),
-            here=lambda: self._local.create_upload(path),
+            there=None if forwarded else lambda owner: self._remote.create_upload(owner, path, attributes),
+            here=lambda: self._local.create_upload(path, attributes),
         )
 
     async def upload_part(self, path: UfsPath, upload_id: str, number: int, chunks: Chunks, *, size: int | None) -> str:
@@ -133,18 +134,22 @@ class UploadRequests(ABC):
         uploads = [*self._local.uploads.begun(str(path)), *(upload for some in found for upload in some)]
         return sorted(uploads, key=lambda upload: (upload.path, upload.started_at, upload.id))
 
-    async def _write(self, path: UfsPath, condition: Condition, body: Body) -> ObjectInfo:
+    async def _write(self, path: UfsPath, condition: Condition, body: Body, attributes: Attributes) -> ObjectInfo:
         """Write what an upload has become.
 
         With a condition the path's owner does it: workers may have come or gone since the upload began here, and only
         what one worker does can be judged in one order.
         """
+
+        async def there(owner: Member) -> ObjectInfo:
+            return await self._remote.put(
+                owner, path, chunks(body), size=body.size, condition=condition, attributes=attributes
+            )
+
         return await self._routes.at_owner(
             path,
-            there=(lambda owner: self._remote.put(owner, path, chunks(body), body.size, condition))
-            if condition.asks
-            else None,
-            here=lambda: self._local.write(path, body, condition),
+            there=there if condition.asks else None,
+            here=lambda: self._local.write(path, body, condition, attributes),
         )
 
     async def _uploads_at(self, member: Member, path: UfsPath) -> list[Upload]:

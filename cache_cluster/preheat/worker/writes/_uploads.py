@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from preheat.attributes import NONE, Attributes
 from preheat.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from preheat.paths import UfsPath
 from preheat.worker.writes._body import Joined
@@ -94,6 +95,7 @@ class Completion:
 @dataclass(kw_only=True)
 class _Open:
     upload: Upload
+    attributes: Attributes
     touched_at: float
     parts: dict[int, tuple[Part, Staged]] = field(default_factory=dict)
 
@@ -126,7 +128,7 @@ class Uploads:
         self._clock = clock
         self._open: dict[str, _Open] = {}
 
-    def create(self, path: UfsPath) -> str:
+    def create(self, path: UfsPath, attributes: Attributes = NONE) -> str:
         """Begin an upload and return its id.
 
         Raises:
@@ -139,7 +141,8 @@ class Uploads:
                 "day), or raise --max-uploads of `preheat worker`.",
             )
         upload_id, now = f"{secrets.token_hex(16)}.{self._worker_id}", self._clock()
-        self._open[upload_id] = _Open(upload=Upload(path=str(path), id=upload_id, started_at=now), touched_at=now)
+        upload = Upload(path=str(path), id=upload_id, started_at=now)
+        self._open[upload_id] = _Open(upload=upload, attributes=attributes, touched_at=now)
         return upload_id
 
     def add(self, path: UfsPath, upload_id: str, number: int, staged: Staged) -> str:
@@ -167,6 +170,10 @@ class Uploads:
         """Return the uploads of paths that begin with a URI, in their order."""
         found = [opened.upload for opened in self._open.values() if opened.upload.path.startswith(prefix)]
         return sorted(found, key=lambda upload: (upload.path, upload.started_at))
+
+    def attributes(self, completion: Completion) -> Attributes:
+        """Return what was said of the object when its upload began; raises UploadNotFound."""
+        return self._find(completion.path, completion.upload_id).attributes
 
     def join(self, completion: Completion) -> Joined:
         """Return the parts that are named as one body; they stay until :meth:`end`.

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from preheat.attributes import Attributes
 from preheat.errors import ObjectNotFound
 from preheat.paths import UfsPath
 from preheat.placement import Member
@@ -29,11 +30,18 @@ class RemoteWrites:
         self._workers = workers
 
     async def put(
-        self, member: Member, path: UfsPath, chunks: Chunks, size: int | None, condition: Condition
+        self,
+        member: Member,
+        path: UfsPath,
+        chunks: Chunks,
+        *,
+        size: int | None,
+        condition: Condition,
+        attributes: Attributes,
     ) -> ObjectInfo:
         """Write an object."""
         target = f"/v1/data/{path.url_path}"
-        headers = _headers(condition)
+        headers = {**attributes, **_headers(condition)}
         return _info(await self._workers.ask(member, "PUT", target, body=chunks, size=size, headers=headers))
 
     async def hold(self, member: Member, write: PendingWrite, chunks: Chunks) -> None:
@@ -49,15 +57,16 @@ class RemoteWrites:
             return False
         return True
 
-    async def copy(self, member: Member, source: UfsPath, target: UfsPath) -> ObjectInfo:
-        """Copy an object."""
-        return _info(
-            await self._workers.ask(member, "POST", f"/v1/copy?path={_quoted(source)}&target={_quoted(target)}")
-        )
+    async def copy(self, member: Member, source: UfsPath, target: UfsPath, attributes: Attributes | None) -> ObjectInfo:
+        """Copy an object; with other attributes if some are given."""
+        where = f"/v1/copy?path={_quoted(source)}&target={_quoted(target)}"
+        if attributes is not None:
+            where += "&attributes=replace"
+        return _info(await self._workers.ask(member, "POST", where, headers=attributes))
 
-    async def create_upload(self, member: Member, path: UfsPath) -> str:
+    async def create_upload(self, member: Member, path: UfsPath, attributes: Attributes) -> str:
         """Begin an upload in parts."""
-        answer = await self._workers.ask(member, "POST", f"/v1/uploads?path={_quoted(path)}")
+        answer = await self._workers.ask(member, "POST", f"/v1/uploads?path={_quoted(path)}", headers=attributes)
         return str(msgspec.json.decode(answer)["upload"])
 
     async def upload_part(

@@ -1,0 +1,103 @@
+"""What a writer says of an object besides its bytes: what reaches the under store, and who is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from preheat.attributes import attributes_of
+from preheat.errors import InvalidRequest
+from tests.unit.s3_ports import S3Group, s3_ports
+from tests.unit.writing_workers import at
+
+SAID = {"ContentType": "text/csv", "ContentEncoding": "gzip", "CacheControl": "no-store", "Metadata": {"run": "a b"}}
+KEPT = {
+    "content-type": "text/csv",
+    "content-encoding": "gzip",
+    "cache-control": "no-store",
+    "x-amz-meta-run": "a b",
+}
+
+
+@pytest.fixture
+async def workers(tmp_path: Path) -> AsyncIterator[S3Group]:
+    async with s3_ports(tmp_path, 2) as group:
+        yield group
+
+
+@pytest.mark.parametrize(
+    ("headers", "attributes"),
+    [
+        ({"host": "x", "content-length": "1", "x-amz-date": "y"}, {}),
+        ({"content-type": "application/octet-stream", "content-encoding": "aws-chunked"}, {}),
+        ({"content-encoding": "gzip, aws-chunked"}, {"content-encoding": "gzip"}),
+        ({"x-preheat-meta-a": "1", "x-amz-meta-b": ""}, {"x-amz-meta-a": "1", "x-amz-meta-b": ""}),
+    ],
+)
+def test_which_headers_count(headers: dict[str, str], attributes: dict[str, str]):
+    assert attributes_of(headers) == attributes
+
+
+@pytest.mark.parametrize("headers", [{"x-amz-meta-a": "x" * 2048}, {"x-amz-meta-a": "ü"}, {"content-type": "a\tb"}])
+def test_what_s3_would_not_take_is_refused(headers: dict[str, str]):
+    with pytest.raises(InvalidRequest, match=r"2049 bytes|not printable ASCII"):
+        attributes_of(headers)
+
+
+@pytest.mark.parametrize("at_owner", [True, False])
+async def test_the_under_store_gets_them_with_whole_objects_uploads_and_copies(workers: S3Group, at_owner: bool):
+    def port(key: str):
+        return workers.owner(key) if at_owner else workers.other(key)
+
+    await port("k")("put_object", Key="k", Body=b"x", **SAID)
+    upload = {"Key": "big", "UploadId": (await port("big")("create_multipart_upload", Key="big", **SAID))["UploadId"]}
+    part = await port("big")("upload_part", **upload, PartNumber=1, Body=b"x")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    await port("big")("complete_multipart_upload", **upload, MultipartUpload=parts)
+    await port("copy")("copy_object", Key="copy", CopySource="data/k")
+    for key in ("k", "big", "copy"):
+        assert workers.origin.attributes(f"s3://b/{key}") == KEPT
+    other = {"CopySource": "data/k", "MetadataDirective": "REPLACE", "Metadata": {"new": "1"}}
+    await port("k")("copy_object", Key="k", **other)
+    assert workers.origin.attributes("s3://b/k") == {"x-amz-meta-new": "1"}
+    assert await workers.group.content("k") == b"x"
+    await port("k")("put_object", Key="k", Body=b"y")
+    assert workers.origin.attributes("s3://b/k") == {}
+
+
+async def test_what_is_pending_tells_and_keeps_them_until_it_is_persisted(workers: S3Group):
+    for key in ("k", "tmp/k"):
+        await workers.other(f"fast/{key}")("put_object", Bucket="fast", Key=key, Body=b"body", **SAID)
+        for port in workers.ports:
+            for operation in ("head_object", "get_object"):
+                answer = await port(operation, Bucket="fast", Key=key)
+                assert {name: answer[name] for name in SAID} == SAID
+    worker = workers.ports[0].worker
+    await worker.writes.copy(at("fast/k"), at("copied"))
+    assert workers.origin.attributes("s3://b/copied") == KEPT
+    assert await worker.writes.persist(at("fast/k"))
+    assert workers.origin.attributes("s3://b/fast/k") == KEPT
+    for port in workers.ports:
+        answer = await port("head_object", Bucket="fast", Key="k")
+        assert (answer["ContentType"], answer["Metadata"]) == ("application/octet-stream", {})
+
+
+async def test_the_native_port(workers: S3Group):
+    url = workers.other("k").worker.url
+    headers = {"Content-Type": "text/csv", "X-Preheat-Meta-Run": "7"}
+    expected = {"content-type": "text/csv", "x-amz-meta-run": "7"}
+    async with aiohttp.ClientSession() as http:
+        async with http.put(f"{url}/v1/data/s3/b/k", data=b"x", headers=headers) as answer:
+            assert answer.status == 200
+        assert workers.origin.attributes("s3://b/k") == expected
+        async with http.post(f"{url}/v1/copy?path=s3://b/k&target=s3://b/c") as answer:
+            assert answer.status == 200
+        assert workers.origin.attributes("s3://b/c") == expected
+        async with http.post(f"{url}/v1/copy?path=s3://b/k&target=s3://b/c&attributes=replace") as answer:
+            assert answer.status == 200
+        assert workers.origin.attributes("s3://b/c") == {}
+        async with http.put(f"{url}/v1/data/s3/b/k", data=b"x", headers={"X-Preheat-Meta-A": "x" * 4000}) as answer:
+            assert answer.status == 400
