@@ -10,7 +10,7 @@ from urllib.parse import quote
 import requests
 
 T = TypeVar("T")
-_REQUEST_SECONDS = 30.0
+_REQUEST_SECONDS = 120.0
 _POLL_SECONDS = 0.25
 _FINAL = frozenset({"success", "failed"})
 

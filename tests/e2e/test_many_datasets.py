@@ -42,7 +42,7 @@ with DAG("many"):
 
 with DAG("first"):
     first = PreloadOperator(task_id="first", index="s3://datasets/order.txt", wait_policy={"first": "{{ 100 }}"},
-                            batch_size=50, bandwidth="{{ '20KiB' }}", skip_if_exists=False)
+                            batch_size=50, bandwidth="{{ '1KiB' }}", skip_if_exists=False)
 """
 RUNS = ("mapped", "mapped_kwargs", "many", "first")
 
@@ -111,5 +111,6 @@ def test_a_task_ends_when_the_first_files_are_hot_while_its_job_goes_on(
     assert 100 <= summary["hot_in_order"] < len(DIGITS)
     with Client(cluster.url) as client:
         job = client.job(summary["job_id"])
+        client.stop(job.id)
     assert job.state == "RUNNING"
     assert job.hot_in_order >= summary["hot_in_order"]

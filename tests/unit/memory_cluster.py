@@ -24,7 +24,7 @@ from preheat.worker._reads import ReadService
 from preheat.worker.fills import Peers
 
 SETTINGS = SchedulerSettings(
-    job_lease_seconds=1, worker_timeout_seconds=1.5, no_worker_seconds=3, cancel_grace_seconds=0.5
+    job_lease_seconds=1, worker_timeout_seconds=3, no_worker_seconds=4, cancel_grace_seconds=0.5
 )
 
 

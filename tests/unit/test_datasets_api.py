@@ -6,6 +6,7 @@ import asyncio
 import re
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from preheat.access import Grant, Role, acting_for
 from preheat.api._config_file import follow_config, read_config
 from preheat.api._datasets import PreloadBody
 from preheat.coordinator import Coordinator
-from preheat.datasets import Dataset, Owner, Preload
+from preheat.coordinator._datasets import Datasets
+from preheat.datasets import Cause, Cycle, Dataset, Owner, Preload, Record, Run
+from preheat.engine import MemoryEngine
 from preheat.errors import Conflict, Forbidden, InvalidRequest
 from preheat.mounts import Freshness, Mount, MountTable, WriteMode
 from tests.unit.memory_cluster import Cluster, load
@@ -156,6 +159,38 @@ async def test_a_load_never_attaches_to_a_job_that_brings_metadata_only(cluster:
     found = await service.find(load())
     assert found
     assert found.job.id == noted.id, "the latest of the path, as Alluxio's clients ask for it"
+
+
+async def test_of_two_coordinators_that_write_one_wins():
+    engine = MemoryEngine()
+    first, second = Datasets(engine), Datasets(engine)
+    record, _ = await first.declare(Dataset(name="images", path=PATH))
+    await second.get("images")
+    (_, revision) = second.view.values()[0]
+    assert await first.write(replace(record, observed=True), revision)
+    assert not await second.write(replace(record, held=True), revision)
+    latest = await second.get("images")
+    assert (latest.observed, latest.held) == (True, False)
+    await asyncio.gather(*(each.declare(Dataset(name="texts", path=PATH)) for each in (first, second)))
+    assert [record.dataset.name for record in second.list()] == ["images", "texts"]
+
+
+async def test_a_coordinator_that_dies_after_a_submit_leaves_one_job(cluster: Cluster):
+    cluster.fill(3)
+    datasets, service = cluster.coordinator.datasets, cluster.coordinator.service
+    dataset = Dataset(name="images", path=PATH, preload=Preload(enabled=True))
+    run = Run(key="dataset images 0 0", spec=dataset.load_spec(0.0))
+    submitted = (await service.submit(run.spec, idempotency_key=run.key)).job
+    await cluster.ended(submitted.id)
+    cycle = Cycle(cause=Cause.DECLARED, began_at=1.0, listed=True)
+    assert await datasets.write(Record(dataset=dataset, changed_at=1.0, cycle=cycle, run=run, runs=1), 0)
+
+    async def loaded() -> str:
+        record = await datasets.get("images")
+        return record.loaded.job_id if record.loaded else ""
+
+    assert await until(loaded) == submitted.id
+    assert len(service.list()) == 1
 
 
 async def test_a_token_declares_and_sees_its_own_paths_only(cluster: Cluster):
