@@ -16,7 +16,8 @@ _KEY = re.compile(r"(?P<indent> *)(?P<key>[A-Za-z0-9]+):")
 _HEAD = """\
 # Preheat on Kubernetes
 
-{description}. From zero to a nightly warm-up: [Deploy on Kubernetes](../../docs/how-to/deploy-on-kubernetes.md).
+{description}.
+From zero to a nightly warm-up: [Deploy on Kubernetes](../../docs/how-to/deploy-on-kubernetes.md).
 
 Chart {version}, Preheat {appVersion}, Kubernetes {kubeVersion}. Helm 3 and Helm 4 render it alike.
 
@@ -25,9 +26,8 @@ helm install preheat helm/preheat --namespace preheat --create-namespace --value
 helm test preheat --namespace preheat
 ```
 
-Values for common cases are in [ci/](ci): a first look, high availability, no persistence, TLS, an engine or Secrets from
-elsewhere. Values that do not exist, or do not fit together, end the
-installation with a sentence that names them.
+Values for common cases are in [ci/](ci): a first look, high availability, no persistence, TLS, an engine or Secrets
+from elsewhere. Values that do not exist, or do not fit together, end the installation with a sentence that names them.
 
 <!-- Written by scripts/chart_readme.py from the comments of values.yaml. -->
 

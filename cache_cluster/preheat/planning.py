@@ -115,13 +115,16 @@ class Planner:
     def _moved(self, path: str, item: HeldObject, placement: PlacementMap) -> Route | None:
         """Return the route of an object whose copies move to its first owners; none if they are there.
 
-        Copies that the job itself brought are not counted: an owner before this one may have begun to move it.
+        Copies that the job itself brought are not counted: an owner before this one may have begun to move it. With
+        fewer workers in the map than copies, drained ones keep theirs.
         """
         copies = item.copies_before(self.job_id)
         owners = _owners(placement, path, copies) if copies else ()
-        if not owners or (set(owners) == set(item.workers) and not item.outdated):
+        kept = [worker for worker in item.workers if worker not in owners][: copies - len(owners)]
+        holders = tuple(worker for worker in item.workers if worker not in kept)
+        if not owners or (set(owners) == set(holders) and not item.outdated):
             return None
-        return owners, tuple(sorted(item.workers + item.outdated))
+        return owners, tuple(sorted(holders + item.outdated))
 
     def _planned(
         self, groups: Iterable[tuple[Route, _Group]], root: str, placement: PlacementMap, first: int

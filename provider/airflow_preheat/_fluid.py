@@ -60,8 +60,8 @@ class FluidWait:
     outage_tolerance: float
     """Seconds that the API server may be away before the wait is given up."""
     delete_on_kill: bool
-    hook_arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Further ones of the Kubernetes hooks, such as ``in_cluster``."""
+    in_cluster: bool | None = None
+    cluster_context: str | None = None
     not_before: float = 0.0
     """When a trigger may fire at the earliest; see :class:`airflow_preheat._watch.JobWait`."""
 

@@ -5,7 +5,7 @@ That provider is the extra ``fluid``: import this module when a task runs, and n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, cast
@@ -36,13 +36,19 @@ class DataLoads:
     Args:
         kubernetes_conn_id: the Airflow connection of the cluster.
         namespace: by default the connection's, or else ``default``.
-        hook_arguments: further ones of the hook, such as ``in_cluster``.
+        in_cluster: use the account of the pod that this runs in; by default as the connection says.
+        cluster_context: of the kubeconfig; by default as the connection says.
     """
 
     def __init__(
-        self, kubernetes_conn_id: str, namespace: str | None, hook_arguments: Mapping[str, Any] | None = None
+        self,
+        kubernetes_conn_id: str,
+        namespace: str | None,
+        *,
+        in_cluster: bool | None = None,
+        cluster_context: str | None = None,
     ) -> None:
-        self._hook = KubernetesHook(conn_id=kubernetes_conn_id, **(hook_arguments or {}))
+        self._hook = KubernetesHook(conn_id=kubernetes_conn_id, in_cluster=in_cluster, cluster_context=cluster_context)
         self.namespace = namespace or self._hook.get_namespace() or "default"
 
     def create(self, body: dict[str, Any]) -> bool:
@@ -86,7 +92,9 @@ class AsyncDataLoads:
 
     def __init__(self, wait: FluidWait) -> None:
         self._wait = wait
-        self._hook = AsyncKubernetesHook(conn_id=wait.kubernetes_conn_id, **wait.hook_arguments)
+        self._hook = AsyncKubernetesHook(
+            conn_id=wait.kubernetes_conn_id, in_cluster=wait.in_cluster, cluster_context=wait.cluster_context
+        )
 
     async def get(self) -> dict[str, Any]:
         """Return it; raises as :meth:`DataLoads.get`."""

@@ -7,12 +7,14 @@ import os
 import re
 import subprocess
 import tomllib
+from base64 import b64decode
 from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
+from preheat.access import Token
 from preheat.api import create_app
 from preheat.api._config_file import read_config
 from preheat.cluster._nats import find_nats_server
@@ -194,6 +196,12 @@ def test_no_secret_is_in_a_pod_or_a_configuration():
     others = json.dumps([item for item in items if item["kind"] != "Secret"])
     assert len(secrets) == 3
     assert not [value for value in secrets if value in others]
+
+
+def test_the_token_that_the_chart_makes_is_one():
+    made = one(rendered("tls-auth"), "Secret", "preheat-auth")["data"]
+    assert Token.parse(b64decode(made["admin-token"]).decode())
+    assert made["token"] == made["admin-token"]
 
 
 @pytest.mark.parametrize("case", ["minimal", "external-secrets", "tls-auth"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,7 @@ from tests.chart.charts import (
 from tests.chart.kubernetes import VERSIONS, problems
 
 GOLDEN = CHART.parents[1] / "tests" / "chart" / "external-secrets.golden.yaml"
+HOW_TO = CHART.parents[1] / "docs" / "how-to" / "deploy-on-kubernetes.md"
 SELECTED = {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"}
 
 
@@ -104,6 +106,12 @@ def test_names_are_dns_labels_whatever_the_release_is_called(release: str, optio
 def test_the_rendering_is_the_one_that_was_looked_at():
     """After a change: `make chart`, read the difference, and commit it."""
     assert rendered("external-secrets") == load_all(GOLDEN.read_text())
+
+
+def test_the_values_of_the_how_to_are_taken(tmp_path: Path):
+    (text, *_) = re.findall(r"```yaml\n(.*?)```", HOW_TO.read_text(), flags=re.DOTALL)
+    (tmp_path / "values.yaml").write_text(text)
+    assert helm("helm4", "template", "preheat", CHART, "--values", tmp_path / "values.yaml").stdout
 
 
 def test_an_installation_is_told_how_to_connect():

@@ -15,12 +15,12 @@ from testbed.local_cluster import LocalCluster
 from testbed.s3 import SeaweedFS
 from tests.e2e.conftest import DAGS_FOLDER
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 
 REWARM, TRAIN = "rewarm_on_drift", "train_on_pinned_version"
 REGIONS, ALL_REGIONS = "warm_regions", "train_in_all_regions"
 APPROVAL, LATE = "preload_with_approval", "nightly_warmup"
-PATIENCE = 240.0
+PATIENCE = 400.0
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,8 @@ def airflow(
     (home / "datasets.yaml").write_text(yaml.safe_dump([slow]))
     dags = copy_dags(home / "dags")
     connections = {f"AIRFLOW_CONN_PREHEAT_{region}": f"preheat://{cluster.url[7:]}" for region in ("EU", "US")}
-    variables = cluster.airflow_variables | connections | {"PREHEAT_DATASETS": str(home / "datasets.yaml")}
+    settings = {"PREHEAT_DATASETS": str(home / "datasets.yaml"), "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "3"}
+    variables = cluster.airflow_variables | connections | settings
     with AirflowStandalone(home=home, dags_folder=dags, variables=variables) as standalone:
         yield standalone
 

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's package chromium"),
 ]
-SECONDS = 90.0
+SECONDS = 180.0
 DAG = "warm_images"
 FRAME = "document.querySelector('iframe')?.contentDocument"
 DIALOG = "document.querySelector('[role=dialog]')"

@@ -11,8 +11,8 @@ from preheat.cli._app import app
 from testbed import JuiceFSGateway
 from tests.integration.tour import PAGE, Step, fill, steps_of, touring, with_steps
 
-ELSEWHERE = {"coordinator", "worker", "token generate"}
-"""What does not end by itself, and what prints a secret."""
+ELSEWHERE = {"coordinator", "worker", "token generate", "leave"}
+"""What does not end by itself, what prints a secret, and what needs the engine of `up`, whose address is one."""
 
 
 def test_every_output_of_the_tour_is_real(tmp_path: Path):

@@ -221,11 +221,13 @@ def test_somebody_elses_job_with_fewer_copies_is_waited_for_but_does_not_count()
 
 @pytest.mark.parametrize("rewarm", list(Rewarm))
 def test_a_lost_worker_is_told_at_once_and_its_share_loaded_again_by_policy(rewarm: Rewarm):
-    world = World.of(dataset(rewarm=rewarm)).loaded()
+    world = World.of(dataset(rewarm=rewarm)).loaded().after(1)
     world.members = {"w0": 1.0}
     world.settle()
     assert world.condition(ConditionType.COPIES_LOST).message == "Since it was loaded left: w1."
-    assert world.kinds == ["metadata", "load"]
+    world.see(hot_fraction=0.5)  # what is hot is told at once, too
+    assert world.condition(ConditionType.COPIES_LOST).reason == "WorkerLost"
+    assert (world.looks, world.kinds) == (1, ["metadata", "load"])
     world.after(SETTINGS.settle_seconds)
     assert (len(world.submitted) == 3) is (rewarm in (Rewarm.ALL, Rewarm.LOST))
     if len(world.submitted) == 3:

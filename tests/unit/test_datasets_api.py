@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -20,8 +21,9 @@ from preheat.api._datasets import PreloadBody
 from preheat.coordinator import Coordinator
 from preheat.coordinator._datasets import Datasets
 from preheat.datasets import Cause, Cycle, Dataset, Owner, Preload, Record, Run
-from preheat.engine import MemoryEngine
+from preheat.engine import Bucket, MemoryEngine
 from preheat.errors import Conflict, Forbidden, InvalidRequest
+from preheat.jobs import JobControl
 from preheat.mounts import Freshness, Mount, MountTable, WriteMode
 from tests.unit.memory_cluster import Cluster, load
 
@@ -73,6 +75,9 @@ async def test_a_dataset_is_declared_loaded_shown_and_removed(client: httpx.Asyn
         "Loaded",
     }
     assert all(cluster.cached(uri) for uri in data)
+    control = await cluster.engine.get(Bucket.CONTROLS, status["jobId"])
+    assert control
+    assert [*msgspec.json.decode(control.value or b"", type=JobControl).waiters] == ["dataset images"]
     assert (await client.put("/v1/datasets/images", json=body)).status_code == 200
     assert [item["name"] for item in (await client.get("/v1/datasets")).json()["datasets"]] == ["images"]
     metrics = (await client.get("/metrics")).text

@@ -153,6 +153,22 @@ def test_the_pages_are_where_airflow_is_served(base_url: str, root: str):
     assert caches["icon"] == tab["icon"] == f"{root}/preheat/static/icon.svg"
 
 
+def test_every_page_asks_who_it_is():
+    from airflow.api_fastapi.core_api.security import get_user
+    from fastapi.dependencies.models import Dependant
+    from fastapi.routing import APIRoute
+
+    from airflow_preheat.ui._app import create_app
+
+    def asked(dependant: Dependant) -> set[object]:
+        return {dependant.call}.union(*map(asked, dependant.dependencies))
+
+    routes = [route for route in create_app().routes if isinstance(route, APIRoute)]
+
+    assert len(routes) == 6
+    assert [route.path for route in routes if get_user not in asked(route.dependant)] == []
+
+
 def test_airflow_takes_the_plugins_pages():
     from airflow.api_fastapi.core_api.datamodels.plugins import ExternalViewResponse, FastAPIAppResponse
 

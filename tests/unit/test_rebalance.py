@@ -86,6 +86,18 @@ async def test_the_copies_of_a_drained_worker_move_to_the_owners(cluster: PeerCl
     assert (again.state, again.work.batches) == (JobState.SUCCEEDED, 0)
 
 
+async def test_a_drained_worker_keeps_what_too_few_others_could_have(cluster: PeerCluster):
+    data = cluster.fill(20)
+    await cluster.join(0, 1, 2)
+    await cluster.done(load(replicas=2))
+    await cluster.drain(0)
+    await cluster.drain(1)
+    cluster.least = dict.fromkeys(data, 2)
+    for _ in range(2):
+        assert (await cluster.done(REBALANCE)).state is JobState.SUCCEEDED
+        assert all("worker-2" in cluster.holders(uri) and len(cluster.holders(uri)) == 2 for uri in data)
+
+
 async def test_a_drained_worker_that_stops_meanwhile_holds_nothing_up(cluster: PeerCluster):
     data = cluster.fill(30)
     await cluster.join(0, 1, 2)

@@ -19,6 +19,7 @@ from preheat.coordinator._datasets import Datasets
 from preheat.coordinator._datasets_look import DatasetLook
 from preheat.coordinator._mounts import Mounts
 from preheat.coordinator._service import JobService
+from preheat.coordinator._submission import Claim
 from preheat.coordinator._ttls import Ttls
 from preheat.datasets import (
     Change,
@@ -85,18 +86,21 @@ class DatasetKeeper:
         self._settings = settings
         self._clock = clock
         self._woken = asyncio.Event()
+        self._changed = set[str]()
         self._busy = set[str]()
-        datasets.view.listeners.add(lambda _: self._woken.set())
+        datasets.view.listeners.add(self._on_change)
         jobs.listeners.add(self._on_job)
 
     async def run(self) -> None:
         """Keep the datasets loaded until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
-                self._woken.clear()
-                for record, _ in self._datasets.view.values():
-                    self._start(record.dataset.name, tasks)
-                await self._pause()
+                tick = asyncio.get_running_loop().time() + self._settings.tick_seconds
+                due: set[str] | None = {record.dataset.name for record, _ in self._datasets.view.values()}
+                while due is not None:
+                    for name in due:
+                        self._start(name, tasks)
+                    due = await self._changed_until(tick)
 
     async def keep(self, name: str) -> None:
         """Take the steps that are due for one dataset."""
@@ -123,17 +127,28 @@ class DatasetKeeper:
         finally:
             self._busy.discard(name)
 
-    async def _pause(self) -> None:
+    async def _changed_until(self, tick: float) -> set[str] | None:
+        """Return the datasets that change next; none when it is time to look at all of them."""
         try:
-            async with asyncio.timeout(self._settings.tick_seconds):
+            async with asyncio.timeout_at(tick):
                 await self._woken.wait()
         except TimeoutError:
-            return
+            return None
+        self._woken.clear()
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def _on_change(self, name: str) -> None:
+        self._changed.add(name)
+        self._woken.set()
 
     def _on_job(self, job_id: str) -> None:
         known = self._jobs.get(job_id)
-        if known and known[0].state.ended:
-            self._woken.set()
+        if known is None or not known[0].state.ended:
+            return
+        for record, _ in self._datasets.view.values():
+            if record.run and record.run.job_id == job_id:
+                self._on_change(record.dataset.name)
 
     async def _seen(self, record: Record) -> Seen:
         return Seen(
@@ -177,7 +192,7 @@ class DatasetKeeper:
         now, name = self._clock(), record.dataset.name
         try:
             with acting_for(record.dataset.grant):
-                known = await self._service.submit(run.spec, idempotency_key=run.key)
+                known = await self._service.submit(run.spec, idempotency_key=run.key, claim=_claim(name, run))
         except EngineUnavailable:
             raise
         except PreheatError as error:
@@ -195,3 +210,8 @@ class DatasetKeeper:
         if known is None or known[0].loaded != claimed.loaded or known[0].removed:
             return False  # it was declared otherwise, or loaded again meanwhile
         return await self._datasets.write(looked(known[0], look, self._clock()), known[1])
+
+
+def _claim(dataset: str, run: Run) -> Claim:
+    """Wait for a run's job, so that it goes on when somebody else who waited for it leaves."""
+    return Claim(waiter=f"dataset {dataset}", fence=run.key)

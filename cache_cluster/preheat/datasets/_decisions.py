@@ -249,8 +249,11 @@ def _ttl(record: Record, seen: Seen, now: float) -> SetTtl | None:
 
 
 def _look_at(record: Record, loaded: Loaded, seen: Seen, settings: DatasetSettings) -> float:
-    """Return when to look next: soon after a worker came back, for its disk may not have."""
+    """Return when to look next: at once if a worker left, soon after one came back, for its disk may not have."""
     since = max(loaded.at, record.look.at if record.look else 0.0)
+    lost = record.condition(ConditionType.COPIES_LOST)
+    if lost and lost.status and lost.since > since:
+        return lost.since
     restarts = [at for worker, at in seen.members.items() if worker in loaded.members and at > since]
     soon = [min(restarts) + settings.settle_seconds] if restarts else []
     return min([look_at(record, loaded, settings), *soon])

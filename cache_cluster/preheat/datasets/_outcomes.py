@@ -62,17 +62,23 @@ def ended(
 def looked(record: Record, look: Look, now: float) -> Record:
     """Return the record after a look."""
     record = replace(record, look=look, look_begun=0.0)
-    if look.hot_fraction < 1.0 and not look.problem:
-        share = f"{look.hot_fraction:.1%} of it is hot: copies were evicted or freed, or lost with a worker's disk."
-        record = replace(record, colds=record.colds + 1)
-        record = record.saying(ConditionType.COPIES_LOST, "Cold", share, status=True, now=now)
-    elif not look.problem and record.loaded:
-        record = replace(record, colds=0)
+    lost = record.condition(ConditionType.COPIES_LOST)
+    explained = lost is not None and lost.status and lost.reason == "WorkerLost"
+    if not look.problem and not explained:
+        record = _heat_seen(record, look, now)
     if look.changes:
         text = f"{look.changes} objects are not as they were listed."
         reason = "PinnedVersionKept" if look.pinned else "OriginChanged"
         return record.saying(ConditionType.DRIFTED, reason, text, status=True, now=now)
     return record if look.problem else record.no_longer(ConditionType.DRIFTED, "AsListed", now=now)
+
+
+def _heat_seen(record: Record, look: Look, now: float) -> Record:
+    if look.hot_fraction >= 1.0:
+        return replace(record, colds=0)
+    share = f"{look.hot_fraction:.1%} of it is hot: copies were evicted or freed, or lost with a worker's disk."
+    record = replace(record, colds=record.colds + 1)
+    return record.saying(ConditionType.COPIES_LOST, "Cold", share, status=True, now=now)
 
 
 def expired(record: Record, now: float) -> Record:

@@ -68,7 +68,8 @@ class FluidDataLoadOperator(BaseOperator):
         name: of the DataLoad, in the place of one that is made from the task instance's.
         spec: further fields of the DataLoad's spec, such as ``options``, ``affinity`` or ``ttlSecondsAfterFinished``.
         kubernetes_conn_id: the Airflow connection of the Kubernetes cluster.
-        hook_arguments: further ones of the Kubernetes hook, such as ``in_cluster`` or ``cluster_context``.
+        in_cluster: use the account of the pod that the task runs in; by default as the connection says.
+        cluster_context: of the kubeconfig; by default as the connection says.
         deferrable: wait in the triggerer and not in a worker's slot; by default as Airflow is configured.
         deadline: delete it and fail if it has not ended by then; as for a ``PreloadOperator``.
         poll_interval: seconds between two looks.
@@ -102,7 +103,8 @@ class FluidDataLoadOperator(BaseOperator):
         name: str | None = None,
         spec: Mapping[str, Any] | None = None,
         kubernetes_conn_id: str = "kubernetes_default",
-        hook_arguments: Mapping[str, Any] | None = None,
+        in_cluster: bool | None = None,
+        cluster_context: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         deadline: Deadline | None = None,
         poll_interval: float = 10.0,
@@ -120,7 +122,8 @@ class FluidDataLoadOperator(BaseOperator):
         self.name = name
         self.spec = spec
         self.kubernetes_conn_id = kubernetes_conn_id
-        self.hook_arguments = hook_arguments
+        self.in_cluster = in_cluster
+        self.cluster_context = cluster_context
         self.deferrable = deferrable
         self.deadline = deadline
         self.poll_interval = poll_interval
@@ -138,7 +141,12 @@ class FluidDataLoadOperator(BaseOperator):
         """
         from airflow_preheat._fluid_client import DataLoads  # noqa: PLC0415 - an extra, and heavy
 
-        return DataLoads(self.kubernetes_conn_id, self.namespace or None, self.hook_arguments)
+        return DataLoads(
+            self.kubernetes_conn_id,
+            self.namespace or None,
+            in_cluster=self.in_cluster,
+            cluster_context=self.cluster_context,
+        )
 
     def execute(self, context: Context) -> FluidResult:
         """Create the DataLoad, or find that of an earlier try, then wait for its end, deferred or here.
@@ -211,7 +219,8 @@ class FluidDataLoadOperator(BaseOperator):
             poll_interval=self.poll_interval,
             outage_tolerance=self.outage_tolerance,
             delete_on_kill=self.delete_on_kill,
-            hook_arguments=dict(self.hook_arguments or {}),
+            in_cluster=self.in_cluster,
+            cluster_context=self.cluster_context,
             not_before=time.time() + report_seconds(),
         )
 

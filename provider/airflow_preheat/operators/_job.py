@@ -146,12 +146,11 @@ class JobOperator(LineageMixin, BaseOperator):
         wait = self._wait(context, known)
         job = known or self._submit(context, spec)
         self._announce(context, job)
-        return self._wait_for(context, job, wait)
+        return self._wait_for(context, job["id"], reached(job, wait.first), wait)
 
-    def _wait_for(self, context: Context, job: Job, wait: JobWait) -> Mapping[str, object]:
-        claim = self._claim_job(context, job["id"])
-        wait = replace(wait, job_id=job["id"], not_before=time.time() + report_seconds())
-        event = reached(job, wait.first)
+    def _wait_for(self, context: Context, job_id: str, event: JobEvent | None, wait: JobWait) -> Mapping[str, object]:
+        claim = self._claim_job(context, job_id)
+        wait = replace(wait, job_id=job_id, not_before=time.time() + report_seconds())
         if event is None and self.deferrable:
             self._defer(wait)
         event = event or self.hook.wait_for_job(JobWatch(wait=wait, claim=claim))
@@ -206,7 +205,7 @@ class JobOperator(LineageMixin, BaseOperator):
         self.log.warning(outcome["message"])
         tell(self.on_late_callback, context, self.log.exception)
         wait = replace(self._new_wait(context, outcome["deadline"]), tell_late=False)
-        return self._wait_for(context, self.hook.get_job(outcome["job_id"]), wait)
+        return self._wait_for(context, outcome["job_id"], None, wait)
 
     def _wait(self, context: Context, known: Job | None) -> JobWait:
         """Return how to wait for the job, which may still have to be submitted."""
