@@ -165,7 +165,7 @@ def test_a_training_reads_the_version_that_it_has_pinned(results: Results, clust
     assert report["version"] == results["nightly"].xcoms["warm_shards"]["dataset_version"]
     assert (report["files"], report["bytes"]) == size(SHARDS, "shards/")
     with Client(cluster.url) as client:
-        assert client.pins() == []
+        assert client.pins().pins == ()
 
 
 def test_each_region_is_a_partition_of_one_asset(results: Results) -> None:

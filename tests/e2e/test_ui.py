@@ -35,10 +35,11 @@ from airflow.sdk import DAG
 from airflow_preheat.operators import PreloadOperator
 
 with DAG("{DAG}", schedule=None):
-    PreloadOperator(task_id="digits", path="s3://datasets/digits/", deferrable=True)
-    PreloadOperator(
+    digits = PreloadOperator(task_id="digits", path="s3://datasets/digits/", deferrable=True)
+    images = PreloadOperator(
         task_id="images", path="s3://{dataset.BUCKET}/images/", deferrable=True, bandwidth="8KiB", batch_size=1
     )
+    digits >> images
 """
 
 

@@ -28,7 +28,7 @@ SEED = 20261121
 EXAMPLES = 20
 """Of each operation and mode."""
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-TAKEN = {"/v1/datasets/{name}": 201, "/v1/mounts/{name}": 201, "/v1/pins": 409, "/v1/ttls": 200}
+TAKEN = {"/v1/datasets/{name}": 201, "/v1/mounts/{name}": 201, "/v1/pins": 409, "/v1/quotas": 200, "/v1/ttls": 200}
 """How an example is answered."""
 ENDLESS = {"/v1/events"}
 """Streams, which have tests of their own."""

@@ -121,6 +121,7 @@ async def test_what_is_not_there_is_a_problem(client: httpx.AsyncClient, path: s
 async def test_without_workers_a_submit_is_refused_and_ready_is_not(client: httpx.AsyncClient, cluster: Cluster):
     cluster.fill(1)
     assert (await client.get("/v1/readyz")).json() == {"status": "ok", "workers": ["worker-0", "worker-1"]}
+    assert (await client.get("/v1/readyz", params={"workers": 3})).json()["detail"] == "2 of 3 workers are live."
     for worker in cluster.workers:
         await cluster.kill(worker.settings.id)
     await cluster.live(0)
@@ -128,6 +129,7 @@ async def test_without_workers_a_submit_is_refused_and_ready_is_not(client: http
     assert (response.status_code, response.json()["code"]) == (503, "no_live_worker")
     assert "preheat up" in response.json()["remedy"]
     assert (await client.get("/v1/readyz")).status_code == 503
+    assert (await client.get("/v1/readyz", params={"workers": 0})).json() == {"status": "ok", "workers": []}
     assert (await client.get("/v1/healthz")).status_code == 200
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preheat import accounting
@@ -119,6 +119,7 @@ class History:
         self.window(groups)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_the_count_is_never_more_than_is_hot_and_exact_when_all_is_done(data: st.DataObject):
     history, before = History(data), 0

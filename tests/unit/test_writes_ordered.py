@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preheat.coordinator import _persist
+from preheat.engine import Bucket, Entry, MemoryEngine
+from preheat.keys import key_of
 from preheat.paths import UfsPath
 from preheat.ufs import Selection
+from preheat.views import BucketView
 from preheat.worker._pending import PendingTable
 from preheat.writes import OrderedUris, PendingWrite
 
@@ -47,3 +53,30 @@ def test_a_page_costs_a_page_however_much_is_pending():
     page = table.below(UfsPath.parse("s3://b/run-3/"), "run-3/00100", 10)
     assert [info.key for info in page] == [f"run-3/{number:05}" for number in range(103, 150, 5)]
     assert found.looks == 10
+
+
+async def test_a_coordinator_lists_in_pages_what_is_to_be_persisted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_persist, "_PAGE", 3)
+    view = BucketView(MemoryEngine(), Bucket.PENDING, PendingWrite)
+    catalog = _persist.PendingCatalog(view)
+
+    def change(number: int, revision: int, *, temporary: bool = False, gone: bool = False) -> None:
+        uri = f"s3://b/run/{number}"
+        write = PendingWrite(
+            path=uri, id="w", etag="e", size=1, written_at=0.0, holders=("worker-0",), temporary=temporary
+        )
+        value = None if gone else msgspec.json.encode(write)
+        view.apply(Entry(key=key_of(uri), value=value, revision=revision))
+
+    for number in range(8):
+        change(number, number + 1, temporary=number == 4)
+    change(2, 10, gone=True)
+    change(5, 11)
+    pages = [page async for page in catalog.pages(UfsPath.parse("s3://b/run/"), after="run/0")]
+    assert [[info.key for info in page.objects] for page in pages] == [["run/1", "run/3", "run/5"], ["run/6", "run/7"]]
+    assert [page.cursor for page in pages] == ["run/5", "run/7"]
+    listing = catalog.pages(UfsPath.parse("s3://b/run"), after="")
+    assert len((await anext(listing)).objects) == 3
+    change(5, 12, gone=True)
+    assert [info.key async for page in listing for info in page.objects] == ["run/6", "run/7"]
+    assert [await catalog.find(UfsPath.parse(f"s3://b/run/{number}")) for number in (2, 4)] == [None, None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from preheat.api._answers import PlacementView, WorkerList, WorkerView
@@ -39,11 +41,13 @@ def cluster_router(coordinator: Coordinator) -> APIRouter:
         return Health()
 
     @router.get("/readyz")
-    async def readyz() -> Readiness:
-        """Say whether jobs can be done: a worker is live, and the engine answered when this process started."""
+    async def readyz(
+        workers: Annotated[int, Query(ge=0, description="How many must be live; with 0, only requests are taken.")] = 1,
+    ) -> Readiness:
+        """Say whether jobs can be done: workers are live, and the engine answered when this process started."""
         live = [heartbeat.id for heartbeat in cluster.live()]
-        if not live:
-            raise NoLiveWorker("No worker is live.")
+        if len(live) < workers:
+            raise NoLiveWorker("No worker is live." if not live else f"{len(live)} of {workers} workers are live.")
         return Readiness(workers=live)
 
     return router

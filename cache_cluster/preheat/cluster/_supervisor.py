@@ -229,6 +229,6 @@ def _kill(children: Iterable[Child]) -> None:
 def _not_ready(problem: str, part: Part) -> Unavailable:
     tail = "".join(f"\n  {line}" for line in last_lines(part.log))
     return Unavailable(
-        f"The cluster did not become ready: {problem}.",
+        f"The cluster did not become ready: {problem.removesuffix('.')}.",
         remedy=f"See {part.log}" + (f"; it ends with:{tail}" if tail else "; it is empty."),
     )

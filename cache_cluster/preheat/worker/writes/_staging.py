@@ -137,14 +137,16 @@ class Staged:
         self._staging.account(len(chunk), held=len(chunk))
         self.size += len(chunk)
         self._buffer += chunk
-        if self._buffer and (self._staging.is_crowded or len(self._buffer) > BUFFER_BYTES):
-            await in_thread(self._spill)
-            self._staging.account(0, held=-len(self._buffer))
-            self._buffer.clear()
+        if self._staging.is_crowded or len(self._buffer) > BUFFER_BYTES:
+            await self._clear()
 
     async def end(self) -> None:
-        """Note that it is whole: a file that waits is not kept open, for there may be a hundred thousand."""
+        """Note that it is whole: a file that waits is not kept open, for there may be a hundred thousand.
+
+        What has a file leaves nothing in memory: the ends of an upload's many parts would add up.
+        """
         if self._file is not None:
+            await self._clear()
             self._file.close()
         if len(self._buffer) > _HASHED_AT_ONCE:
             await in_thread(lambda: self._md5.update(self._buffer))
@@ -177,6 +179,12 @@ class Staged:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    async def _clear(self) -> None:
+        if self._buffer:
+            await in_thread(self._spill)
+            self._staging.account(0, held=-len(self._buffer))
+            self._buffer.clear()
 
     def _spill(self) -> None:
         """Write what is in memory to the file; blocking."""
