@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict
+from importlib import import_module
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -42,6 +43,7 @@ class PreloadTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Claim the job and wait for it; a coordinator that restarts meanwhile is waited for as well."""
+        await asyncio.to_thread(import_module, "airflow_preheat.async_hooks")  # 0.1 s that would block the event loop
         from airflow_preheat.async_hooks import PreheatAsyncHook  # noqa: PLC0415 - workers defer without aiohttp
 
         self._claim = self.wait.claim()

@@ -32,6 +32,7 @@ LATE = ("deadline", "execution_timeout", "no_triggerer")
 ON_LOCAL_CLUSTER = ("survivor", *DEAD_WORKERS, *LATE)
 OUTAGES = ("outage", "outage_in_worker")
 LOST = ("lost_fails", "lost_is_resubmitted")
+_UNTIL_ENDED = 2**31 - 1
 _WATCHER_STARTS = re.compile(r"trigger ID \d+ starting")
 WATCHED = f"s3://{dataset.BUCKET}/fences/watched/"
 DAG_FILE = f"""
@@ -206,7 +207,7 @@ def load_watched(origin: SeaweedFS, cluster: LocalCluster, number: int) -> str:
     """Warm another version of the dataset that is watched; return it."""
     origin.client().put_object(Bucket=dataset.BUCKET, Key=f"fences/watched/{number}", Body=bytes(number))
     with Client(cluster.url) as client:
-        ended = client.job(client.submit(JobSpec(paths=(WATCHED,))).id, wait=60)
+        ended = client.job(client.submit(JobSpec(paths=(WATCHED,))).id, wait=60, after=_UNTIL_ENDED)
     assert ended.state == "SUCCEEDED", ended
     return str(ended.dataset_version)
 

@@ -1,4 +1,4 @@
-"""`preheat up --config`: a file as a ConfigMap has it, which changes by a swap of links, and a start on what there was."""
+"""`preheat up --config`: a file that changes by a swap of links, as a ConfigMap does, and a start on what there was."""
 
 from __future__ import annotations
 

@@ -14,7 +14,9 @@ import pytest
 
 from preheat.cli._stat import render_job
 from preheat.client import JobReport
+from preheat.coordinator._forecaster import Forecaster
 from preheat.forecasts import Pace
+from preheat.inventories import Inventories
 from preheat.jobs import Forecast, Job, JobOptions, JobSpec, JobState, JobType, Progress, Tally
 from preheat.reports import ForecastReport, Options
 from preheat.settings import COORDINATOR_PORT
@@ -153,3 +155,27 @@ async def test_a_job_that_will_be_late_says_so_once(cluster: Cluster):
         assert "job.late" not in [event.kind for event in rest]
         assert rest[-1].data["forecast"] is None
         assert "preheat_jobs_late 0.0" in (await client.get(f"{url}/metrics")).text
+
+
+async def test_a_nightly_load_is_foreseen_by_what_the_last_one_listed(cluster: Cluster):
+    service = cluster.coordinator.service
+    first = await service.submit(load())
+    assert await cluster.ended(first.job.id) is JobState.SUCCEEDED
+    inventories = Inventories(cluster.engine)
+    following = asyncio.create_task(inventories.follow())
+    await inventories.wait_loaded()
+
+    def foreseen(spec: JobSpec) -> float | None:
+        forecaster = Forecaster(inventories, cluster.coordinator.cluster, window_seconds=300)
+        job = replace(at(0, listed=0, listing_done=False), spec=spec)
+        forecaster.updated(job, START)
+        half = Progress(listed=Tally(objects=40, bytes=350), done=Tally(objects=30, bytes=260))
+        return forecaster.updated(replace(job, work=half), START + 10).forecast.finish_at
+
+    finish = foreseen(load())
+    assert finish is not None
+    listed = (await service.get(first.job.id)).job.work.listed.bytes
+    assert finish == pytest.approx(START + 10 * listed / 260)
+    assert foreseen(load("s3://b/")) is None
+    assert foreseen(load(file_filter_regex=".*")) is None
+    following.cancel()

@@ -123,16 +123,17 @@ async def test_who_joins_a_completion_asks_for_the_same(group: Group):
     origin.close_gate()
     completing = asyncio.create_task(group.owner("k").writes.complete_upload(at("k"), upload, parts))
     await origin.putting.wait()
-    for worker in group.workers:
-        for path, named, error in (
-            ("other", parts, UploadNotFound),
-            ("k", parts[:1], InvalidPart),
-            ("k", [(1, "0" * 32), (2, "0" * 32)], InvalidPart),
-        ):
-            with pytest.raises(error):
-                await worker.writes.complete_upload(at(path), upload, named)
-        with pytest.raises(Conflict, match="another condition"):
-            await worker.writes.complete_upload(at("k"), upload, parts, if_none_match=True)
+    async with asyncio.timeout(10):
+        for worker in group.workers:
+            for path, named, error in (
+                ("other", parts, UploadNotFound),
+                ("k", parts[:1], InvalidPart),
+                ("k", [(1, "0" * 32), (2, "0" * 32)], InvalidPart),
+            ):
+                with pytest.raises(error):
+                    await worker.writes.complete_upload(at(path), upload, named)
+            with pytest.raises(Conflict, match="another condition"):
+                await worker.writes.complete_upload(at("k"), upload, parts, if_none_match=True)
     joining = asyncio.create_task(group.owner("k").writes.complete_upload(at("k"), upload, parts))
     await asyncio.sleep(0)
     origin.gate.set()

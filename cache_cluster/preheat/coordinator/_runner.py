@@ -22,7 +22,7 @@ from preheat.coordinator._forecaster import Forecaster
 from preheat.coordinator._inventory import InventoryWriter
 from preheat.coordinator._records import JobRecords
 from preheat.coordinator._source import JobSource, Page
-from preheat.coordinator._window import plan_window
+from preheat.coordinator._window_plan import plan_window
 from preheat.coordinator._windows import windows
 from preheat.engine import Bucket, Consumer, Engine, Entry, Queue
 from preheat.errors import Conflict, DeadlineExceeded, InvalidRequest, NoLiveWorker, OriginUnavailable, VersionChanged

@@ -29,6 +29,8 @@ _LOOKS_PER_WAIT = 6
 _AT_ONCE = 1000
 """Records that are looked at before others have their turn."""
 _ATTEMPTS = 20
+_ANYTHING = UfsPath.parse("s3://any/")
+"""Any path: of all of them the workers are the same."""
 
 
 class Repair:
@@ -112,8 +114,9 @@ class Repair:
             return True
         try:
             body = self._held.body(write) or await self._fetch(write)
-            missing = self._mounts(write.path).write_replicas - len(self._live.intersection(write.holders))
-            if missing <= 0 or len(self._live) <= len(self._live.intersection(write.holders)):
+            kept = len(self._live.intersection(write.holders))
+            missing = min(self._mounts(write.path).write_replicas, len(self._live)) - kept
+            if missing <= 0:
                 return True
             if self._is_due(write):
                 await self._copy(write, body, missing)
@@ -171,6 +174,3 @@ class Repair:
                 continue
             return True
         raise Conflict(f"path='{path}' is written by others again and again.")
-
-
-_ANYTHING = UfsPath.parse("s3://any/")
