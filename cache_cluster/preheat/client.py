@@ -38,6 +38,7 @@ from preheat.reports import (
     WorkerReport,
 )
 from preheat.settings import COORDINATOR_PORT, is_loopback
+from preheat.token_files import own_token
 
 __all__ = [
     "DEFAULT_URL",
@@ -84,12 +85,12 @@ class Client:
 
     @classmethod
     def from_environment(cls, url: str, *, timeout: float = _ANSWER_SECONDS) -> Self:
-        """Return a client that shows ``PREHEAT_TOKEN`` and trusts ``PREHEAT_CA_FILE``, where these are set.
+        """Return a client that shows :func:`~preheat.token_files.own_token` and trusts ``PREHEAT_CA_FILE``, if there are.
 
         Its requests belong to the trace that ``TRACEPARENT`` and ``TRACESTATE`` name.
         """
         ca_file = os.environ.get("PREHEAT_CA_FILE") or os.environ.get("REQUESTS_CA_BUNDLE", "")
-        client = cls(url, token=os.environ.get("PREHEAT_TOKEN", ""), ca_file=ca_file, timeout=timeout)
+        client = cls(url, token=own_token(), ca_file=ca_file, timeout=timeout)
         if trace := tracing.from_environment(os.environ):
             client._session.headers.update(trace.headers)
         return client

@@ -62,6 +62,8 @@ class AccessSettings:
     """Holds a token that is to be an admin's, so that there is a first one."""
     token: str = field(default="", repr=False)
     """What this process shows to the other parts of the cluster."""
+    adopt_token: bool = False
+    """A coordinator makes ``token`` valid, with the role submit, unless it is known."""
 
     def check_host(self, host: str) -> None:
         """Refuse to serve the network without asking who is there.
@@ -227,9 +229,7 @@ class WriteSettings:
     """How long a worker has to be away until what it alone was to hold beside others is copied to another one."""
 
     def __post_init__(self) -> None:
-        least = min(
-            self.staging_bytes, self.staging_memory, self.staged_bodies, self.open_uploads, self.repair_seconds
-        )
+        least = min(self.staging_bytes, self.staging_memory, self.staged_bodies, self.open_uploads, self.repair_seconds)
         if least <= 0:
             raise InvalidRequest(f"A worker's limits of writes have to be positive, not {least:g}.")
 

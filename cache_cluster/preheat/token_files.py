@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from preheat.access import Token
@@ -22,3 +23,15 @@ def read_token_file(path: Path) -> Token:
         raise InvalidRequest(
             f"The file {path} does not hold a token.", remedy="Write one with: preheat token generate > FILE"
         ) from error
+
+
+def own_token() -> str:
+    """Return the token that this process shows: ``PREHEAT_TOKEN``, or what is in ``PREHEAT_TOKEN_FILE``; empty if none.
+
+    Raises:
+        InvalidRequest: the file cannot be read, or holds something else.
+    """
+    if token := os.environ.get("PREHEAT_TOKEN"):
+        return token
+    file = os.environ.get("PREHEAT_TOKEN_FILE")
+    return read_token_file(Path(file)).text if file else ""

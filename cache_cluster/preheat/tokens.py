@@ -136,14 +136,26 @@ class TokenStore:
 
     async def adopt_admin(self, token: Token) -> None:
         """Make the token that the operator chose an admin's, unless it is one."""
+        known = await self._stored(token)
+        if known is None or known.grant.role is not Role.ADMIN:
+            await self._adopt(token, Role.ADMIN, name="bootstrap")
+
+    async def adopt_own(self, token: Token) -> None:
+        """Make the token valid that coordinators and workers show to each other, unless it is known."""
+        if await self._stored(token) is None:
+            await self._adopt(token, Role.SUBMIT, name="cluster")
+
+    async def _stored(self, token: Token) -> TokenRecord | None:
         entry = await self._engine.get(Bucket.TOKENS, token.id)
-        if entry is not None and entry.value is not None:
-            record = msgspec.json.decode(entry.value, type=TokenRecord)
-            if record.accepts(token) and record.grant.role is Role.ADMIN:
-                return
-        record = token.record(grant=Grant(role=Role.ADMIN), name="bootstrap", created_at=time.time())
+        if entry is None or entry.value is None:
+            return None
+        record = msgspec.json.decode(entry.value, type=TokenRecord)
+        return record if record.accepts(token) else None
+
+    async def _adopt(self, token: Token, role: Role, *, name: str) -> None:
+        record = token.record(grant=Grant(role=role), name=name, created_at=time.time())
         await self._put(record)
-        log.info("The operator's admin token is valid.", action="admin_token_adopted", token=record.id)
+        log.info("The operator's token is valid.", action="token_adopted", token=record.id, role=role)
 
     async def _put(self, record: TokenRecord, *, revision: int | None = None) -> None:
         value = msgspec.json.encode(record)

@@ -32,8 +32,9 @@ def airflow(
     for number in range(128):
         put(origin, f"slow/{number}.bin", 32 * 2**10)
     # The first 10 s of a job are too short for a forecast; the two workers need a minute for this one.
-    slow = {"name": "slow", "path": "s3://datasets/slow/", "bandwidth": "32KiB", "deadline": "PT45S", "retries": 0}
-    (home / "datasets.yaml").write_text(yaml.safe_dump([slow]))
+    slow = {"name": "slow", "path": "s3://datasets/slow/", "bandwidth": "32KiB", "batch_size": 4}
+    task = {"deadline": "PT45S", "poll_interval": 5, "retries": 0}
+    (home / "datasets.yaml").write_text(yaml.safe_dump([slow | task]))
     dags = copy_dags(home / "dags")
     connections = {f"AIRFLOW_CONN_PREHEAT_{region}": f"preheat://{cluster.url[7:]}" for region in ("EU", "US")}
     settings = {"PREHEAT_DATASETS": str(home / "datasets.yaml"), "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "3"}

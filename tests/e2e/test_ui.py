@@ -163,7 +163,7 @@ def test_the_connection_form_has_a_field_for_all_that_a_connection_takes(
     assert browser.evaluate(f"{DIALOG}.querySelector('input[name=password]').type") == "password"
     click(browser, button("Standard Fields"))
     click(browser, button("Extra Fields"))
-    browser.wait_for(f"{button('Extra Fields')}.getAttribute('aria-expanded') === 'true'")
+    browser.wait_for(f"{button('Extra Fields')}.getAttribute('aria-expanded') === 'true'", seconds=SECONDS)
     browser.wait_until_still(f"{button('Extra Fields JSON')}.getBoundingClientRect().top")
     picture("airflow-connection")
 
@@ -175,7 +175,8 @@ def test_the_pages_want_a_login_on_the_whole_airflow_too(airflow: AirflowStandal
 
 
 def click(browser: Browser, element: str) -> None:
-    """Press the mouse where an element is."""
+    """Press the mouse where an element is, once it does not move any more."""
+    browser.wait_until_still(f"{element}.getBoundingClientRect().top")
     box = browser.evaluate(f"{element}.getBoundingClientRect().toJSON()")
     place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2, "button": "left", "clickCount": 1}
     for event in ("mousePressed", "mouseReleased"):

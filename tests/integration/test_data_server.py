@@ -261,7 +261,8 @@ async def test_list_stat_and_stats(worker: Worker, origin: CountingOrigin, http:
         "hits", "misses", "hitBytes", "missBytes", "originReads", "loadReads", "originBytes", "originLists",
         "originStats", "originErrors", "originCorrupt", "originThrottled", "peerReads", "peerBytes", "readThrough",
         "corrupt", "evicted", "damaged", "failedDirectories", "checks", "checksChanged", "checksGone", "drifted",
-        "metadataHits",
+        "metadataHits", "forwardedReads", "forwardedBytes", "forwardUnreachable", "forwardSilent", "forwardBroken",
+        "forwardRefused", "forwardChanged",
     }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from preheat.mounts import WriteMode
 from testbed import SeaweedFS
 from testbed.local_cluster import LocalCluster, local_cluster
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(5000)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 SIZE = (5 << 30) + 12_345
 URI = "s3://large/set/object"
 BLOCK = xxhash.xxh3_128(b"block").digest() * (1 << 20)

@@ -301,6 +301,15 @@ class TestTokens:
         async with lab.client(token) as admin:
             assert (await admin.get("/v1/tokens")).status_code == 200
 
+    async def test_the_processes_token_is_adopted_with_the_role_submit_unless_it_is_known(self, lab: Lab):
+        token, reader = Token.new(), await lab.token(Role.READ)
+        for own in (token, reader):
+            await lab.tokens.adopt_own(own)
+        roles = {record.id: record.grant.role for record in lab.tokens.list()}
+        assert roles == {token.id: Role.SUBMIT, reader.id: Role.READ}
+        async with lab.client(token) as cluster:
+            assert (await cluster.get("/v1/tokens")).status_code == 403
+
     async def test_without_auth_there_are_none(self, lab: Lab):
         app = create_app(lab.cluster.coordinator, CoordinatorSettings())
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:

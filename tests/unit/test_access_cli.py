@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import uvicorn
@@ -101,3 +102,19 @@ async def test_a_wrong_option_is_named(arguments: tuple[str, ...], named: str, c
 async def test_generate_prints_a_token(capsys):
     assert await preheat("token", "generate") == 0
     assert Token.parse(capsys.readouterr().out)
+
+
+async def test_the_token_may_be_in_a_file(tokens: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    _, admin = await tokens.create(grant=EVERYTHING)
+    file = tmp_path / "token"
+    file.write_text(f"{admin.text}\n")
+    monkeypatch.setenv("PREHEAT_TOKEN_FILE", str(file))
+    async with Served(tokens) as url:
+        monkeypatch.setenv("PREHEAT_COORDINATOR_URL", url)
+        assert await preheat("token", "ls") == 0
+        monkeypatch.setenv("PREHEAT_TOKEN", "ph_wrong")  # the variable comes first
+        assert await preheat("token", "ls") == 1
+        monkeypatch.delenv("PREHEAT_TOKEN")
+        file.unlink()
+        assert await preheat("token", "ls") == 1
+    assert str(file) in capsys.readouterr().err

@@ -12,7 +12,7 @@ import uvloop
 from fastapi import FastAPI
 
 from preheat import __version__
-from preheat.access import Role
+from preheat.access import Role, Token
 from preheat.api._access import AccessMiddleware, login_router
 from preheat.api._alluxio import alluxio_router
 from preheat.api._alluxio_rest import alluxio_rest_router
@@ -99,6 +99,8 @@ async def _serve(settings: CoordinatorSettings, declared: Config | None) -> None
     try:
         if tokens and admin:
             await tokens.adopt_admin(admin)
+        if tokens and settings.access.adopt_token:
+            await tokens.adopt_own(Token.parse(settings.access.token))
         async with _running(coordinator, tokens), _declaring(coordinator, settings.config_file, declared):
             if tokens:
                 _warn_of_missing_tokens(tokens, settings.access)
@@ -145,7 +147,7 @@ def _warn_of_missing_tokens(tokens: TokenStore, access: AccessSettings) -> None:
         )
     if not access.token:
         log.warning(
-            "PREHEAT_TOKEN is not set: workers will not tell this coordinator what they hold, which the jobs free, "
+            "PREHEAT_TOKEN and PREHEAT_TOKEN_FILE are not set: workers will not tell this coordinator what they hold, which the jobs free, "
             "replicate and rebalance need.",
             action="no_own_token",
         )

@@ -61,6 +61,7 @@ from preheat.settings import (
     WorkerSettings,
     WriteSettings,
 )
+from preheat.token_files import own_token
 
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 WorkerName = Annotated[
@@ -104,7 +105,8 @@ def coordinator(
             auth=auth,
             allow_anonymous=allow_anonymous,
             admin_token_file=admin_token_file,
-            token=os.environ.get("PREHEAT_TOKEN", ""),
+            token=own_token(),
+            adopt_token=bool(os.environ.get("PREHEAT_TOKEN_FILE")) and not os.environ.get("PREHEAT_TOKEN"),
         )
         access.check_host(host)
         settings = CoordinatorSettings(
@@ -164,8 +166,7 @@ def worker(
     """Run one worker: it fetches objects, keeps them on disk and serves them."""
     name = worker_name(worker_id)
     with usage_errors():
-        token = os.environ.get("PREHEAT_TOKEN", "")
-        access = AccessSettings(auth=auth, allow_anonymous=allow_anonymous, token=token)
+        access = AccessSettings(auth=auth, allow_anonymous=allow_anonymous, token=own_token())
         access.check_host(host)
         directory, *more = data_dirs(data_dir) or [ClusterFiles(default_data_dir()).worker(name)]
         settings = WorkerSettings(

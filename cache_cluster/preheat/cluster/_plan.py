@@ -22,7 +22,7 @@ _NOT_INHERITED = (
         "PREHEAT_NATS_REPLICAS",
         "PREHEAT_NATS_CREDENTIALS_FILE",
     ),
-    *("PREHEAT_AUTH", "PREHEAT_ALLOW_ANONYMOUS", "PREHEAT_ADMIN_TOKEN_FILE", "PREHEAT_TOKEN"),
+    *("PREHEAT_AUTH", "PREHEAT_ALLOW_ANONYMOUS", "PREHEAT_ADMIN_TOKEN_FILE", "PREHEAT_TOKEN", "PREHEAT_TOKEN_FILE"),
     *("PREHEAT_TLS_CERT", "PREHEAT_TLS_KEY", "PREHEAT_CA_FILE"),
 )
 """Variables of a single coordinator or worker, which are wrong for the others, and those that the settings decide."""

@@ -24,6 +24,7 @@ from preheat.fs._fallback import WithFallback
 from preheat.fs._reader import Reader
 from preheat.fs._session import ClientSettings, Environment, ReadStats
 from preheat.fs._writer import Writer
+from preheat.token_files import own_token
 
 _DEFAULT_COORDINATOR = "http://127.0.0.1:19999"
 _CLOSE_SECONDS = 1.0
@@ -51,7 +52,7 @@ class ConnectedFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has 
         self._pid: int = os.getpid()
         self._settings = ClientSettings(
             coordinator=coordinator or os.environ.get("PREHEAT_COORDINATOR_URL") or _DEFAULT_COORDINATOR,
-            token=token if token is not None else os.environ.get("PREHEAT_TOKEN", ""),
+            token=token if token is not None else own_token(),
             workers=tuple(workers),
         )
         self.stats = ReadStats()

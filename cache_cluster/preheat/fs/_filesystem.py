@@ -31,7 +31,7 @@ class PreheatFileSystem(ReadingFileSystem, WritingFileSystem):
 
     Args:
         coordinator: base URL; by default PREHEAT_COORDINATOR_URL, or the local one.
-        token: sent to coordinator and workers; by default PREHEAT_TOKEN.
+        token: sent to coordinator and workers; by default PREHEAT_TOKEN, or what is in PREHEAT_TOKEN_FILE.
         workers: base URLs of workers to use without a coordinator. Their ids are not known, so an object may be looked
             for on another worker than the one that a job loaded it to: right bytes, but a miss.
         fallback: ``origin`` reads from the under store itself while no worker answers; that is counted in

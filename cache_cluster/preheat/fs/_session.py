@@ -19,7 +19,8 @@ class Environment:
     """A class attribute that tells what the environment says of the cluster at the moment."""
 
     def __get__(self, instance: object, owner: type) -> tuple[str | None, ...]:
-        return tuple(map(os.environ.get, ("PREHEAT_COORDINATOR_URL", "PREHEAT_TOKEN", "PREHEAT_CA_FILE")))
+        names = ("PREHEAT_COORDINATOR_URL", "PREHEAT_TOKEN", "PREHEAT_TOKEN_FILE", "PREHEAT_CA_FILE")
+        return tuple(map(os.environ.get, names))
 
 
 @dataclass(kw_only=True, slots=True)

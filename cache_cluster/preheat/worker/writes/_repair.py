@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from math import inf
 
 from preheat.errors import Conflict, PreheatError
 from preheat.logs import get_logger
@@ -29,6 +30,8 @@ _LOOKS_PER_WAIT = 6
 _AT_ONCE = 1000
 """Records that are looked at before others have their turn."""
 _ATTEMPTS = 20
+_REST_SECONDS = 600.0
+"""Between looks while nobody comes or goes: a mount may want more copies, and a writer may not have known who left."""
 _ANYTHING = UfsPath.parse("s3://any/")
 """Any path: of all of them the workers are the same."""
 
@@ -76,8 +79,8 @@ class Repair:
         self._away: dict[str, float] = {}
         """Workers that left while this one looked, and when."""
         self._live: frozenset[str] = frozenset()
-        self._settled = False
-        """Whether nothing is to be done until workers come or go."""
+        self._rests_until = -inf
+        """Nothing was to be done at the last look, and so not before this either, unless workers come or go."""
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -88,7 +91,7 @@ class Repair:
     async def look(self) -> None:
         """Make the copies that are missing by now. What fails is logged, and tried at the next look."""
         self._note_members()
-        if self._settled or not self._live:
+        if not self._live or self._clock() < self._rests_until:
             return
         settled = True
         for number, write in enumerate(self._table.writes()):
@@ -96,13 +99,14 @@ class Repair:
                 settled = await self._check(write) and settled
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
-        self._settled = settled
+        if settled:
+            self._rests_until = self._clock() + _REST_SECONDS
 
     def _note_members(self) -> None:
         """Know who is live, and since when those who were are not."""
         live, now = frozenset(member.id for member in self._line(_ANYTHING)), self._clock()
         if live != self._live:
-            self._settled = False
+            self._rests_until = -inf
         self._away = {worker: since for worker, since in self._away.items() if worker not in live}
         self._away |= dict.fromkeys(self._live - live, now)
         self._live = live
