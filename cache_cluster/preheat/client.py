@@ -85,7 +85,7 @@ class Client:
 
     @classmethod
     def from_environment(cls, url: str, *, timeout: float = _ANSWER_SECONDS) -> Self:
-        """Return a client that shows :func:`~preheat.token_files.own_token` and trusts ``PREHEAT_CA_FILE``, if there are.
+        """Return a client with the token that the environment has, which trusts ``PREHEAT_CA_FILE`` if it is set.
 
         Its requests belong to the trace that ``TRACEPARENT`` and ``TRACESTATE`` name.
         """

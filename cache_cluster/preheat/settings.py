@@ -164,6 +164,8 @@ class CoordinatorSettings:
     port: int = COORDINATOR_PORT
     public_url: str = ""
     """How others reach it, in links; by default ``http(s)://host:port``."""
+    cluster_url: str = ""
+    """How workers reach it; by default as others do."""
     engine: EngineSettings = EngineSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     datasets: DatasetSettings = DatasetSettings()

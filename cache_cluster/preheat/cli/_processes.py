@@ -86,6 +86,15 @@ def coordinator(
     host: Host = CoordinatorSettings.host,
     port: Annotated[int, typer.Option(envvar="PREHEAT_PORT", help="The REST API's port.")] = COORDINATOR_PORT,
     public_url: PublicUrl = "",
+    cluster_url: Annotated[
+        str,
+        typer.Option(
+            envvar="PREHEAT_CLUSTER_URL",
+            metavar="URL",
+            help="How workers reach it, if that is not how others do.  [default: as --public-url]",
+            show_default=False,
+        ),
+    ] = "",
     nats_url: NatsUrl = EngineSettings.url,
     nats_replicas: NatsReplicas = EngineSettings.replicas,
     nats_ca: NatsCa = None,
@@ -113,6 +122,7 @@ def coordinator(
             host=host,
             port=port,
             public_url=public_url,
+            cluster_url=cluster_url,
             engine=engine_settings(
                 url=nats_url,
                 replicas=nats_replicas,

@@ -17,6 +17,7 @@ _NOT_INHERITED = (
     *(
         "PREHEAT_ID",
         "PREHEAT_PUBLIC_URL",
+        "PREHEAT_CLUSTER_URL",
         "PREHEAT_S3",
         "PREHEAT_S3_PORT",
         "PREHEAT_NATS_REPLICAS",

@@ -63,11 +63,21 @@
 {{- end }}
 
 {{- define "preheat.tokenEnv" -}}
-- name: PREHEAT_TOKEN
-  valueFrom:
-    secretKeyRef:
-      name: {{ include "preheat.authSecret" . }}
-      key: token
+- name: PREHEAT_TOKEN_FILE
+  value: /etc/preheat/auth/token
+{{- end }}
+
+{{/* What of the Secret with the tokens a pod has as files: a list of keys. */}}
+{{- define "preheat.authVolume" -}}
+- name: auth
+  secret:
+    secretName: {{ include "preheat.authSecret" (index . 0) }}
+    defaultMode: 0440
+    items:
+      {{- range index . 1 }}
+      - key: {{ . }}
+        path: {{ . }}
+      {{- end }}
 {{- end }}
 
 {{- define "preheat.trustEnv" -}}
@@ -115,6 +125,11 @@
 {{- define "preheat.volumeMounts" -}}
 - name: tmp
   mountPath: /tmp
+{{- if .Values.auth.enabled }}
+- name: auth
+  mountPath: /etc/preheat/auth
+  readOnly: true
+{{- end }}
 {{- if .Values.tls.enabled }}
 - name: tls
   mountPath: /etc/preheat/tls

@@ -88,10 +88,11 @@ httpGet:
   scheme: {{ include "preheat.scheme" .root | upper }}
 {{- end }}
 
-{{/* A quantity such as 90GiB, 100Gi or 0.5Ti in MiB. */}}
+{{/* A quantity such as 90GiB, 100Gi, 0.5Ti or 1073741824 in MiB. */}}
 {{- define "preheat.mib" -}}
-{{- $units := dict "K" 0.0009765625 "M" 1.0 "G" 1024.0 "T" 1048576.0 -}}
+{{- $byte := divf 1.0 1048576.0 -}}
+{{- $units := dict "m" (divf $byte 1000.0) "" $byte "k" 0.0009765625 "K" 0.0009765625 "M" 1.0 "G" 1024.0 "T" 1048576.0 -}}
 {{- $number := regexFind "^[0-9.]+" . | float64 -}}
-{{- $unit := regexFind "[KMGT]" . -}}
+{{- $unit := regexFind "[mkKMGT]" . -}}
 {{- mulf $number (get $units $unit) | floor | int64 -}}
 {{- end }}

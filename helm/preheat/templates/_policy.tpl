@@ -31,12 +31,15 @@ spec:
 {{- end }}
 {{- end }}
 
+{{/* Policies see the port of the pod that answers, which is 5353 in OpenShift. */}}
 {{- define "preheat.dnsEgress" -}}
 - ports:
-    - port: 53
-      protocol: UDP
-    - port: 53
-      protocol: TCP
+    {{- range $port := list 53 5353 }}
+    {{- range $protocol := list "UDP" "TCP" }}
+    - port: {{ $port }}
+      protocol: {{ $protocol }}
+    {{- end }}
+    {{- end }}
 {{- end }}
 
 {{/* What leaves both coordinators and workers: names, the engine, the under store. */}}

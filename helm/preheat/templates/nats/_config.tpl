@@ -28,6 +28,8 @@ cluster {
   name: {{ .Release.Name | quote }}
   host: $NATS_HOST
   port: 6222
+  # Clients know the servers by names, which outlive a pod's address.
+  no_advertise: true
   authorization {
     user: "route"
     password: $NATS_TOKEN
