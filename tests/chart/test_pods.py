@@ -26,7 +26,19 @@ from preheat.worker._reads import ReadService
 from preheat.worker.port import ServerSettings
 from preheat.worker.port._health import Health
 from testbed.certificates import Authority
-from tests.chart.charts import CASES, Manifest, containers, one, pod_spec, pods, rendered, values_file
+from tests.chart.charts import (
+    CASES,
+    CHART,
+    Manifest,
+    containers,
+    helm,
+    load_all,
+    one,
+    pod_spec,
+    pods,
+    rendered,
+    values_file,
+)
 from tests.chart.programs import (
     OF_GO,
     command_of,
@@ -62,7 +74,7 @@ def test_every_variable_is_one_that_the_programs_read(case: str):
 
 def test_a_variable_that_no_program_reads_would_be_found():
     assert "PREHEAT_DATA_DIRS" not in read_directly() | of_aws()
-    assert {"PREHEAT_TOKEN", "PREHEAT_NATS_TOKEN", "PREHEAT_DATA_DIR"} <= read_directly()
+    assert {"PREHEAT_TOKEN_FILE", "PREHEAT_NATS_TOKEN", "PREHEAT_DATA_DIR"} <= read_directly()
     assert {"AWS_REGION", "AWS_ENDPOINT_URL"} <= of_aws() | read_directly()
 
 
@@ -198,10 +210,26 @@ def test_no_secret_is_in_a_pod_or_a_configuration():
     assert not [value for value in secrets if value in others]
 
 
-def test_the_token_that_the_chart_makes_is_one():
+def test_the_tokens_that_the_chart_makes_are_two():
+    """What the processes show to each other is not an admin's."""
     made = one(rendered("tls-auth"), "Secret", "preheat-auth")["data"]
-    assert Token.parse(b64decode(made["admin-token"]).decode())
-    assert made["token"] == made["admin-token"]
+    tokens = {Token.parse(b64decode(made[key]).decode()) for key in ("admin-token", "token")}
+    assert len(tokens) == 2
+
+
+@every_case
+def test_only_coordinators_have_the_admins_token(case: str):
+    for spec in pods(rendered(case)):
+        keys = [item["key"] for volume in spec["volumes"] for item in volume.get("secret", {}).get("items", ())]
+        assert ("admin-token" in keys) == ("token" in keys and spec["containers"][0]["name"] == "coordinator")
+
+
+@pytest.mark.parametrize(("limit", "given"), [("1Gi", "921MiB"), ("2147483648", "1842MiB"), (None, None)])
+def test_the_engine_collects_garbage_below_its_limit(limit: str | None, given: str | None):
+    setting = f"nats.resources={json.dumps({'limits': {'memory': limit}})}"
+    items = load_all(helm("helm4", "template", "preheat", CHART, "--set-json", setting).stdout)
+    nats = one(items, "StatefulSet", "preheat-nats")["spec"]["template"]["spec"]["containers"][0]
+    assert {item["name"]: item.get("value") for item in nats["env"]}.get("GOMEMLIMIT") == given
 
 
 @pytest.mark.parametrize("case", ["minimal", "external-secrets", "tls-auth"])

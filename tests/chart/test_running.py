@@ -134,9 +134,8 @@ def release(tmp_path_factory: pytest.TempPathFactory, origin: SeaweedFS) -> Iter
 def _secrets(origin: SeaweedFS, addresses: Addresses, directory: Path) -> dict[str, dict[str, str]]:
     authority = Authority.make(directory / "authority")
     certificate = authority.issue("preheat", *addresses.all)
-    token = Token.new().text
     return {
-        "preheat-tokens": {"admin-token": token, "token": token},
+        "preheat-tokens": {"admin-token": Token.new().text, "token": Token.new().text},
         "preheat-nats": {"token": secrets.token_hex(16)},
         "preheat-tls": {
             "tls.crt": certificate.cert.read_text() if certificate.cert else "",

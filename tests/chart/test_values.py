@@ -15,8 +15,8 @@ from tests.chart.charts import CHART, HELMS, problem_of
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
-OF_HELM = "global"
-"""Helm itself hands it to every chart."""
+OF_HELM = {"global", "enabled"}
+"""What Helm hands to a chart that is another's dependency, and what that says to leave it out."""
 
 
 def resolved(schema: Any) -> Any:
@@ -51,7 +51,7 @@ def objects_of(schema: Any) -> Iterator[Any]:
 def test_the_schema_has_the_values_and_no_others():
     # CPU has no limit by default, and a disk of the node no request: they may be set all the same.
     optional = re.compile(r".*\.resources\.(limits\.cpu|(limits|requests)\.ephemeral-storage)")
-    named = {path for path in schema_paths(SCHEMA) if not optional.fullmatch(path)} - {OF_HELM}
+    named = {path for path in schema_paths(SCHEMA) if not optional.fullmatch(path)} - OF_HELM
     by_label = {path for path in value_paths(VALUES) if path.startswith("metrics.dashboard.labels.")}
     assert named == set(value_paths(VALUES)) - by_label
 
@@ -120,6 +120,12 @@ URL = '"tls://nats:4222"'
             "coordinator.autoscaling.minReplicas=9 is more than maxReplicas=6",
         ),
         (["coordinator.ingress.enabled=true"], "coordinator.ingress.host is empty"),
+        (
+            ["coordinator.ingress.enabled=true", 'coordinator.ingress.host="a.example"'],
+            "coordinator.ingress.enabled is of no use while networkPolicy.clients is empty",
+        ),
+        (['worker.s3.service.type="LoadBalancer"'], "worker.s3.service.type=LoadBalancer is of no use while"),
+        (['worker.stagingSize="20GiB"'], "worker.stagingSize=20GiB does not fit on the first disk"),
         (["serviceAccount.create=false"], "serviceAccount.create is false, so serviceAccount.name"),
         ([f"datasets={DATASET}"], "datasets.images.replicas=4 is more than worker.replicas=3"),
         ([f"mounts={MOUNT}"], "mounts: writeReplicas=9 of data is more than worker.replicas=3"),
@@ -140,6 +146,7 @@ def test_values_that_do_not_fit_together_are_named(settings: list[str], sentence
         ('auth.enabled="yes"', "auth"),
         ('image.digest="sha256:abc"', "digest"),
         ('s3.endpointUrl="minio:9000"', "endpointUrl"),
+        ('nameOverride="Heat_er"', "nameOverride"),
         ('datasets={"images": {"paths": "s3://b/"}}', "paths"),
         ('datasets={"images": {"path": "s3://b/", "preload": {"cron": "* * * * *"}}}', "cron"),
     ],
