@@ -185,9 +185,7 @@ def versions(
     loss: dict[str, str],
 ) -> Iterator[list[str]]:
     """The versions of a dataset that became warm: one before, and one during or after each of three crashes."""
-    for dag_id in loss:  # nothing is slow there any more
-        runs[dag_id].job_id = runs[dag_id].current_job_id()
-        runs[dag_id].let_go()
+    resubmitted(runs, loss).let_go()  # so that nothing is slow there any more
     client = airflow.client()
     client.unpause("watches")
     versions = [load_watched(origin, plane, 1)]
@@ -204,6 +202,14 @@ def versions(
                 versions.append(load_watched(origin, plane, crash + 1))
             wait_for_runs(client, crash + 1)
         yield versions
+
+
+def resubmitted(runs: dict[str, Run], loss: dict[str, str]) -> Run:
+    """Return the run whose lost job was submitted again, as soon as it was."""
+    run = runs["lost_is_resubmitted"]
+    poll(lambda: run.current_job_id() != loss[run.dag_id], seconds=SECONDS, what="another job")
+    run.job_id = run.current_job_id()
+    return run
 
 
 def load_watched(origin: SeaweedFS, plane: ControlPlane, number: int) -> str:
@@ -286,9 +292,7 @@ def test_a_lost_job_fails_the_task_if_it_is_told_so(runs: dict[str, Run], loss: 
 
 
 def test_a_lost_job_is_submitted_again_in_the_same_try(runs: dict[str, Run], loss: dict[str, str]) -> None:
-    run = runs["lost_is_resubmitted"]
-    poll(lambda: run.current_job_id() != loss[run.dag_id], seconds=SECONDS, what="another job")
-    run.job_id = run.current_job_id()
+    run = resubmitted(runs, loss)
     run.let_go()
 
     assert run.outcome() == "success"
