@@ -136,8 +136,10 @@ class AirflowClient:
 
     def triggering_events(self, dag_id: str) -> list[dict[str, Any]]:
         """Return the Asset events that have started the runs of a DAG, those of the first run first."""
-        runs = self._get(f"/dags/{dag_id}/dagRuns?run_type=asset_triggered&order_by=id")["dag_runs"]
-        answers = (self._get(f"/dags/{dag_id}/dagRuns/{quote(run['dag_run_id'])}/upstreamAssetEvents") for run in runs)
+        # Airflow answers 500 for an Asset event that created a run which has not started yet.
+        answer = self._get(f"/dags/{dag_id}/dagRuns?run_type=asset_triggered&order_by=id")
+        runs = [quote(run["dag_run_id"]) for run in answer["dag_runs"] if run["start_date"]]
+        answers = (self._get(f"/dags/{dag_id}/dagRuns/{run_id}/upstreamAssetEvents") for run_id in runs)
         return [event for answer in answers for event in answer["asset_events"]]
 
     def asset_events(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:

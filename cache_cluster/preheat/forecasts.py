@@ -58,7 +58,8 @@ class Pace:
 
     def _remember(self, mark: Mark) -> Mark:
         """Return the mark to reckon from: the oldest one in the window."""
-        if self._marks and mark.ended.objects < self._marks[-1].ended.objects:
+        last = self._marks[-1] if self._marks else mark
+        if mark.ended.objects < last.ended.objects or mark.at < last.at:  # another pass, or the clock was set back
             self._marks.clear()
         if not self._marks or mark.at - self._marks[-1].at >= self._window / _MARKS:
             self._marks.append(mark)

@@ -35,7 +35,7 @@ class TlsSettings:
     """PEM files: who this side is, and whom it trusts."""
 
     cert: Path | None = None
-    """Of a server, or of a client that shows one. It is read when the process starts."""
+    """Of a server, which takes a renewed one over within a minute, or of a client that shows one."""
     key: Path | None = None
     ca: Path | None = None
     """Authorities that a client trusts; by default the system's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,8 +13,6 @@ from typing import Any
 
 from tests.chart.charts import NAMESPACE, Manifest
 
-_KINDS = {"v1": {"Secret": "secrets"}, "apps/v1": {"StatefulSet": "statefulsets"}}
-
 
 @contextmanager
 def serving(objects: Sequence[Manifest], directory: Path) -> Iterator[Path]:
@@ -21,7 +20,7 @@ def serving(objects: Sequence[Manifest], directory: Path) -> Iterator[Path]:
     answers = _answers(objects)
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - named by http.server
+        def do_GET(self) -> None:
             answer = answers.get(self.path.partition("?")[0])
             body = json.dumps(answer or {"kind": "Status", "apiVersion": "v1", "code": 404, "reason": "NotFound"})
             self.send_response(200 if answer else 404)
@@ -44,21 +43,21 @@ def serving(objects: Sequence[Manifest], directory: Path) -> Iterator[Path]:
 
 
 def _answers(objects: Sequence[Manifest]) -> dict[str, Any]:
-    answers: dict[str, Any] = {
-        "/version": {"major": "1", "minor": "33", "gitVersion": "v1.33.0"},
-        "/api": {"kind": "APIVersions", "versions": ["v1"]},
-        "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group("apps")]},
-    }
-    for version, kinds in _KINDS.items():
+    """Return what is at each path; a kind's name in it is the one that discovery tells."""
+    kinds: dict[str, set[str]] = defaultdict(set)
+    answers: dict[str, Any] = {"/version": {"major": "1", "minor": "33", "gitVersion": "v1.33.0"}}
+    for item in objects:
+        kinds[item["apiVersion"]].add(item["kind"])
+        path = f"{_root(item['apiVersion'])}/namespaces/{NAMESPACE}/{item['kind'].lower()}/{item['metadata']['name']}"
+        answers[path] = item
+    for version, names in kinds.items():
         resources = [
-            {"name": name, "kind": kind, "namespaced": True, "verbs": ["get", "list"]} for kind, name in kinds.items()
+            {"name": name.lower(), "kind": name, "namespaced": True, "verbs": ["get", "list"]} for name in names
         ]
         answers[_root(version)] = {"kind": "APIResourceList", "groupVersion": version, "resources": resources}
-    for item in objects:
-        name = _KINDS.get(item["apiVersion"], {}).get(item["kind"])
-        if name:
-            path = f"{_root(item['apiVersion'])}/namespaces/{NAMESPACE}/{name}/{item['metadata']['name']}"
-            answers[path] = item
+    groups = [_group(version) for version in kinds if "/" in version]
+    answers["/api"] = {"kind": "APIVersions", "versions": ["v1"]}
+    answers["/apis"] = {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
     return answers
 
 
@@ -66,9 +65,10 @@ def _root(version: str) -> str:
     return f"/apis/{version}" if "/" in version else f"/api/{version}"
 
 
-def _group(name: str) -> dict[str, Any]:
-    version = {"groupVersion": f"{name}/v1", "version": "v1"}
-    return {"name": name, "versions": [version], "preferredVersion": version}
+def _group(version: str) -> dict[str, Any]:
+    group, _, number = version.partition("/")
+    told = {"groupVersion": version, "version": number}
+    return {"name": group, "versions": [told], "preferredVersion": told}
 
 
 def _kubeconfig(file: Path, port: int) -> Path:

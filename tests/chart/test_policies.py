@@ -17,7 +17,7 @@ ACCEPTED = {
     "CKV_K8S_11": "CPU has no limit, for it would throttle; requests keep each part its share",
     "CKV_K8S_15": "tags are not reused, and a digest can be given: no need to ask the registry at each start",
     "CKV_K8S_21": "Helm puts the objects into the release's namespace",
-    "CKV_K8S_35": "AWS's keys come in the standard variables, and the engine's token; others and certificates are files",
+    "CKV_K8S_35": "AWS's keys and the engine's token come in variables; other tokens and certificates are files",
     "CKV_K8S_40": "no user is given where the platform chooses one",
     "CKV_K8S_43": "image.digest gives one; the default is the version's tag",
     "CKV2_K8S_6": "networkPolicy.enabled=false makes none, and the test's pod needs none: it serves nothing",

@@ -14,7 +14,7 @@ RENDER = ("template", "preheat", CHART, "--namespace", NAMESPACE, "--dry-run=ser
 
 @pytest.mark.parametrize("name", HELMS)
 def test_an_upgrade_keeps_the_secrets_that_the_chart_made(name: str, tmp_path: Path):
-    installed = rendered("no-persistence")
+    installed = rendered("tls-auth")
     with serving(installed, tmp_path) as kubeconfig:
         upgraded = load_all(helm(name, *RENDER, "--kubeconfig", kubeconfig).stdout)
     for secret in ("preheat-auth", "preheat-nats-auth"):
@@ -22,7 +22,7 @@ def test_an_upgrade_keeps_the_secrets_that_the_chart_made(name: str, tmp_path: P
 
 
 @pytest.mark.parametrize("name", HELMS)
-@pytest.mark.parametrize(("case", "replicas"), [("minimal", 3), ("no-persistence", 1)])
+@pytest.mark.parametrize(("case", "replicas"), [("minimal", 3), ("tls-auth", 1)])
 def test_one_server_does_not_become_a_cluster_nor_a_cluster_one(name: str, case: str, replicas: int, tmp_path: Path):
     """A single NATS server that joins a cluster deletes its streams: they are none of the cluster's."""
     options = ("--set", f"nats.replicas={replicas},nats.streamReplicas=1")
@@ -34,5 +34,5 @@ def test_one_server_does_not_become_a_cluster_nor_a_cluster_one(name: str, case:
 
 
 def test_a_cluster_may_grow(tmp_path: Path):
-    with serving(rendered("no-persistence"), tmp_path) as kubeconfig:
+    with serving(rendered("tls-auth"), tmp_path) as kubeconfig:
         assert helm("helm4", *RENDER, "--set", "nats.replicas=5", "--kubeconfig", kubeconfig).stdout

@@ -134,6 +134,9 @@ def test_what_a_reader_asks_for_is_sent_along(
         assert headers() == (True, True)
         assert fs.cat_file(name, version="") == many[name]
         assert headers() == (True, False)
+        with pytest.raises(VersionChanged):
+            fs.find("b/d")
+        assert b"path=s3%3A%2F%2Fb%2Fd%2F&" in proxy.requests[0], "a version is known by the directory that was loaded"
     proxy.stop()
 
 

@@ -34,9 +34,7 @@ async def listing(pages: Iterable[Page | None]) -> AsyncGenerator[Page | None, N
         yield item
 
 
-def joined(
-    pages: Iterable[Page | None], enough: int = 10**9, *, clock: Iterator[float] = NO_TIME
-) -> list[Page | None]:
+def joined(pages: Iterable[Page | None], enough: int = 10**9, *, clock: Iterator[float] = NO_TIME) -> list[Page | None]:
     async def run() -> list[Page | None]:
         return [item async for item in windows(listing(pages), lambda: enough, clock=lambda: next(clock))]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from preheat.coordinator import Coordinator, HttpCachedListing
 from preheat.engine import connect
 from preheat.logs import configure_logging, get_logger
 from preheat.settings import AccessSettings, CoordinatorSettings, TlsSettings
+from preheat.tls import follow_certificate, server_context
 from preheat.token_files import read_token_file
 from preheat.tokens import TokenStore
 from preheat.ufs import UnderStores
@@ -86,6 +87,7 @@ async def _serve(settings: CoordinatorSettings, declared: Config | None) -> None
     cached = HttpCachedListing(token=settings.access.token, tls=TlsSettings(ca=settings.tls.ca))
     coordinator = Coordinator(settings, engine=engine, ufs=ufs, cached=cached)
     app = create_app(coordinator, settings, tokens=tokens)
+    context = server_context(settings.tls)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -93,15 +95,15 @@ async def _serve(settings: CoordinatorSettings, declared: Config | None) -> None
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=2,
-        ssl_certfile=settings.tls.cert,
-        ssl_keyfile=settings.tls.key,
+        ssl_context_factory=(lambda _config, _default: context) if context else None,
     )
     try:
         if tokens and admin:
             await tokens.adopt_admin(admin)
         if tokens and settings.access.adopt_token:
             await tokens.adopt_own(Token.parse(settings.access.token))
-        async with _running(coordinator, tokens), _declaring(coordinator, settings.config_file, declared):
+        following = follow_certificate(context, settings.tls)
+        async with _running(coordinator, tokens, following), _declaring(coordinator, settings.config_file, declared):
             if tokens:
                 _warn_of_missing_tokens(tokens, settings.access)
             log.info("The coordinator serves.", action="serving", url=settings.url)
@@ -113,10 +115,12 @@ async def _serve(settings: CoordinatorSettings, declared: Config | None) -> None
 
 
 @asynccontextmanager
-async def _running(coordinator: Coordinator, tokens: TokenStore | None) -> AsyncIterator[None]:
+async def _running(
+    coordinator: Coordinator, tokens: TokenStore | None, *others: Coroutine[None, None, None]
+) -> AsyncIterator[None]:
     """Run the coordinator's tasks around the block; when they fail, so does the block."""
     async with asyncio.TaskGroup() as tasks:
-        work = [tasks.create_task(coordinator.run())]
+        work = [tasks.create_task(each) for each in (coordinator.run(), *others)]
         if tokens:
             work.append(tasks.create_task(tokens.follow()))
             await tokens.loaded.wait()
@@ -147,7 +151,7 @@ def _warn_of_missing_tokens(tokens: TokenStore, access: AccessSettings) -> None:
         )
     if not access.token:
         log.warning(
-            "PREHEAT_TOKEN and PREHEAT_TOKEN_FILE are not set: workers will not tell this coordinator what they hold, which the jobs free, "
-            "replicate and rebalance need.",
+            "Neither PREHEAT_TOKEN nor PREHEAT_TOKEN_FILE is set: workers will not tell this coordinator what they "
+            "hold, which the jobs free, replicate and rebalance need.",
             action="no_own_token",
         )

@@ -21,7 +21,8 @@ _WITHDRAW_SECONDS = 1.0
 
 async def send_beacons(engine: Engine, settings: CoordinatorSettings) -> None:
     """Announce a coordinator until cancelled; then withdraw it, so that no worker asks it in vain."""
-    beacon = msgspec.json.encode(Beacon(id=settings.id, url=settings.cluster_url or settings.url, started_at=time.time()))
+    url = settings.cluster_url or settings.url
+    beacon = msgspec.json.encode(Beacon(id=settings.id, url=url, started_at=time.time()))
     try:
         while True:
             await _send(engine, settings.id, beacon)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 import msgspec
@@ -112,7 +113,8 @@ class Datasets:
             await self.declare(dataset, owner=Owner.FILE)
         for record in self.list():
             if record.owner is Owner.FILE and record.dataset.name not in names:
-                await self.remove(record.dataset.name, owner=Owner.FILE)
+                with suppress(NotFound):  # another coordinator, with the same file, was first
+                    await self.remove(record.dataset.name, owner=Owner.FILE)
 
     async def write(self, record: Record, revision: int) -> bool:
         """Write a record if it is still at a revision; false if another coordinator has changed it."""

@@ -23,7 +23,7 @@ from preheat.coordinator._inventory import InventoryWriter
 from preheat.coordinator._records import JobRecords
 from preheat.coordinator._source import JobSource, Page
 from preheat.coordinator._window_plan import plan_window
-from preheat.coordinator._windows import windows
+from preheat.coordinator._windows import filling, windows
 from preheat.engine import Bucket, Consumer, Engine, Entry, Queue
 from preheat.errors import Conflict, DeadlineExceeded, InvalidRequest, NoLiveWorker, OriginUnavailable, VersionChanged
 from preheat.jobs import Action, BatchResult, FailedObject, Job, JobControl, JobState, JobType, Priority, Progress
@@ -140,7 +140,8 @@ class JobRunner:
             if last and ended and (last.epoch == epoch or accounting.too_many_failed(self._job.spec.options, last)):
                 return
             if last is None or ended:  # the numbers go on: results of the last one's batches may come twice
-                fresh = Progress(epoch=epoch, batches=last.batches if last else 0)
+                known = last or Progress()
+                fresh = Progress(epoch=epoch, batches=known.batches, first_failed=known.first_failed)
                 await self._save(replace(self._job, state=JobState.VERIFYING, verification=fresh))
             await self._run_pass(Action.VERIFY)
         raise NoLiveWorker(
@@ -158,9 +159,8 @@ class JobRunner:
 
     async def _run_pass(self, action: Action) -> None:
         """List everything once and account for a result of every object."""
-        each = self._job.spec.options.batch_size
         listing = self._source.pages(self._job.spec, self._progress(action))
-        pages = windows(listing, lambda: each * len(self._cluster.placement.members))
+        pages = windows(listing, self._filling)
         while not self._progress(action).complete:
             self._check_owned()
             self._check_stop()
@@ -181,9 +181,14 @@ class JobRunner:
         known = self._controls.get(self._job.id)
         return (known[0].priority if known else None) or self._job.spec.options.priority
 
+    def _filling(self) -> int:
+        options, workers = self._job.spec.options, len(self._cluster.placement.members)
+        replicas = 2 if self._job.spec.type is JobType.REBALANCE else options.replicas  # from one worker to another
+        return filling(batch_size=options.batch_size, workers=workers, replicas=replicas)
+
     def _has_room(self, action: Action, placement: PlacementMap) -> bool:
         limit = self._settings.open_batches_per_worker * len(placement.members)
-        return len(self._progress(action).open) < limit
+        return sum(len(batch.waiting) for batch in self._progress(action).open.values()) < limit
 
     def _check_owned(self) -> None:
         """Give way to a coordinator that took the job over meanwhile: it gets the results that are waited for here."""
@@ -221,7 +226,8 @@ class JobRunner:
             return
         progress = progress if progress.batches else replace(progress, epoch=progress.epoch or placement.epoch)
         self._check_epoch(action, placement)
-        planned, progress = plan_window(progress, page, planner=self._planner(action), placement=placement)
+        planner = self._planner(action)  # seconds of work with a thousand workers, in which others keep their leases
+        planned, progress = await asyncio.to_thread(plan_window, progress, page, planner=planner, placement=placement)
         await self._batches.publish(planned, self._priority())
         await self._note_failures(page.missing)
         await self._save(self._with_progress(action, progress))

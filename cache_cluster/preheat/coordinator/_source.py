@@ -106,10 +106,10 @@ class JobSource:
             catalog = self._all_caches
         if spec.type is JobType.PERSIST and self._pending:
             catalog = self._pending
-        if spec.type is JobType.LOAD and self._inventories and not spec.options.load_metadata_only:
-            catalog = PinnedCatalog(catalog, self._inventories)
         if spec.options.file_filter_regex:
             catalog = FilteredCatalog(catalog, KeyFilter(spec.options.file_filter_regex))
+        if spec.type is JobType.LOAD and self._inventories and not spec.options.load_metadata_only:
+            catalog = PinnedCatalog(catalog, self._inventories)  # what is filtered out is no failure
         if spec.within:
             catalog = BoundCatalog(catalog, spec.within)
         if spec.retry_of:

@@ -11,13 +11,27 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from math import perm
 
 from preheat.coordinator._catalog import Page
 
 MOST_OBJECTS = 65_536
 """Of a window: the coordinator holds them, at about 0.5 KB each, and whoever takes the job over lists them again."""
+_MOST_MESSAGES = 32_768
+"""To workers, of a window: all of them are in the job's record while they are open, and the engine takes 8 MB of it."""
 _SECONDS = 1.0
 """Of listing for one window: what a slow under store has told by then is planned."""
+
+
+def filling(*, batch_size: int, workers: int, replicas: int) -> int:
+    """Return how many objects fill the workers' batches, with no more of these than a job's record has room for.
+
+    A batch has the same owners for all of its entries: where there are more ways to choose them than a window may have
+    batches, each further object may be a batch of its own.
+    """
+    fills = batch_size * workers
+    few = perm(workers, min(replicas, workers)) * replicas <= _MOST_MESSAGES
+    return fills if few else min(fills, _MOST_MESSAGES // replicas)
 
 
 async def windows(
@@ -33,13 +47,14 @@ async def windows(
         enough: how many objects fill the workers' batches now; at most :data:`MOST_OBJECTS` are joined.
         clock: seconds that do not go back.
     """
-    held, wanted, began = None, 0, clock()
+    held, part, wanted, began = None, False, 0, clock()
     async with aclosing(pages):
         async for page in pages:
+            rest, part = part, page is not None and not page.whole  # of parts, the last one ends what is counted as one
             if held and not _continues(held, page):
                 yield held
                 held = None
-            if page is None or not _plain(page):
+            if page is None or rest or not _plain(page):
                 yield page
                 continue
             held = _joined(held, page) if held else page

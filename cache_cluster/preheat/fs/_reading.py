@@ -69,10 +69,18 @@ class ReadingFileSystem(ConnectedFileSystem):
             found = await super()._find(path, maxdepth=maxdepth, withdirs=withdirs, **options)
             return found
         root = under_store_path(self._strip_protocol(path))
-        infos = {info["name"]: info async for info in self._flat(root, self._demanded(options))}
+        infos = await self._found(root, self._demanded(options))
         if withdirs:
             infos = dict(sorted((infos | directories(root, infos)).items()))
         return infos if options.get("detail") else list(infos)
+
+    async def _found(self, root: UfsPath, demand: Demand) -> dict[str, Info]:
+        """Return what is at and below a path; of a dataset version, below: it is known by the directory's slash."""
+        infos: dict[str, Info] = {}
+        if demand.version:
+            directory = root.with_key(below(root))
+            infos = {info["name"]: info async for info in self._flat(directory, demand)}
+        return infos or {info["name"]: info async for info in self._flat(root, demand)}
 
     async def _flat(self, root: UfsPath, demand: Demand) -> AsyncIterator[Info]:
         after: str | None = ""

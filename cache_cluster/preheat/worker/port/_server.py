@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from preheat.settings import TlsSettings
-from preheat.tls import server_context
+from preheat.tls import follow_certificate, server_context
 from preheat.worker._readiness import Readiness
 from preheat.worker._reads import ReadService
 from preheat.worker.port._access import Authorizer
@@ -64,6 +64,7 @@ class Server:
         self._all_closed = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.TimerHandle | None = None
+        self._renewing: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
         """Listen, and return the port.
@@ -73,9 +74,9 @@ class Server:
             InvalidRequest: the certificate cannot be used.
         """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            self._connect, self._host, self._port, backlog=_BACKLOG, ssl=server_context(self._tls)
-        )
+        context = server_context(self._tls)
+        self._server = await loop.create_server(self._connect, self._host, self._port, backlog=_BACKLOG, ssl=context)
+        self._renewing = loop.create_task(follow_certificate(context, self._tls))
         for listening in self._server.sockets if self._settings.send_buffer_bytes else ():  # connections inherit it
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._settings.send_buffer_bytes)
         self._port = self._server.sockets[0].getsockname()[1]
@@ -96,6 +97,8 @@ class Server:
             connection.abort()
         if self._sweeping:
             self._sweeping.cancel()
+        if self._renewing:
+            self._renewing.cancel()
         await self._server.wait_closed()
         self._server = None
 

@@ -1,0 +1,73 @@
+"""A renewed certificate is shown without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+from preheat.settings import TlsSettings
+from preheat.tls import follow_certificate, server_context
+from testbed.certificates import Authority
+
+LOOK_SECONDS = 0.01
+DEADLINE = 10.0
+
+
+async def shown(port: int) -> bytes:
+    """Return the certificate that a server shows; nothing if there is no handshake."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    except ssl.SSLError:
+        return b""
+    certificate: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return certificate
+
+
+async def until(port: int, satisfied: Callable[[bytes], bool]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not satisfied(await shown(port)):
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+async def test_a_renewed_certificate_is_shown_and_a_damaged_one_is_not(tmp_path: Path, capsys):
+    authority = Authority.make(tmp_path / "authority")
+    first, second = (authority.issue(name, "127.0.0.1") for name in ("first", "second"))
+    tls = TlsSettings(cert=tmp_path / "tls.crt", key=tmp_path / "tls.key")
+
+    def mount(pair: TlsSettings) -> None:
+        for source, target in ((pair.cert, tls.cert), (pair.key, tls.key)):
+            assert source
+            assert target
+            shutil.copy(source, target)
+
+    mount(first)
+    context = server_context(tls)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    following = asyncio.create_task(follow_certificate(context, tls, look_seconds=LOOK_SECONDS))
+    port = server.sockets[0].getsockname()[1]
+    old = await shown(port)
+    mount(second)
+    await until(port, lambda now: now not in {b"", old})
+    renewed = await shown(port)
+    assert tls.cert
+    tls.cert.write_text("no certificate")
+    async with asyncio.timeout(DEADLINE):
+        while "certificate_refused" not in (told := capsys.readouterr().out):
+            await asyncio.sleep(LOOK_SECONDS)
+    assert (await shown(port), told.count("certificate_refused")) == (renewed, 1)
+    following.cancel()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_without_a_certificate_there_is_nothing_to_follow():
+    assert await follow_certificate(None, TlsSettings()) is None
