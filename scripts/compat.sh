@@ -14,8 +14,8 @@ for airflow in "$@"; do
   venv=.venv-compat/$airflow
   wanted=("apache-airflow==$airflow.*" apache-airflow-providers-standard apache-airflow-providers-openlineage
     jsonschema pytest pytest-asyncio pytest-timeout)
-  # Airflow 3.2 names no upper bound, but later ones refuse a union of its execution API.
-  if [ "$airflow" = 3.2 ]; then wanted+=("fastapi<0.137" "cadwyn<8"); fi
+  # Airflow 3.2 names no upper bounds; with later ones its execution API does not start.
+  if [ "$airflow" = 3.2 ]; then wanted+=("fastapi<0.137" "cadwyn<7" "starlette<1"); fi
   if [ -n "$upgrade" ]; then
     printf '%s\n' "${wanted[@]}" | timeout 300 "$UV" pip compile - pyproject.toml --python-version 3.11 \
       --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet --upgrade -o "$pins.new"

@@ -56,6 +56,16 @@ def with_progress(job: Job, action: Action, progress: Progress) -> Job:
     return replace(job, trimming=progress)
 
 
+def begin_verification(last: Progress | None, *, epoch: int) -> Progress:
+    """Return the accounts of a verification that begins, the first one or again.
+
+    The batches' numbers go on: results of the last one's may come twice. What that found not to be hot still ends the
+    count of :func:`hot_in_order`.
+    """
+    known = last or Progress()
+    return Progress(epoch=epoch, batches=known.batches, first_failed=known.first_failed)
+
+
 def entry_numbers(progress: Progress, *, whole: bool) -> Iterable[int]:
     """Return the numbers of the entries that are listed next, in the order in which the job lists.
 

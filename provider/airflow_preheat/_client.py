@@ -170,6 +170,11 @@ def unreachable(endpoint: Endpoint, cause: Exception) -> PreheatUnreachableError
     )
 
 
+def shown(endpoint: Endpoint, cause: Exception) -> Exception | None:
+    """Return a cause if its text, which is logged with the error, does not name the file of the CA certificate."""
+    return None if endpoint.ca_cert and endpoint.ca_cert in _root(cause) else cause
+
+
 def _job_path(job_id: str) -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}"
 

@@ -20,10 +20,13 @@ from airflow_preheat.exceptions import (
 )
 
 GROUP, VERSION, PLURAL, KIND = "data.fluid.io", "v1alpha1", "dataloads", "DataLoad"
+Standing = Literal["ours", "replace", "foreign"]
 Status = Literal["complete", "failed", "deadline", "lost", "unavailable", "error"]
 _NAME_CHARACTERS = 53
 """Fluid makes a Helm release of each DataLoad, whose name has no more."""
 _DIGEST_CHARACTERS = 10
+_TASK, _RUN = "preheat.airflow/task", "preheat.airflow/run"
+"""Annotations that name the task instance that a DataLoad was made for."""
 
 
 class FluidResult(TypedDict):
@@ -103,10 +106,30 @@ class FluidWatch:
         return {"status": "deadline", "message": message, "result": None}
 
 
+def owner_of(dag_id: str, run_id: str, task_id: str, map_index: int) -> Mapping[str, str]:
+    """Return the annotations of a task instance's DataLoad, the same in all of its tries."""
+    return {_TASK: f"{dag_id}/{task_id}/{map_index}", _RUN: run_id}
+
+
+def standing(known: Mapping[str, Any], owner: Mapping[str, str]) -> Standing:
+    """Say what to do with a DataLoad that has the name already: a name that somebody chose may be anyone's.
+
+    It is ``ours`` to go on with; or to ``replace``, if it failed or an earlier run of this task left it when it ended;
+    or else it is ``foreign``.
+    """
+    annotations = known["metadata"].get("annotations") or {}
+    if annotations.get(_TASK) != owner[_TASK]:
+        return "foreign"
+    if annotations.get(_RUN) == owner[_RUN]:
+        return "replace" if phase_of(known) == "Failed" else "ours"
+    return "replace" if ended(known) else "foreign"
+
+
 def manifest(
     name: str,
     dataset: str,
     *,
+    owner: Mapping[str, str],
     namespace: str,
     dataset_namespace: str | None,
     targets: Sequence[str | Mapping[str, Any]],
@@ -121,7 +144,12 @@ def manifest(
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": KIND,
-        "metadata": {"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": "airflow"}},
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {"app.kubernetes.io/managed-by": "airflow"},
+            "annotations": dict(owner),
+        },
         "spec": {
             "dataset": {"name": dataset, "namespace": dataset_namespace or namespace},
             "loadMetadata": load_metadata,

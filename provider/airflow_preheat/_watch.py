@@ -172,4 +172,14 @@ def reached(job: Job, first: int | None = None) -> JobEvent | None:
     statuses: dict[str, Status] = {"SUCCEEDED": "succeeded", "FAILED": "failed", "STOPPED": "stopped"}
     status = statuses[job["state"]]
     message = "" if status == "succeeded" else explain(job)
+    if status == "succeeded" and first is not None and job["failed"]["files"]:  # it may have failures, but not there
+        status, message = "failed", _gap(job, first)
     return {"status": status, "job_id": job["id"], "message": message, "job": summarize(job)}
+
+
+def _gap(job: Job, first: int) -> str:
+    return (
+        f"Preheat job {job['id']} succeeded with {job['failed']['files']} failed files, and only "
+        f"{job.get('hotInOrder', 0)} files are hot from the start of their order on, of the first {first} that the "
+        f"task waits for: the next one has failed, see {job['url']}"
+    )

@@ -266,5 +266,5 @@ class PreheatHook(BaseHook):
                     allow_redirects=False,
                 )
         except OSError as error:  # requests' own errors, and a CA certificate that cannot be read
-            raise _client.unreachable(endpoint, error) from error
+            raise _client.unreachable(endpoint, error) from _client.shown(endpoint, error)
         return _client.Reply(status=response.status_code, reason=response.reason, body=response.content)

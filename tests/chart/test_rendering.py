@@ -109,9 +109,24 @@ def test_the_rendering_is_the_one_that_was_looked_at():
 
 
 def test_the_values_of_the_how_to_are_taken(tmp_path: Path):
-    (text, *_) = re.findall(r"```yaml\n(.*?)```", HOW_TO.read_text(), flags=re.DOTALL)
-    (tmp_path / "values.yaml").write_text(text)
-    assert helm("helm4", "template", "preheat", CHART, "--values", tmp_path / "values.yaml").stdout
+    blocks = re.findall(r"```yaml\n(.*?)```", HOW_TO.read_text(), flags=re.DOTALL)
+    of_this_chart = [block for block in blocks if "AIRFLOW_CONN" not in block]
+    assert len(of_this_chart) == len(blocks) - 1 == 2
+    for text in of_this_chart:
+        (tmp_path / "values.yaml").write_text(text)
+        assert helm("helm4", "template", "preheat", CHART, "--values", tmp_path / "values.yaml").stdout
+
+
+def test_a_chart_may_have_this_one_as_a_dependency(tmp_path: Path):
+    chart = {"apiVersion": "v2", "name": "parent", "version": "0.1.0"}
+    needed = {"name": "preheat", "version": "0.1.0", "condition": "cache.enabled", "alias": "cache"}
+    (tmp_path / "charts").mkdir()
+    (tmp_path / "charts" / "preheat").symlink_to(CHART)
+    (tmp_path / "Chart.yaml").write_text(json.dumps(chart | {"dependencies": [needed]}))
+    options = ("--set", "cache.enabled=true,global.registry=r,cache.worker.replicas=4")
+    for name in HELMS:
+        items = load_all(helm(name, "template", "ml", tmp_path, *options).stdout)
+        assert one(items, "StatefulSet", "ml-cache-worker")["spec"]["replicas"] == 4
 
 
 def test_an_installation_is_told_how_to_connect():

@@ -9,7 +9,8 @@ import pytest
 from tests.chart.charts import CHART, HELMS, NAMESPACE, helm, load_all, one, rendered
 from tests.chart.kubernetes_api import serving
 
-RENDER = ("template", "preheat", CHART, "--namespace", NAMESPACE, "--dry-run=server", "--disable-openapi-validation")
+SERVER = ("--dry-run=server", "--disable-openapi-validation", "--is-upgrade")
+RENDER = ("template", "preheat", CHART, "--namespace", NAMESPACE, *SERVER)
 
 
 @pytest.mark.parametrize("name", HELMS)

@@ -19,6 +19,7 @@ from airflow_preheat.exceptions import PreheatJobFailedError, PreheatRequestErro
 from airflow_preheat.operators import PreloadOperator
 from airflow_preheat.triggers import PreloadTrigger
 from tests.integration.provider_coordinator import CONTRACT_JOB, Coordinator, running
+from tests.integration.test_provider_many import Store
 from tests.integration.test_provider_operators import PATIENCE, TaskInstance, connect
 
 INDEX = "s3://datasets/digits/order.txt"
@@ -102,6 +103,26 @@ def test_a_job_that_ends_with_fewer_decides(coordinator, context, state, error):
     else:
         with pytest.raises(error):
             preload().execute(context)
+
+
+def test_a_failure_that_the_job_may_have_is_none_among_the_first(coordinator, context):
+    policy = {"first": 100, "max_failed_files": 5}
+    coordinator.first_state = "SUCCEEDED"
+    coordinator.first_facts = {"hotInOrder": 12, "failed": {"files": 1, "bytes": 9}}
+    context["task_state_store"] = Store()
+    with pytest.raises(PreheatJobFailedError, match=r"only 12 files are hot .* 100"):
+        preload(wait_policy=policy).execute(context)
+    coordinator.first_facts, context["ti"].try_number = {"hotInOrder": 100}, 2
+    assert preload(wait_policy=policy).execute(context)["job_id"] == "job-2"
+
+
+def test_a_partition_that_needs_the_version_is_refused_before_the_submit(coordinator, context, monkeypatch):
+    with pytest.raises(PreheatRequestError, match=r"partition='\{version\}' needs .*Name it otherwise"):
+        preload(partition="{version}").execute(context)
+    monkeypatch.setenv("AIRFLOW_CONN_PREHEAT_DEFAULT", f"preheat://{coordinator.url[7:]}/?dialect=alluxio-3.6")
+    with pytest.raises(PreheatRequestError, match=r"partition=.* needs"):
+        preload(path="s3://b/", index=None, wait_policy="fully_hot", partition="eu-{version}").execute(context)
+    assert coordinator.received == []
 
 
 @pytest.mark.parametrize("first", [0, -1, "some"])

@@ -131,6 +131,35 @@ def test_the_next_try_goes_on_with_the_data_load_of_the_one_before(api, context)
     assert only(api)["metadata"]["uid"] == uid
 
 
+def test_under_a_name_that_was_chosen_nothing_of_somebody_elses_is_taken_for_its_own(api, context):
+    def warm(**arguments: Any) -> FluidDataLoadOperator:
+        return fluid(name="warm", delete_when_complete=False, **arguments)
+
+    deferred(warm(), context)
+    first = only(api)["metadata"]["uid"]
+    context["ti"].run_id = "manual__2"
+    with pytest.raises(PreheatRequestError, match="an earlier run of this task waits for it"):
+        warm().execute(context)
+    api.set_status("warm", phase="Complete")
+    deferred(warm(), context)
+    second = only(api)["metadata"]["uid"]
+    assert second != first
+    context["ti"].task_id = "other"
+    for phase in ("Executing", "Complete", "Failed"):
+        api.set_status("warm", phase=phase)
+        with pytest.raises(PreheatRequestError, match="was made by somebody else"):
+            warm().execute(context)
+    with pytest.raises(PreheatDeadlineError):
+        warm(deadline="2020-01-01T00:00Z").execute(context)
+    assert only(api)["metadata"]["uid"] == second
+
+
+def test_a_wait_that_cannot_be_stored_fails_before_there_is_a_data_load(api, context):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        fluid(poll_interval=timedelta(seconds=1)).execute(context)
+    assert api.received == []
+
+
 def test_one_that_failed_before_is_replaced_when_it_is_gone(api, context):
     deferred(fluid(), context)
     uid = only(api)["metadata"]["uid"]

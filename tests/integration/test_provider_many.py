@@ -247,9 +247,60 @@ def test_all_that_has_ended_already_needs_no_deferral(coordinator, context):
     assert all(job["state"] in ENDED for job in coordinator.jobs.values())
 
 
+def test_a_kill_during_a_submit_leaves_no_job_without_a_waiter(coordinator, context, monkeypatch):
+    operator = many(parallel_submits=1)
+    submit = coordinator._submit
+
+    def killed_meanwhile(request: Any) -> Any:
+        operator.on_kill()
+        return submit(request)
+
+    monkeypatch.setattr(coordinator, "_submit", killed_meanwhile)
+    with ThreadPoolExecutor() as pool:
+        task = pool.submit(operator.execute, context)
+        coordinator.wait_until(lambda: bool(coordinator.leaving))
+        coordinator.let_grace_pass()
+        assert isinstance(task.exception(PATIENCE), PreheatJobFailedError)
+    assert [job["state"] for job in coordinator.jobs.values()] == ["STOPPED"]
+
+
+def test_a_try_after_the_deadline_cancels_the_jobs_of_the_one_before(coordinator, context):
+    deferred(many(), context)
+    with pytest.raises(PreheatDeadlineError, match="has passed"):
+        many(deadline="2020-01-01T00:00Z").execute(context)
+    coordinator.let_grace_pass()
+    assert {job["state"] for job in coordinator.jobs.values()} == {"STOPPED"}
+
+
+async def test_datasets_that_have_no_asset_are_warmed_too(coordinator, context):
+    datasets = ["file:///data/a/", "s3://datasets/what?/b/"]
+    operator = many(datasets=datasets, outlets=[warm_asset(PATHS[0])])
+    assert (await through(operator, context, coordinator, end(coordinator, **ALL)))["succeeded"] == 2
+
+
+async def test_a_callback_of_the_dags_defaults_does_not_make_a_late_job_a_failure(coordinator, context):
+    operator = many(default_args={"on_late_callback": print})
+    trigger = await asyncio.to_thread(deferred, operator, context)
+    assert not any(wait["tell_late"] for wait in trigger.waits)
+
+
+def test_a_tolerated_failure_among_the_first_files_is_loaded_anew_by_the_next_try(coordinator, context):
+    policy = {"first": 100, "max_failed_files": 5}
+    coordinator.first_state = "SUCCEEDED"
+    coordinator.first_facts = {"hotInOrder": 12, "failed": {"files": 1, "bytes": 9}}
+    with pytest.raises(PreheatJobFailedError, match="12 files"):
+        many(datasets=PATHS[:1], wait_policy=policy).execute(context)
+    coordinator.first_facts, context["ti"].try_number = {"hotInOrder": 100}, 2
+    assert many(datasets=PATHS[:1], wait_policy=policy).execute(context)["succeeded"] == 1
+    assert len(coordinator.jobs) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"datasets": "['s3://b/']"}, "datasets=.* is not a list"),
+        ({"datasets": {"path": "s3://b/"}}, "datasets=.* is not a list"),
+        ({"partition": "eu/{version}", "wait_policy": {"first": 3}}, "partition='eu/{version}' needs"),
         ({"datasets": [{"paths": "s3://b/"}]}, r"dataset=.*Write a path, or a mapping with path or index"),
         ({"datasets": [7]}, "dataset=7 is not known"),
         ({"datasets": [{"replicas": 2}]}, "give one of them"),

@@ -394,3 +394,18 @@ def test_templates_reach_every_argument_that_a_form_offers():
 
     assert PreloadOperator.template_fields[0] == "preheat_conn_id"
     assert {"path", "replicas", "verify", "skip_if_exists", "bandwidth", "batch_size", "file_filter_regex"} <= fields
+
+
+def test_a_kill_during_the_submit_leaves_no_job_without_a_waiter(coordinator, context, monkeypatch):
+    operator, submit_job = preload(), coordinator._submit
+
+    def killed_meanwhile(request: Any) -> Any:
+        operator.on_kill()
+        return submit_job(request)
+
+    monkeypatch.setattr(coordinator, "_submit", killed_meanwhile)
+    with ThreadPoolExecutor() as pool:
+        task = pool.submit(operator.execute, context)
+        coordinator.wait_until(lambda: bool(coordinator.leaving))
+        coordinator.let_grace_pass()
+        assert isinstance(task.exception(PATIENCE), PreheatJobStoppedError)

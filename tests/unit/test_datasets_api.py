@@ -180,6 +180,16 @@ async def test_of_two_coordinators_that_write_one_wins():
     assert [record.dataset.name for record in second.list()] == ["images", "texts"]
 
 
+async def test_two_coordinators_with_one_file_remove_what_it_has_no_more():
+    engine = MemoryEngine()
+    first, second = Datasets(engine), Datasets(engine)
+    for each in (first, second):
+        await each.declare_file([Dataset(name="images", path=PATH)])
+    for each in (first, second):  # the second has not heard of it yet
+        await each.declare_file([])
+    assert (first.list(), second.list()) == ([], [])
+
+
 async def test_a_coordinator_that_dies_after_a_submit_leaves_one_job(cluster: Cluster):
     cluster.fill(3)
     datasets, service = cluster.coordinator.datasets, cluster.coordinator.service
@@ -310,6 +320,30 @@ async def test_a_file_that_cannot_be_read_changes_nothing(followed: tuple[Coordi
     assert await names(coordinator) == (["images", "texts"], ["data"])
     link.unlink()
     swap(link, "")
+    await become(coordinator, [], [])
+
+
+async def test_what_a_file_declares_is_declared_later_if_it_cannot_be_now(
+    followed: tuple[Coordinator, Path], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+):
+    coordinator, link = followed
+    await become(coordinator, ["images", "texts"], ["data"])
+
+    put = cluster.engine.put
+
+    async def refuse(bucket: Bucket, key: str, value: bytes, *, revision: int | None = None) -> int:
+        if bucket is Bucket.DATASETS:
+            raise Conflict("Others write all the time.")
+        return await put(bucket, key, value, revision=revision)
+
+    with capture_logs() as told, monkeypatch.context() as patched:
+        patched.setattr(cluster.engine, "put", refuse)
+        swap(link, "")
+
+        async def late() -> bool:
+            return any(line["action"] == "config_late" for line in told)
+
+        await until(late)
     await become(coordinator, [], [])
 
 

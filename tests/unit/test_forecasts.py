@@ -49,6 +49,14 @@ def test_the_rest_takes_as_long_as_its_bytes_take_at_the_rate_of_the_last_minute
     assert fast == pytest.approx(START + 950 + 350, rel=0.01)
 
 
+def test_a_clock_that_is_set_back_begins_the_rate_anew():
+    pace = Pace(300)
+    pace.forecast(at(0), now=START)
+    pace.forecast(at(100), now=START + 10)
+    pace.forecast(at(110), now=START - 3600)
+    assert pace.forecast(at(210), now=START - 3590).finish_at == START - 3590 + 79
+
+
 def test_nothing_is_said_of_a_rate_that_is_too_short():
     pace = Pace(300)
     assert pace.forecast(at(0), now=START) == Forecast()

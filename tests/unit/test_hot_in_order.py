@@ -159,7 +159,29 @@ def test_a_verification_that_finds_an_entry_cold_ends_the_count_there():
     work = Progress(listed=Tally(objects=9, bytes=9), done=Tally(objects=9, bytes=9), in_order=9, listing_done=True)
     job = Job(id="j", spec=JobSpec(), submitted_at=0.0, work=work)
     assert accounting.hot_in_order(replace(job, verification=Progress())) == 9
-    assert accounting.hot_in_order(replace(job, verification=Progress(first_failed=4))) == 4
+    found = Progress(first_failed=4, batches=7, epoch=1)
+    assert accounting.hot_in_order(replace(job, verification=found)) == 4
+    again = accounting.begin_verification(found, epoch=2)
+    assert (again.epoch, again.batches, again.listed) == (2, 7, Tally())
+    assert accounting.hot_in_order(replace(job, verification=again)) == 4
+
+
+def test_entries_keep_their_numbers_when_their_worker_leaves():
+    entries = [ObjectInfo(key=f"k{number}", size=1, etag="e", last_modified=0.0) for number in range(6)]
+    planner = Planner(
+        job_id="j", spec=JobSpec(options=JobOptions(batch_size=2)), action=Action.FETCH, generation=1, batch_bytes=99
+    )
+    first, second = (PlacementMap(members=(Member(id=each, url=""),)) for each in WORKERS[:2])
+    planned = planner.plan(entries, root="s3://b/", placement=first, first=0)
+    work = accounting.record_window(Progress(), planned, cursor="c", version="v")
+    for item in planned[:2]:
+        result = BatchResult(batch_id=item.batch.id, job_id="j", worker=WORKERS[0], done=item.batch.tally)
+        work, _ = accounting.record_result(work, result)
+    (lost,) = accounting.lost_batches(work, WORKERS[1:])
+    again = planner.plan_again(planned[2].batch, placement=second, first=work.batches)
+    work = accounting.replace_batch(work, lost, again)
+    assert [item.batch.numbers for item in again] == [(4, 5)]
+    assert accounting.hot_in_order(Job(id="j", spec=JobSpec(), submitted_at=0.0, work=work)) == 4
 
 
 @pytest.fixture

@@ -108,6 +108,14 @@ async def test_a_load_replaces_no_pinned_copy(client: httpx.AsyncClient, cluster
     assert cluster.cached(f"{PATH}0003") == [b"new"]
 
 
+async def test_what_a_load_filters_out_is_no_failure_below_a_pin(client: httpx.AsyncClient, cluster: Cluster):
+    await done(cluster, load())
+    await pin(client)
+    cluster.origin.write(f"{PATH}0003", b"new")
+    job = await done(cluster, load(file_filter_regex=".*[01]"))
+    assert job.work.failed.objects == 0
+
+
 async def test_drift_names_what_is_not_as_it_was(client: httpx.AsyncClient, cluster: Cluster):
     job = await done(cluster, load())
     same = await drift(client)

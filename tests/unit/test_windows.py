@@ -6,14 +6,18 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from itertools import count, repeat
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from preheat.coordinator._catalog import Page
-from preheat.coordinator._windows import MOST_OBJECTS, windows
+from preheat.coordinator._window_plan import plan_window
+from preheat.coordinator._windows import MOST_OBJECTS, filling, windows
 from preheat.errors import OriginUnavailable
-from preheat.jobs import FailedObject
+from preheat.jobs import Action, FailedObject, JobOptions, JobSpec, Progress
+from preheat.placement import Member, PlacementMap
+from preheat.planning import Planner
 from preheat.versions import ObjectInfo
 
 NO_TIME = repeat(0.0)
@@ -118,3 +122,28 @@ async def test_an_error_of_the_listing_reaches_the_reader():
     assert await anext(reader) == page(0, 5)
     with pytest.raises(OriginUnavailable):
         await anext(reader)
+
+
+def test_what_ends_a_block_of_several_buckets_does_not_wait_for_what_follows():
+    pages = [page(0, 5, root="s3://b/", whole=False), page(5, 5), page(10, 5), page(15, 5)]
+    assert sizes(joined(pages)) == [5, 5, 5, 5]
+    assert sizes(joined([page(0, 5), *pages, page(20, 5)])) == [5, 5, 5, 10, 5]
+
+
+@pytest.mark.parametrize(("workers", "replicas"), [(50, 2), (50, 3)])
+def test_a_window_leaves_a_record_that_the_engine_takes(workers: int, replicas: int):
+    members = tuple(Member(id=f"preheat-worker-{number}", url="") for number in range(workers))
+    spec = JobSpec(options=JobOptions(replicas=replicas))
+    planner = Planner(job_id="j", spec=spec, action=Action.FETCH, generation=1, batch_bytes=1 << 30)
+    window = page(0, filling(batch_size=500, workers=workers, replicas=replicas))
+    placement = PlacementMap(members=members)
+    planned, progress = plan_window(Progress(), window, planner=planner, placement=placement)
+    assert sum(len(item.workers) for item in planned) <= 1 << 15
+    assert len(msgspec.json.encode(progress)) < 4 << 20
+
+
+@pytest.mark.parametrize(
+    ("workers", "replicas", "objects"), [(0, 1, 0), (2, 3, 1000), (100, 1, 50_000), (100, 2, 50_000), (500, 2, 1 << 14)]
+)
+def test_a_window_fills_the_batches_unless_there_would_be_too_many(workers: int, replicas: int, objects: int):
+    assert filling(batch_size=500, workers=workers, replicas=replicas) == objects

@@ -32,7 +32,7 @@ from preheat.coordinator import Coordinator, HttpCachedListing
 from preheat.engine import connect
 from preheat.logs import configure_logging, get_logger
 from preheat.settings import AccessSettings, CoordinatorSettings, TlsSettings
-from preheat.tls import follow_certificate, server_context
+from preheat.tls import follow_certificate
 from preheat.token_files import read_token_file
 from preheat.tokens import TokenStore
 from preheat.ufs import UnderStores
@@ -87,7 +87,6 @@ async def _serve(settings: CoordinatorSettings, declared: Config | None) -> None
     cached = HttpCachedListing(token=settings.access.token, tls=TlsSettings(ca=settings.tls.ca))
     coordinator = Coordinator(settings, engine=engine, ufs=ufs, cached=cached)
     app = create_app(coordinator, settings, tokens=tokens)
-    context = server_context(settings.tls)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -95,14 +94,16 @@ async def _serve(settings: CoordinatorSettings, declared: Config | None) -> None
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=2,
-        ssl_context_factory=(lambda _config, _default: context) if context else None,
+        ssl_certfile=settings.tls.cert,
+        ssl_keyfile=settings.tls.key,
     )
+    config.load()  # and with it the TLS context
     try:
         if tokens and admin:
             await tokens.adopt_admin(admin)
         if tokens and settings.access.adopt_token:
             await tokens.adopt_own(Token.parse(settings.access.token))
-        following = follow_certificate(context, settings.tls)
+        following = follow_certificate(config.ssl, settings.tls)
         async with _running(coordinator, tokens, following), _declaring(coordinator, settings.config_file, declared):
             if tokens:
                 _warn_of_missing_tokens(tokens, settings.access)

@@ -21,7 +21,7 @@ from preheat.api._problems import sentence
 from preheat.api._schemas import Schema, Text
 from preheat.coordinator import Coordinator
 from preheat.datasets import Dataset, parse_freshness
-from preheat.errors import EngineUnavailable, InvalidRequest
+from preheat.errors import InvalidRequest, PreheatError
 from preheat.logs import get_logger
 from preheat.mounts import Freshness, Mount, WriteMode
 
@@ -118,8 +118,8 @@ async def _apply(coordinator: Coordinator, config: Config, applied: str) -> str:
     """Return the digest of what is declared now."""
     try:
         await coordinator.declared_file.apply(datasets=config.datasets, mounts=config.mounts)
-    except EngineUnavailable as error:
-        log.warning("The configuration waits for the engine.", action="config_late", error=str(error))
+    except PreheatError as error:
+        log.warning("The configuration is not taken over yet.", action="config_late", error=str(error))
         return applied
     counts = {"datasets": len(config.datasets), "mounts": len(config.mounts)}
     log.info("The configuration was taken over.", action="config_applied", **counts)

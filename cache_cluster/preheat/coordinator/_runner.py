@@ -139,9 +139,8 @@ class JobRunner:
             ended = last is not None and last.complete
             if last and ended and (last.epoch == epoch or accounting.too_many_failed(self._job.spec.options, last)):
                 return
-            if last is None or ended:  # the numbers go on: results of the last one's batches may come twice
-                known = last or Progress()
-                fresh = Progress(epoch=epoch, batches=known.batches, first_failed=known.first_failed)
+            if last is None or ended:
+                fresh = accounting.begin_verification(last, epoch=epoch)
                 await self._save(replace(self._job, state=JobState.VERIFYING, verification=fresh))
             await self._run_pass(Action.VERIFY)
         raise NoLiveWorker(

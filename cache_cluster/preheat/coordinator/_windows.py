@@ -50,7 +50,8 @@ async def windows(
     held, part, wanted, began = None, False, 0, clock()
     async with aclosing(pages):
         async for page in pages:
-            rest, part = part, page is not None and not page.whole  # of parts, the last one ends what is counted as one
+            # What ends a block of several buckets is counted when all of its window is hot: that stays small.
+            rest, part = part, page is not None and not page.whole
             if held and not _continues(held, page):
                 yield held
                 held = None

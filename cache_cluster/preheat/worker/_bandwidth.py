@@ -24,12 +24,18 @@ class BandwidthLimit:
         """Bytes of them whose time has passed."""
         self._counted_at = 0.0
 
-    async def wait(self, size: int) -> None:
-        """Book ``size`` bytes and return when those booked before are paid for."""
+    @property
+    def rate(self) -> int | None:
+        """Bytes per second that are allowed now, or none."""
+        return self._limit()
+
+    async def wait(self, size: int, begins: Callable[[], None] = lambda: None) -> None:
+        """Book ``size`` bytes and return when those booked before are paid for; call ``begins`` if that takes time."""
         mine = self._booked
         self._pay()
         self._booked += size
-        while (rate := self._pay()) and self._paid < mine:  # noqa: ASYNC110 - time is what it waits for
+        while (rate := self._pay()) and self._paid < mine:
+            begins()
             await asyncio.sleep(min((mine - self._paid) / rate, _STEP_SECONDS))
 
     def _pay(self) -> int | None:

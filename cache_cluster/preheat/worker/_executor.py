@@ -8,6 +8,7 @@ fetched (the store remembers which job loaded an object).
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -23,10 +24,13 @@ from preheat.views import BucketView
 from preheat.worker._actions import Actions, Outcome
 from preheat.worker._bandwidth import BandwidthLimit
 from preheat.worker._intake import HeldBatch, Intake
+from preheat.worker._limited import LimitedBatches, Permits, Work
 from preheat.worker.fills import Throttle
 
 log = get_logger("worker")
 _RETRY_SECONDS = 0.5
+_AGAIN_SECONDS = 0.5
+"""Until a batch comes again that found its job's line too long."""
 _MAX_LIMITS = 32
 _MESSAGE = 300
 """Characters that are reported of a failure: a result names many."""
@@ -45,50 +49,109 @@ class BatchExecutor:
         self._intake = Intake(engine, settings.id, lease_seconds=settings.batch_lease_seconds)
         self._fetches = asyncio.Semaphore(settings.concurrent_fetches)
         self._limits: dict[str, BandwidthLimit] = {}
+        self._limited = LimitedBatches(settings.concurrent_fetches)
+        self._handling: set[asyncio.Task[None]] = set()
         self.active = 0
         """Batches in work."""
         self.transfers: Counter[str] = Counter()
         """Bytes that the batches in work have fetched so far, by job."""
+        controls.listeners.add(self._look_again)
 
     async def run(self) -> None:
-        """Execute batches, ``concurrent_batches`` at once; let those in work end when cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._intake.run())
-            for _ in range(self._settings.concurrent_batches):
-                tasks.create_task(self._work())
+        """Execute batches until cancelled, and then let those in work end within ``drain_seconds``.
 
-    async def _work(self) -> None:
+        ``concurrent_batches`` are in work at once. Those of jobs with a bandwidth limit are so beside them, for they
+        mostly wait: one for each job.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._intake.run())
+                for _ in range(self._settings.concurrent_batches):
+                    tasks.create_task(self._work(tasks))
+        finally:
+            await self._drain()
+
+    async def _work(self, tasks: asyncio.TaskGroup) -> None:
         while True:
             held = await self._intake.next()
-            await self._finish(asyncio.create_task(self._handle(held)))
+            work = self._received(held)
+            if self._limit(work.batch).rate is None or not self._limited.concerns(work.batch):
+                await self._do(tasks, work)
+            elif self._limited.add(held):
+                self._begin_limited(tasks)
+            else:
+                await held.release(_AGAIN_SECONDS)
 
-    async def _finish(self, handling: asyncio.Task[None]) -> None:
-        """Wait for a batch; when this worker stops, let it end within ``drain_seconds``."""
-        try:
-            await asyncio.shield(handling)
-        except asyncio.CancelledError:
-            await asyncio.wait({handling}, timeout=self._settings.drain_seconds)
-            handling.cancel()
-            raise
-
-    async def _handle(self, held: HeldBatch) -> None:
+    def _received(self, held: HeldBatch) -> Work:
         batch = msgspec.json.decode(held.data, type=Batch)
+        return Work(held=held, batch=batch, permits=Permits(self._fetches))
+
+    async def _do(self, tasks: asyncio.TaskGroup, work: Work) -> None:
+        """Do a batch in a slot; it leaves that if its job gets a limit meanwhile, and has to wait."""
+        handling = self._begin(work)
+        await asyncio.wait({handling, work.permits.stepped_aside}, return_when=asyncio.FIRST_COMPLETED)
+        if work.is_aside:
+            tasks.create_task(self._finish_limited(tasks, work, handling))
+        else:
+            await handling
+
+    def _begin_limited(self, tasks: asyncio.TaskGroup) -> None:
+        while held := self._limited.next():
+            work = self._received(held)
+            self._step_aside(work)
+            tasks.create_task(self._finish_limited(tasks, work, self._begin(work)))
+
+    async def _finish_limited(self, tasks: asyncio.TaskGroup, work: Work, handling: asyncio.Task[None]) -> None:
+        await asyncio.shield(handling)
+        self._limited.end(work)
+        self._begin_limited(tasks)
+
+    def _step_aside(self, work: Work) -> None:
+        if not work.is_aside:
+            self._limited.begin(work, self._limit(work.batch).rate or math.inf)
+
+    def _look_again(self, job_id: str) -> None:
+        """Follow a change of what is asked of a job: a lifted limit needs no line."""
+        if limit := self._limits.get(job_id):
+            self._limited.quicken(job_id, limit.rate or math.inf)
+            for held in () if limit.rate else self._limited.take_line(job_id):
+                self._intake.put_back(held)
+
+    def _begin(self, work: Work) -> asyncio.Task[None]:
+        handling = asyncio.create_task(self._handle(work))
+        self._handling.add(handling)
+        handling.add_done_callback(self._handling.discard)
+        return handling
+
+    async def _drain(self) -> None:
+        self._limited.drop_lines()
+        if self._handling:
+            _, late = await asyncio.wait(self._handling, timeout=self._settings.drain_seconds)
+            for handling in late:
+                handling.cancel()
+        self._limited = LimitedBatches(self._settings.concurrent_fetches)
+
+    async def _handle(self, work: Work) -> None:
+        batch = work.batch
         self.active += 1
         try:
-            if result := await self.execute(batch):
+            if result := await self._execute(work):
                 subject = f"{batch.job_id}.{batch.id}.{result.worker}"
                 await self._engine.publish(Queue.RESULTS, subject, msgspec.json.encode(result))
-            await held.ack()
+            await work.held.ack()
         except EngineUnavailable as error:  # delivered again when the lease ends
             log.warning("A result waits for the engine.", action="result_late", batch=batch.id, error=str(error))
         finally:
             self.active -= 1
-            held.drop()
+            work.held.drop()
 
-    async def execute(self, batch: Batch) -> BatchResult | None:
+    async def _execute(self, work: Work) -> BatchResult | None:
         """Do every entry of a batch; an entry that fails does not fail the others. None if its job ended meanwhile."""
-        transferred = 0
+        batch, transferred = work.batch, 0
         limit = self._limit(batch)
+
+        def step_aside() -> None:
+            self._step_aside(work)
 
         async def throttle(size: int) -> None:
             nonlocal transferred
@@ -96,10 +159,10 @@ class BatchExecutor:
             self.transfers[batch.job_id] += size
             if self._ended(batch):  # another job that waits for the same object tries it again
                 raise Unavailable("The job that fetched it has ended.")
-            await limit.wait(size)
+            await limit.wait(size, step_aside)
 
         try:
-            outcomes = await self._attempt_all(batch, throttle)
+            outcomes = await self._attempt_all(work, throttle)
         finally:
             self.transfers[batch.job_id] -= transferred
             self.transfers += Counter()  # drops what is zero
@@ -118,16 +181,17 @@ class BatchExecutor:
             first_failed=_first_failed(batch, outcomes),
         )
 
-    async def _attempt_all(self, batch: Batch, throttle: Throttle) -> list[Outcome | FailedObject]:
+    async def _attempt_all(self, work: Work, throttle: Throttle) -> list[Outcome | FailedObject]:
         """Attempt the entries, in order but many at once: a task each would cost a small object dear."""
-        outcomes: list[Outcome | FailedObject] = [Outcome.DROPPED] * len(batch.entries)
-        todo = iter(enumerate(batch.entries))
+        entries = work.batch.entries
+        outcomes: list[Outcome | FailedObject] = [Outcome.DROPPED] * len(entries)
+        todo = iter(enumerate(entries))
 
         async def attempt_some() -> None:
             for number, entry in todo:
-                outcomes[number] = await self._attempt(batch, entry, throttle)
+                outcomes[number] = await self._attempt(work, entry, throttle)
 
-        lanes = min(self._settings.concurrent_fetches, len(batch.entries))
+        lanes = min(self._settings.concurrent_fetches, len(entries))
         await asyncio.gather(*(attempt_some() for _ in range(lanes)))
         return outcomes
 
@@ -143,13 +207,13 @@ class BatchExecutor:
             ]
         return outcomes
 
-    async def _attempt(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome | FailedObject:
+    async def _attempt(self, work: Work, entry: ObjectInfo, throttle: Throttle) -> Outcome | FailedObject:
         """Try an entry until it is done, its error is final, or ``fetch_attempts`` were made."""
-        attempt = 1
+        batch, attempt = work.batch, 1
         while not self._ended(batch):
+            permits = await work.permits.take()
             try:
-                async with self._fetches:
-                    return await self._actions.do(batch, entry, throttle)
+                return await self._actions.do(batch, entry, throttle)
             except PreheatError as error:
                 if self._ended(batch):
                     break
@@ -159,6 +223,8 @@ class BatchExecutor:
                 path = batch.root + entry.key
                 log.exception("An entry met an unexpected error.", action="entry_crashed", path=path)
                 return FailedObject(path=path, size=entry.size, code="internal", message=repr(error)[:_MESSAGE])
+            finally:
+                work.permits.give_back(permits)
             await asyncio.sleep(_RETRY_SECONDS * 2 ** (attempt - 1))
             attempt += 1
         return Outcome.DROPPED
@@ -172,7 +238,9 @@ class BatchExecutor:
 
         def limit() -> int | None:
             known = self._controls.get(batch.job_id)
-            return known[0].bandwidth_in_force(batch.bandwidth) if known else batch.bandwidth
+            if known is None:
+                return batch.bandwidth
+            return None if known[0].stop else known[0].bandwidth_in_force(batch.bandwidth)
 
         shared = self._limits.setdefault(batch.job_id, BandwidthLimit(limit))
         if len(self._limits) > _MAX_LIMITS:

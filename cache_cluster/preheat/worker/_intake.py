@@ -18,8 +18,11 @@ _RETRY_SECONDS = 0.5
 class HeldBatch:
     """A delivered batch whose lease is renewed until :meth:`drop`."""
 
-    def __init__(self, lease: Lease, lease_seconds: float) -> None:
+    def __init__(self, lease: Lease, lease_seconds: float, order: tuple[int, int]) -> None:
         self.data = lease.data
+        self.job_id = lease.subject.split(".")[2]
+        self.order = order
+        """Its place in line: its priority's rank, then its number."""
         self.taken = asyncio.Event()
         self._lease = lease
         self._lease_seconds = lease_seconds
@@ -28,6 +31,14 @@ class HeldBatch:
     async def ack(self) -> None:
         """Remove the batch from the queue: its result is stored."""
         await self._lease.ack()
+
+    async def release(self, delay: float) -> None:
+        """Give the batch back, to be delivered again after ``delay`` seconds."""
+        self.drop()
+        try:
+            await self._lease.release(delay)
+        except EngineUnavailable:  # then when the lease ends
+            log.warning("A batch could not be given back.", action="release_failed", batch=self._lease.subject)
 
     def drop(self) -> None:
         """Renew no more; what was not acknowledged is delivered again when the lease ends."""
@@ -49,7 +60,7 @@ class Intake:
         self._engine = engine
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
-        self._line: asyncio.PriorityQueue[tuple[int, int, HeldBatch]] = asyncio.PriorityQueue()
+        self._line: asyncio.PriorityQueue[tuple[tuple[int, int], HeldBatch]] = asyncio.PriorityQueue()
         self._numbers = count()
 
     async def run(self) -> None:
@@ -66,9 +77,13 @@ class Intake:
 
     async def next(self) -> HeldBatch:
         """Return the next batch to do; the caller drops it."""
-        _, _, held = await self._line.get()
+        _, held = await self._line.get()
         held.taken.set()
         return held
+
+    def put_back(self, held: HeldBatch) -> None:
+        """Put a batch into line; one that was taken gets its old place."""
+        self._line.put_nowait((held.order, held))
 
     async def _pull(self, rank: int, consumer: Consumer) -> None:
         while True:
@@ -79,11 +94,11 @@ class Intake:
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             for lease in leases:
-                await self._offer(rank, HeldBatch(lease, self._lease_seconds))
+                await self._offer(HeldBatch(lease, self._lease_seconds, (rank, next(self._numbers))))
 
-    async def _offer(self, rank: int, held: HeldBatch) -> None:
+    async def _offer(self, held: HeldBatch) -> None:
         """Put a batch in line and wait until it is taken."""
-        self._line.put_nowait((rank, next(self._numbers), held))
+        self.put_back(held)
         try:
             await held.taken.wait()
         except asyncio.CancelledError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,7 +21,9 @@ from airflow_preheat._fluid import (
     ended,
     manifest,
     name_of,
+    owner_of,
     phase_of,
+    standing,
 )
 from airflow_preheat.deadlines import Deadline, give_up_at
 from airflow_preheat.exceptions import (
@@ -28,6 +31,7 @@ from airflow_preheat.exceptions import (
     PreheatError,
     PreheatJobFailedError,
     PreheatJobNotFoundError,
+    PreheatRequestError,
     PreheatUnavailableError,
 )
 from airflow_preheat.jobs import as_bool
@@ -65,7 +69,8 @@ class FluidDataLoadOperator(BaseOperator):
         namespace: where the DataLoad is made; by default the connection's namespace, or else ``default``.
         dataset_namespace: where the Dataset is; by default the same.
         load_metadata: let Fluid look at the under store anew first.
-        name: of the DataLoad, in the place of one that is made from the task instance's.
+        name: of the DataLoad, in the place of one that is made from the task instance's. What an earlier run of the
+            task left under it is replaced once it has ended; what anybody else did is refused.
         spec: further fields of the DataLoad's spec, such as ``options``, ``affinity`` or ``ttlSecondsAfterFinished``.
         kubernetes_conn_id: the Airflow connection of the Kubernetes cluster.
         in_cluster: use the account of the pod that the task runs in; by default as the connection says.
@@ -156,7 +161,8 @@ class FluidDataLoadOperator(BaseOperator):
         """
         name = self._name(context)
         wait = self._wait(context, name)
-        resource = self._begin(name)
+        json.dumps(asdict(wait))  # a wait that cannot be stored must fail before there is a DataLoad
+        resource = self._begin(context, name)
         event = ended(resource)
         if event is None and self.deferrable:
             from airflow_preheat.fluid_trigger import FluidDataLoadTrigger  # noqa: PLC0415 - heavy
@@ -198,9 +204,7 @@ class FluidDataLoadOperator(BaseOperator):
             self._delete(self._created)
 
     def _name(self, context: Context) -> str:
-        task = context["ti"]
-        number = -1 if task.map_index is None else task.map_index
-        return self.name or name_of(task.dag_id, task.run_id, task.task_id, number)
+        return self.name or name_of(*_task_of(context))
 
     def _wait(self, context: Context, name: str) -> FluidWait:
         run, now = context.get("dag_run"), datetime.now(tz=UTC)
@@ -224,11 +228,13 @@ class FluidDataLoadOperator(BaseOperator):
             not_before=time.time() + report_seconds(),
         )
 
-    def _begin(self, name: str) -> Mapping[str, Any]:
+    def _begin(self, context: Context, name: str) -> Mapping[str, Any]:
         """Create the DataLoad, or return that of an earlier try; one that has failed or is about to go is replaced."""
+        owner = owner_of(*_task_of(context))
         body = manifest(
             name,
             self.dataset,
+            owner=owner,
             namespace=self.loads.namespace,
             dataset_namespace=self.dataset_namespace,
             targets=self.targets,
@@ -238,7 +244,10 @@ class FluidDataLoadOperator(BaseOperator):
         give_up = time.monotonic() + _REPLACE_SECONDS
         while not self.loads.create(body):
             known = self._known(name)
-            if known is not None and phase_of(known) != "Failed":
+            what = standing(known, owner) if known is not None else "replace"
+            if what == "foreign":
+                raise self._taken(name)
+            if known is not None and what == "ours":
                 self.log.info("Going on with DataLoad %s of an earlier try, which is %s", name, phase_of(known))
                 self._created = name
                 return known
@@ -253,6 +262,12 @@ class FluidDataLoadOperator(BaseOperator):
         self._created = name
         self.log.info("Created DataLoad %s/%s for the Dataset %s", self.loads.namespace, name, self.dataset)
         return body
+
+    def _taken(self, name: str) -> PreheatRequestError:
+        return PreheatRequestError(
+            f"DataLoad {self.loads.namespace}/{name} was made by somebody else, or an earlier run of this task waits for "
+            "it. Leave name out, or put {{ ts_nodash | lower }} into it."
+        )
 
     def _known(self, name: str) -> Mapping[str, Any] | None:
         """Return the DataLoad of an earlier try, unless it is gone or about to be."""
@@ -282,3 +297,8 @@ class FluidDataLoadOperator(BaseOperator):
             self.log.warning("DataLoad %s could not be deleted: %s", name, error)
         else:
             self.log.info("DataLoad %s was deleted.", name)
+
+
+def _task_of(context: Context) -> tuple[str, str, str, int]:
+    task = context["ti"]
+    return task.dag_id, task.run_id, task.task_id, -1 if task.map_index is None else task.map_index

@@ -17,13 +17,13 @@ from airflow.providers.common.compat.sdk import BaseOperator, Context, conf
 
 from airflow_preheat._endpoint import DEFAULT_CONN_ID
 from airflow_preheat._lineage import LineageMixin
-from airflow_preheat._watch import AFTER_CANCEL, JobEvent, JobWait, JobWatch, reached
+from airflow_preheat._watch import JobEvent, JobWait, JobWatch, reached
 from airflow_preheat.assets import describe_outlets
 from airflow_preheat.deadlines import Deadline, give_up_at
-from airflow_preheat.exceptions import PreheatDeadlineError, PreheatError, PreheatJobNotFoundError
+from airflow_preheat.exceptions import PreheatDeadlineError, PreheatJobNotFoundError
 from airflow_preheat.jobs import ENDED, Claim, Job, JobOptions, JobSpec, JobSummary, JobType, as_int, source
 from airflow_preheat.links import JOB_URL_XCOM_KEY, PreheatJobLink
-from airflow_preheat.operators import _durable, _outcomes
+from airflow_preheat.operators import _claims, _durable, _outcomes
 from airflow_preheat.operators._task import BACKSTOP, LateCallback, report_seconds, submit_key, tell, waiter_of
 from airflow_preheat.version_compat import TaskDeferralError, TaskDeferralTimeout
 
@@ -111,6 +111,7 @@ class JobOperator(LineageMixin, BaseOperator):
         self.job_id: str | None = None
         self.summary: JobSummary | None = None
         self._claim: Claim | None = None
+        self._killed = False
 
     def options(self) -> JobOptions:
         """Return the job's options by their names in the API, with the templates rendered."""
@@ -151,7 +152,9 @@ class JobOperator(LineageMixin, BaseOperator):
     def _wait_for(self, context: Context, job_id: str, event: JobEvent | None, wait: JobWait) -> Mapping[str, object]:
         claim = self._claim_job(context, job_id)
         wait = replace(wait, job_id=job_id, not_before=time.time() + report_seconds())
-        if event is None and self.deferrable:
+        if self._killed and self.cancel_on_kill:  # while it was submitted: there was nothing to cancel
+            _claims.cancel(self.hook, claim)
+        elif event is None and self.deferrable:
             self._defer(wait)
         event = event or self.hook.wait_for_job(JobWatch(wait=wait, claim=claim))
         return self.execute_complete(context, cast("dict[str, Any]", event))
@@ -170,7 +173,9 @@ class JobOperator(LineageMixin, BaseOperator):
         if outcome["status"] == "late":
             return self._wait_on_late(context, outcome)
         if outcome["status"] == "deadline":
-            self._cancel_job(self._claim_job(context, self.job_id))
+            _claims.leave(self.hook, self.job_id, waiter_of(context))
+        if outcome["status"] == "failed":
+            _durable.forget(context)
         self.summary = outcome["job"]
         summary = _outcomes.success(outcome)
         self._claim = None  # a job that goes on is not to be cancelled by what happens to the task
@@ -189,16 +194,17 @@ class JobOperator(LineageMixin, BaseOperator):
             raise
 
     def on_kill(self) -> None:
-        """Cancel the job when the task is killed while it waits here."""
+        """Cancel the job when the task is killed while it submits it or waits here."""
+        self._killed = True
         if self.cancel_on_kill and self._claim is not None:
-            self._cancel_job(self._claim)
+            _claims.cancel(self.hook, self._claim)
 
     def _leave_all(self, context: Context) -> None:
         """Cancel what the task has submitted: nobody waits for it any more."""
         task_instance = context["ti"]
         self.job_id = task_instance.xcom_pull(key=JOB_ID_XCOM_KEY, map_indexes=task_instance.map_index)
         if self.job_id is not None:
-            self._cancel_job(self._claim_job(context, self.job_id))
+            _claims.leave(self.hook, self.job_id, waiter_of(context))
 
     def _wait_on_late(self, context: Context, outcome: JobEvent) -> Mapping[str, object]:
         """Tell who wants to know that the job will be late, and wait on, no longer than before."""
@@ -212,7 +218,7 @@ class JobOperator(LineageMixin, BaseOperator):
         deadline = self._deadline(context)
         if deadline <= time.time() and not (known and known["state"] in ENDED):
             if known is not None:
-                self._cancel_job(self._claim_job(context, known["id"]))
+                _claims.leave(self.hook, known["id"], waiter_of(context))
             raise PreheatDeadlineError(
                 f"deadline={str(self.deadline)!r} has passed, so the task does not wait. Give a later one, or clear "
                 "the DAG run: a time of the day counts from its start."
@@ -249,12 +255,13 @@ class JobOperator(LineageMixin, BaseOperator):
         job_id = _durable.recall(context, spec)
         return self._still_good(job_id) if job_id else None
 
-    def _still_good(self, job_id: str) -> Job | None:
+    def _still_good(self, job_id: str, first: int | None = None) -> Job | None:
         try:
             job = self.hook.get_job(job_id)
         except PreheatJobNotFoundError:
             return None
-        if job["state"] in ENDED and job["state"] != "SUCCEEDED":
+        event = reached(job, first)
+        if event is not None and not _outcomes.is_success(event):
             return None
         self.log.info("Going on with Preheat job %s of an earlier try, which is %s", job_id, job["state"])
         return job
@@ -275,31 +282,11 @@ class JobOperator(LineageMixin, BaseOperator):
     def _claim_job(self, context: Context, job_id: str) -> Claim:
         """Take the place of the process that waited before: this task's trigger, or that of its earlier try."""
         self._claim = claim = Claim(job_id=job_id, waiter=waiter_of(context))
-        self._send_claim(claim)
+        _claims.send(self.hook, claim)
         return claim
-
-    def _send_claim(self, claim: Claim) -> None:
-        try:
-            self.hook.claim(claim)
-        except PreheatError as error:  # who waits claims it again, and is patient
-            self.log.warning("Preheat job %s could not be claimed: %s", claim.job_id, error)
-
-    def _leave(self, job_id: str, waiter: str) -> None:
-        """Cancel a job in the place of the process that waited for it before."""
-        claim = Claim(job_id=job_id, waiter=waiter)
-        self._send_claim(claim)
-        self._cancel_job(claim)
 
     def _defer(self, wait: JobWait) -> None:
         from airflow_preheat.triggers import PreloadTrigger  # noqa: PLC0415 - heavy, see above
 
         timeout = timedelta(seconds=max(0.0, wait.deadline - time.time())) + BACKSTOP
         self.defer(trigger=PreloadTrigger(**asdict(wait)), method_name="execute_complete", timeout=timeout)
-
-    def _cancel_job(self, claim: Claim) -> None:
-        try:
-            self.hook.cancel(claim)
-        except PreheatError as error:
-            self.log.warning("Preheat job %s could not be cancelled: %s", claim.job_id, error)
-        else:
-            self.log.info("Preheat job %s was cancelled. %s", claim.job_id, AFTER_CANCEL)

@@ -24,9 +24,14 @@ from airflow_preheat._many import (
 )
 from airflow_preheat._watch import JobEvent, JobWait, JobWatch, reached
 from airflow_preheat.assets import describe_outlets, warm_asset
-from airflow_preheat.exceptions import PreheatDeadlineError, PreheatError, PreheatJobFailedError
+from airflow_preheat.exceptions import (
+    PreheatDeadlineError,
+    PreheatError,
+    PreheatJobFailedError,
+    PreheatRequestError,
+)
 from airflow_preheat.jobs import Claim, JobSpec
-from airflow_preheat.operators import _durable
+from airflow_preheat.operators import _claims, _durable
 from airflow_preheat.operators._load import Load
 from airflow_preheat.operators._preload import PreloadOperator
 from airflow_preheat.operators._task import BACKSTOP, report_seconds, submit_key, waiter_of
@@ -108,7 +113,6 @@ class PreloadManyOperator(PreloadOperator):
         self.fail_fast = fail_fast
         self.parallel_submits = parallel_submits
         self._claims: list[Claim] = []
-        self._killed = False
 
     def spec(self) -> JobSpec:
         """Return all that is loaded, as if one job did it."""
@@ -121,6 +125,11 @@ class PreloadManyOperator(PreloadOperator):
         Raises:
             PreheatRequestError: something that is said of one of the datasets cannot be used.
         """
+        if isinstance(self.datasets, str | Mapping) or not isinstance(self.datasets, Sequence):
+            raise PreheatRequestError(
+                f"datasets={self.datasets!r} is not a list. One that a template makes needs "
+                "DAG(render_template_as_native_obj=True)."
+            )
         defaults = {field.name: getattr(self, field.name) for field in fields(Load) if field.name not in _EACH}
         return [Load.of(dataset, defaults) for dataset in self.datasets]
 
@@ -140,10 +149,11 @@ class PreloadManyOperator(PreloadOperator):
         """Cancel the jobs when the task is killed while it submits or waits here."""
         self._killed = True
         for claim in list(self._claims) if self.cancel_on_kill else ():
-            self._cancel_job(claim)
+            _claims.cancel(self.hook, claim)
 
     def _submit_and_wait(self, context: Context) -> Mapping[str, object]:
-        datasets, wait = self._all(context), self._wait(context, None)
+        datasets = self._all(context)
+        wait = self._wait_or_leave(context)
         quorum = self._quorum(len(datasets))
         begun = self._begin_all(context, datasets)
         outcomes: Outcomes = [each.outcome for each in begun]
@@ -153,13 +163,24 @@ class PreloadManyOperator(PreloadOperator):
             for dataset, each in zip(datasets, begun, strict=True)
             if each.outcome is None
         ]
-        if waits and self.deferrable and not quorum.is_over(outcomes):
+        if self.deferrable and not self._killed and not quorum.is_over(outcomes):
             self._defer_all(waits, outcomes, quorum)
         return self._conclude(context, datasets, self._wait_here(waits, outcomes, quorum))
 
+    def _wait_or_leave(self, context: Context) -> JobWait:
+        """Return how to wait; if it is too late for that, cancel the jobs of an earlier try."""
+        try:
+            return self._wait(context, None)
+        except PreheatDeadlineError:
+            self._leave_each(context, _durable.recall_all(context) if self.durable else {})
+            raise
+
+    def _new_wait(self, context: Context, deadline: float) -> JobWait:
+        return replace(super()._new_wait(context, deadline), tell_late=False)
+
     def _all(self, context: Context) -> list[_Dataset]:
         loads = self.loads()
-        self._check_order(next((load.first for load in loads if load.first), None))
+        self._check_first(next((load.first for load in loads if load.first), None))
         specs = [(load, load.spec()) for load in loads]
         task = waiter_of(context)
         return [
@@ -189,11 +210,14 @@ class PreloadManyOperator(PreloadOperator):
         if self._killed:
             return _Begun(outcome=given_up(""))
         try:
-            job = (self._still_good(known_id) if known_id else None) or self.hook.submit(dataset.spec, key)
+            known = self._still_good(known_id, dataset.first) if known_id else None
+            job = known or self.hook.submit(dataset.spec, key)
         except PreheatError as error:
             return _Begun(outcome=refused(error))
         self._claims.append(claim := Claim(job_id=job["id"], waiter=dataset.waiter))
-        self._send_claim(claim)
+        _claims.send(self.hook, claim)
+        if self._killed and self.cancel_on_kill:  # while it was submitted: there was nothing to cancel
+            _claims.cancel(self.hook, claim)
         self.log.info("%s is Preheat job %s: %s", dataset.name, job["id"], job["url"])
         return _Begun(job_id=job["id"], outcome=reached(job, dataset.first))
 
@@ -233,7 +257,7 @@ class PreloadManyOperator(PreloadOperator):
             return self._submit_and_wait(context)
         for dataset, outcome in zip(datasets, outcomes, strict=True):
             if outcome["status"] in _LEFT and outcome["job_id"]:
-                self._leave(outcome["job_id"], dataset.waiter)
+                _claims.leave(self.hook, outcome["job_id"], dataset.waiter)
         self._claims = []
         summary = summarize([dataset.name for dataset in datasets], outcomes)
         if not self._quorum(len(datasets)).is_met(list(outcomes)):
@@ -248,9 +272,10 @@ class PreloadManyOperator(PreloadOperator):
     def _describe_all(self, context: Context, datasets: Sequence[_Dataset], summary: ManySummary) -> None:
         """Let the events of the outlets of warm datasets say so; those of others have none."""
         jobs = {
-            warm_asset(path).uri: {**result["job"], "path": path} if result["job"] and is_warm(result) else None
+            uri: {**result["job"], "path": path} if result["job"] and is_warm(result) else None
             for dataset, result in zip(datasets, summary["datasets"], strict=True)
             for path in dataset.spec.source
+            if (uri := _asset_uri(path)) is not None
         }
         outlets = list[Any]()
         for outlet in self.outlets:
@@ -262,5 +287,16 @@ class PreloadManyOperator(PreloadOperator):
     def _leave_all(self, context: Context) -> None:
         task_instance = context["ti"]
         job_ids = task_instance.xcom_pull(key=JOB_IDS_XCOM_KEY, map_indexes=task_instance.map_index) or {}
+        self._leave_each(context, job_ids)
+
+    def _leave_each(self, context: Context, job_ids: Mapping[str, str]) -> None:
         for key, job_id in job_ids.items():
-            self._leave(job_id, f"{waiter_of(context)}/{key}")
+            _claims.leave(self.hook, job_id, f"{waiter_of(context)}/{key}")
+
+
+def _asset_uri(path: str) -> str | None:
+    """Return the URI of a path's Asset; not every path has one."""
+    try:
+        return warm_asset(path).uri
+    except ValueError:
+        return None

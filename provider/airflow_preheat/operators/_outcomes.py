@@ -38,13 +38,18 @@ def checked(event: Mapping[str, Any] | None) -> JobEvent:
     return cast("JobEvent", event)
 
 
+def is_success(outcome: JobEvent) -> bool:
+    """Say whether a job did what was waited for."""
+    return outcome["status"] in _SUCCESS
+
+
 def success(outcome: JobEvent) -> JobSummary:
     """Return the summary of a job that did what was waited for.
 
     Raises:
         PreheatError: it did not.
     """
-    if outcome["status"] not in _SUCCESS or outcome["job"] is None:
+    if not is_success(outcome) or outcome["job"] is None:
         raise error(outcome)
     return outcome["job"]
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from airflow.providers.common.compat.sdk import Context
 
 from airflow_preheat._watch import JobWait
+from airflow_preheat.assets import VERSION
 from airflow_preheat.exceptions import PreheatRequestError
 from airflow_preheat.jobs import JobOptions, JobSpec, JobType
 from airflow_preheat.operators._job import JobOperator
@@ -89,12 +90,18 @@ class PreloadOperator(JobOperator):
 
     def _new_wait(self, context: Context, deadline: float) -> JobWait:
         first = self.load().first
-        self._check_order(first)
+        self._check_first(first)
         return replace(super()._new_wait(context, deadline), first=first)
 
-    def _check_order(self, first: int | None) -> None:
+    def _check_first(self, first: int | None) -> None:
+        """Refuse, before the submit, to wait for what the coordinator does not say."""
         if first is not None and not self.hook.dialect.in_order:
             raise PreheatRequestError(
                 f"wait_policy={{'first': {first}}} is not for an Alluxio (dialect={self.hook.dialect.name}): it does "
                 "not say which files are hot. Leave first out."
+            )
+        if VERSION in (self.partition or "") and (first is not None or self.hook.dialect.name != "preheat"):
+            raise PreheatRequestError(
+                f"partition={self.partition!r} needs the dataset version, which is not known before all of the dataset "
+                "is listed (wait_policy with first), and never of an Alluxio. Name it otherwise, e.g. by the region."
             )

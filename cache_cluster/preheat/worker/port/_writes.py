@@ -118,6 +118,9 @@ class WriteEndpoints:
     async def _hold(self, request: http.Request, path: UfsPath, fields: Mapping[str, str]) -> http.Answer:
         self._check_worker(request)
         write_id, etag = fields.get("id", ""), fields.get("etag", "")
+        if request.method == "DELETE" and is_token(write_id):
+            await self._writes.release(path, write_id)
+            return http.json_answer({"released": write_id})
         if not (is_token(write_id) and etag and request.length is not None):
             raise InvalidRequest("id, etag or Content-Length is missing.", remedy="This is for workers alone.")
         await self._writes.hold(path, write_id, _chunks(request), etag=etag, size=request.length)
@@ -178,7 +181,7 @@ def methods_of(target: str) -> tuple[str, ...] | None:
     if route in (_COPY, _WRITTEN):
         return ("POST",)
     if route == _HELD:
-        return ("PUT",)
+        return ("DELETE", "PUT")
     if route == _UPLOADS:
         return ("GET", "POST")
     match = _UPLOAD.fullmatch(route)
@@ -189,7 +192,7 @@ def methods_of(target: str) -> tuple[str, ...] | None:
 
 def intake_of(method: str, target: str) -> Intake | None:
     """Return what becomes of the body of a write; none if it is no write that has one."""
-    if method == "PUT" and (target.startswith(http.DATA_PREFIX) or methods_of(target) == ("PUT",)):
+    if method == "PUT" and (target.startswith(http.DATA_PREFIX) or "PUT" in (methods_of(target) or ())):
         return Intake.STREAMED
     return Intake.HELD if method == "POST" and _UPLOAD.fullmatch(target.partition("?")[0]) else None
 

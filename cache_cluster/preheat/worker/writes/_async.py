@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from preheat.attributes import NONE, Attributes
-from preheat.errors import Conflict, NoLiveWorker, PreheatError, StoreError, VersionChanged
+from preheat.errors import Conflict, EngineUnavailable, NoLiveWorker, PreheatError
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
 from preheat.placement import Member
@@ -87,17 +87,24 @@ class AsyncWrites:
             attributes=dict(attributes),
         )
         await self._check(path, condition, (await self._log.current(path))[0])
+        took: list[Member] = []
         try:
-            write = replace(write, holders=await self._hold(path, write, body, replicas))
+            await self._hold(path, write, body, replicas, took)
+            write = replace(write, holders=(self._worker_id, *(member.id for member in took)))
             return write.info, await self._record(path, write, condition)
-        except (Conflict, NoLiveWorker, StoreError, VersionChanged):  # after others it may be written all the same
+        except EngineUnavailable:  # it may be written all the same
+            raise
+        except PreheatError:
             self._log.drop(write.held_name)
+            await asyncio.gather(*(self._release_at(member, write) for member in took))
             raise
 
     async def _record(self, path: UfsPath, write: PendingWrite, condition: Condition) -> int:
         """Make a version that is held the present one: this is the moment of the write."""
         for _ in range(_ATTEMPTS):
             current, revision = await self._log.current(path)
+            if current is not None and current.id == write.id:  # the answer to an earlier try was lost
+                return revision
             await self._check(path, condition, current)
             if current is not None:
                 write = replace(write, claimed_by=current.claimed_by, claimed_until=current.claimed_until)
@@ -109,29 +116,25 @@ class AsyncWrites:
         if condition.asks:
             condition.check(path, pending.info if pending else await self._through.current(path))
 
-    async def _hold(self, path: UfsPath, write: PendingWrite, body: Body, replicas: int) -> tuple[str, ...]:
-        """Have a version held here and at the next workers in line, and return who does."""
+    async def _hold(self, path: UfsPath, write: PendingWrite, body: Body, replicas: int, took: list[Member]) -> None:
+        """Have a version held here and at the next workers in line; add those that took it, whatever becomes of it."""
         line = self._others(path)
+        _check_enough(path, len(line) + 1, replicas)
         first, later = line[: replicas - 1], line[replicas - 1 :]
         own, *others = await asyncio.gather(
             self._held.keep(write.held_name, body),
             *(self._hold_at(member, write, body) for member in first),
             return_exceptions=True,
         )
+        took += [member for member, done in zip(first, others, strict=True) if done is True]
         if isinstance(own, BaseException):
             raise own
-        holders = [member.id for member, done in zip(first, others, strict=True) if done is True]
         for member in later:
-            if len(holders) + 1 >= replicas:
+            if len(took) + 1 >= replicas:
                 break
             if await self._hold_at(member, write, body):
-                holders.append(member.id)
-        if len(holders) + 1 < replicas:
-            raise NoLiveWorker(
-                f"path='{path}' is to be held by {replicas} workers, and {len(holders) + 1} took it.",
-                remedy="Add workers, or mount it with fewer --write-replicas.",
-            )
-        return (self._worker_id, *holders)
+                took.append(member)
+        _check_enough(path, len(took) + 1, replicas)
 
     async def _hold_at(self, member: Member, write: PendingWrite, body: Body) -> bool:
         try:
@@ -140,3 +143,18 @@ class AsyncWrites:
             log.warning("A worker does not hold a write.", action="not_held", worker=member.id, error=str(error))
             return False
         return True
+
+    async def _release_at(self, member: Member, write: PendingWrite) -> None:
+        """Have a worker give up what it holds for nobody: it would not evict it for a day."""
+        try:
+            await self._remote.release(member, write)
+        except (NotReachedError, PreheatError) as error:
+            log.warning("A worker holds what nobody wrote.", action="not_released", worker=member.id, error=str(error))
+
+
+def _check_enough(path: UfsPath, workers: int, replicas: int) -> None:
+    if workers < replicas:
+        raise NoLiveWorker(
+            f"path='{path}' is to be held by {replicas} workers, and {workers} can take it.",
+            remedy="Add workers, or mount it with fewer --write-replicas.",
+        )

@@ -10,12 +10,13 @@ from hashlib import md5
 
 from preheat.errors import Conflict, InvalidRequest
 from preheat.logs import get_logger
+from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject, PageStore
 from preheat.worker._pending import PendingTable
 from preheat.worker.writes._body import Body, in_thread
 from preheat.worker.writes._copies import append
 from preheat.worker.writes._staging import Chunks
-from preheat.writes import HELD_PREFIX, PendingWrite
+from preheat.writes import HELD_PREFIX, PendingWrite, held_name
 
 log = get_logger("worker")
 ORPHAN_SECONDS = 86400.0
@@ -75,6 +76,17 @@ class HeldCopies:
                 raise InvalidRequest(f"The bytes have the MD5 {digest.hexdigest()}, not {etag}.")
             writer.commit()
         await in_thread(self._store.flush)
+
+    def release(self, path: UfsPath, write_id: str) -> None:
+        """Give up what was not written after all.
+
+        Raises:
+            Conflict: it was.
+        """
+        write = self._table.get(str(path))
+        if write is not None and write.id == write_id:
+            raise Conflict(f"path='{path}': this write is pending.")
+        self._store.delete(held_name(write_id, str(path)))
 
     def body(self, write: PendingWrite) -> Body | None:
         """Return a pending version that is held here."""

@@ -55,6 +55,7 @@ class LocalWrites:
         origin: the under store.
         reads: has the bytes of what is copied.
         acknowledge: awaited before a write is.
+        check_writable: asked right before a write, for its body may have taken long; raises if it is not to be.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class LocalWrites:
         origin: UnderStore,
         reads: ReadService,
         acknowledge: Acknowledge,
+        check_writable: Callable[[UfsPath], None],
     ) -> None:
         self._staging = staging
         self.uploads = uploads
@@ -83,6 +85,7 @@ class LocalWrites:
         self._origin = origin
         self._reads = reads
         self._acknowledge = acknowledge
+        self._check_writable = check_writable
         self._tasks: set[asyncio.Task[Any]] = set()
         self._completing: dict[str, tuple[Completion, asyncio.Task[ObjectInfo]]] = {}
 
@@ -172,6 +175,10 @@ class LocalWrites:
         """Hold what another worker sends; raises as ``HeldCopies.receive``."""
         await self._held.receive(name, chunks, etag=etag, size=size)
 
+    def release(self, path: UfsPath, write_id: str) -> None:
+        """Give up what was held and is not written; raises as ``HeldCopies.release``."""
+        self._held.release(path, write_id)
+
     async def close(self, seconds: float) -> None:
         """Let the writes that have begun end within some seconds, and drop the uploads."""
         if self._tasks:
@@ -192,6 +199,7 @@ class LocalWrites:
 
     async def write(self, path: UfsPath, body: Body, condition: Condition, attributes: Attributes) -> ObjectInfo:
         """Write a body that is here as the path's mount says."""
+        self._check_writable(path)
         mount = self._mounts(str(path))
         temporary = mount.is_temporary(path)
         if temporary or mount.writes is WriteMode.ASYNC:

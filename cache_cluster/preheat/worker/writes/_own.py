@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -56,6 +56,7 @@ class OwnWrites:
         remote: has other workers write.
         routes: knows the other workers.
         acknowledge: awaited before a write is.
+        check_writable: raises for a path that is not to be written.
         drain_seconds: how long writes that have begun may take in the end.
         repair_seconds: how long a holder has to be away until what it held is copied anew.
     """
@@ -76,6 +77,7 @@ class OwnWrites:
         remote: RemoteWrites,
         routes: Routes,
         acknowledge: Acknowledge,
+        check_writable: Callable[[UfsPath], None],
         drain_seconds: float,
         repair_seconds: float,
     ) -> None:
@@ -112,6 +114,7 @@ class OwnWrites:
             origin=origin,
             reads=reads,
             acknowledge=acknowledge,
+            check_writable=check_writable,
         )
         self.repair = Repair(
             worker_id,

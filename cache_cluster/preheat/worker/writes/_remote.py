@@ -90,7 +90,8 @@ class RemoteWorkers:
             Unavailable: it broke off; it may or may not have done it.
             PreheatError: it refused, for this reason.
         """
-        if self._http is None:
+        marks = self.forwarding.headers
+        if self._http is None or not marks:  # unmarked it would be passed on again, and back
             raise EngineUnavailable("The other workers are not known yet.", remedy="Try again.")
         sending = _Sending(body, size) if isinstance(body, AsyncIterator) else None
         if sending is not None and size == 0:  # nothing could be held back
@@ -101,7 +102,8 @@ class RemoteWorkers:
                 method,
                 URL(member.url + target, encoded=True),
                 data=sending or body,
-                headers={**(headers or {}), **self.forwarding.headers, **length},
+                headers={**(headers or {}), **marks, **length},
+                allow_redirects=False,  # the secret is for this worker alone
             ) as response:
                 answer = await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -110,7 +112,7 @@ class RemoteWorkers:
             if sending is not None and sending.error is not None:
                 raise sending.error from None
             raise Unavailable(f"The worker {member.id} broke off: {error or type(error).__name__}.") from error
-        if response.status >= 400:
+        if response.status >= 300:
             raise _refusal(answer, response.status, member)
         return answer
 
@@ -151,7 +153,8 @@ class _Sending:
     """A body on its way to another worker.
 
     The last bytes are held back until the body has ended well, for with them the other worker has a whole request. Why
-    it did not is remembered: the client only tells that it broke off.
+    it did not is remembered: the client only tells that it broke off. Once begun it cannot be sent again, and a client
+    that tries again on another connection would send the rest for the whole.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes | memoryview], size: int | None) -> None:
@@ -162,6 +165,8 @@ class _Sending:
         self.error: PreheatError | None = None
 
     def __aiter__(self) -> _Sending:
+        if self._came:
+            raise aiohttp.ClientPayloadError("A part of the body was sent before the connection broke")
         return self
 
     async def __anext__(self) -> bytes | memoryview:

@@ -105,6 +105,7 @@ class WriteService(UploadRequests):
             remote=remote,
             routes=routes,
             acknowledge=self._acknowledge,
+            check_writable=self._check_writable,
             drain_seconds=drain_seconds,
             repair_seconds=repair_seconds,
         )
@@ -222,6 +223,14 @@ class WriteService(UploadRequests):
         """
         self._check_possible()
         await self._local.hold(held_name(write_id, str(path)), chunks, etag=etag, size=size)
+
+    async def release(self, path: UfsPath, write_id: str) -> None:
+        """Give up what is held of a write that was not acknowledged.
+
+        Raises:
+            Conflict: it is pending.
+        """
+        self._local.release(path, write_id)
 
     async def wait_known(self, revision: int, *, pending: bool = False) -> bool:
         """Wait until this worker knows of another's write; false if it does not hear of it within a second."""

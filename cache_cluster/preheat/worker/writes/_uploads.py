@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -86,7 +86,7 @@ class Completion:
             InvalidPart: it names other parts.
             Conflict: it has another condition.
         """
-        if [number for number, _ in self.parts] != [number for number, _ in first.parts]:
+        if _bare(self.parts) != _bare(first.parts):
             raise InvalidPart("The upload is being completed with other parts.")
         if self.condition != first.condition:
             raise Conflict("The upload is being completed under another condition.")
@@ -228,6 +228,11 @@ def check_number(number: int) -> None:
     """Raise InvalidRequest unless a part may have this number."""
     if not 1 <= number <= MAX_PARTS:
         raise InvalidRequest(f"partNumber={number} is not a number from 1 to {MAX_PARTS}.")
+
+
+def _bare(parts: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Return parts with their etags as they are kept: clients may send them in quotes."""
+    return [(number, etag.strip('"')) for number, etag in parts]
 
 
 def _chosen(opened: _Open, number: int, etag: str) -> tuple[Part, Staged]:

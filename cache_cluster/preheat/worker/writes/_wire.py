@@ -49,6 +49,10 @@ class RemoteWrites:
         target = f"/v1/held?path={quote(write.path, safe='')}&id={write.id}&etag={write.etag}"
         await self._workers.ask(member, "PUT", target, body=chunks, size=write.size)
 
+    async def release(self, member: Member, write: PendingWrite) -> None:
+        """Have a version that was not written given up."""
+        await self._workers.ask(member, "DELETE", f"/v1/held?path={quote(write.path, safe='')}&id={write.id}")
+
     async def delete(self, member: Member, path: UfsPath) -> bool:
         """Remove an object; false if it was not there."""
         try:
