@@ -208,8 +208,8 @@ def parse_prefix(uri: str) -> str:
     return str(path.with_key(f"{key}/" if key else ""))
 
 
-def parse_lifetime(text: str) -> float:
-    """Return the seconds of a text such as ``30d``, ``12h`` or ``90m``.
+def parse_lifetime(text: str, *, field: str = "expires") -> float:
+    """Return the seconds of a text such as ``30d``, ``12h`` or ``90m``; ``field`` is what errors call it.
 
     Raises:
         InvalidRequest: it is no such text, or nothing.
@@ -217,7 +217,7 @@ def parse_lifetime(text: str) -> float:
     match = _LIFETIME.fullmatch(text.strip())
     seconds = int(match[1]) * _UNIT_SECONDS[match[2]] if match else 0
     if not seconds:
-        raise InvalidRequest(f"expires={text[:40]!r} is not a time span.", remedy="Write 30d, 12h or 90m, say.")
+        raise InvalidRequest(f"{field}={text[:40]!r} is not a time span.", remedy="Write 30d, 12h or 90m, say.")
     return float(seconds)
 
 

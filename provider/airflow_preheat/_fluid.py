@@ -125,6 +125,14 @@ def standing(known: Mapping[str, Any], owner: Mapping[str, str]) -> Standing:
     return "replace" if ended(known) else "foreign"
 
 
+def taken(namespace: str, name: str) -> PreheatRequestError:
+    """Return that a name is somebody else's."""
+    return PreheatRequestError(
+        f"DataLoad {namespace}/{name} was made by somebody else, or an earlier run of this task waits for it. Leave "
+        "name out, or put {{ ts_nodash | lower }} into it."
+    )
+
+
 def manifest(
     name: str,
     dataset: str,

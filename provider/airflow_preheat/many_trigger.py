@@ -18,7 +18,9 @@ class PreloadManyTrigger(BaseTrigger):
     """Waits until several jobs have ended, or too many have failed, and fires once.
 
     Args:
-        waits: the fields of a :class:`~airflow_preheat._watch.JobWait` by name, for each job that is waited for.
+        wait: the fields of a :class:`~airflow_preheat._watch.JobWait` by name, as far as they are the same for all jobs.
+        jobs: of each that is waited for the id, what its waiter's name has behind the task's, and ``first``. They are
+            so short because all of them are in one field of Airflow's database.
         outcomes: how the others have ended, and ``None`` in the place of each that is waited for, in the same order.
         quorum: the fields of a :class:`~airflow_preheat._many.Quorum`.
     """
@@ -26,19 +28,24 @@ class PreloadManyTrigger(BaseTrigger):
     def __init__(
         self,
         *,
-        waits: Sequence[Mapping[str, Any]],
+        wait: Mapping[str, Any],
+        jobs: Sequence[tuple[str, str, int | None]],
         outcomes: Sequence[Mapping[str, Any] | None],
         quorum: Mapping[str, Any],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.waits = waits
+        self.wait = wait
+        self.jobs = [list(job) for job in jobs]
         self.outcomes = outcomes
         self.quorum = quorum
-        self._waiting = [PreloadTrigger(**wait) for wait in waits]
+        self._waiting = [
+            PreloadTrigger(**{**wait, "job_id": job_id, "waiter": f"{wait['waiter']}/{key}", "first": first})
+            for job_id, key, first in jobs
+        ]
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and the arguments to make the trigger again, JSON primitives only."""
-        arguments = {"waits": self.waits, "outcomes": self.outcomes, "quorum": self.quorum}
+        arguments = {"wait": self.wait, "jobs": self.jobs, "outcomes": self.outcomes, "quorum": self.quorum}
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:

@@ -69,15 +69,12 @@ def lineage_of(operator: JobOperator, *, succeeded: bool) -> OperatorLineage[Dat
     if spec.index:
         outputs = [dataset_at(asset.uri, "cache") for asset in operator.outlets if isinstance(asset, Asset)]
     return OperatorLineage(
-        inputs=[
-            InputDataset(*dataset_at(path, source), facets=_version(single))
-            for path in ([spec.index] if spec.index else spec.paths)
-        ],
+        inputs=[InputDataset(*dataset_at(path, source), facets=_version(single)) for path in spec.source],
         outputs=[
             OutputDataset(*names, facets=_facets(operator.job_type, single), outputFacets=_statistics(single))
             for names in outputs
         ],
-        run_facets={"preheat_job": _job_facet(operator, list(spec.paths))},
+        run_facets={"preheat_job": _job_facet(operator, spec.source)},
     )
 
 

@@ -59,7 +59,7 @@ def deferred(operator: PreloadManyOperator, context: dict[str, Any]) -> PreloadM
     path, arguments = trigger.serialize()
     assert path == "airflow_preheat.many_trigger.PreloadManyTrigger"
     stored = deserialize(json.loads(json.dumps(serialize(arguments))))
-    stored["waits"] = [wait | {"not_before": 0.0} for wait in stored["waits"]]
+    stored["wait"]["not_before"] = 0.0
     return PreloadManyTrigger(**stored)
 
 
@@ -70,7 +70,7 @@ async def through(
     trigger = await asyncio.to_thread(deferred, operator, context)
     async with asyncio.timeout(PATIENCE):
         firing = asyncio.ensure_future(anext(trigger.run()))
-        polled = {f"/v1/jobs/{wait['job_id']}" for wait in trigger.waits}
+        polled = {f"/v1/jobs/{job_id}" for job_id, _, _ in trigger.jobs}
         await asyncio.to_thread(
             coordinator.wait_until, lambda: polled <= {request.path for request in coordinator.sent("GET")}
         )
@@ -130,6 +130,11 @@ async def test_all_are_submitted_as_told_waited_for_at_once_and_summed_up(coordi
     assert len(keys) == 3
     assert context["outlet_events"][operator.outlets[0]].extra["path"] == PATHS[0]
     assert context["task_state_store"] == {}
+
+
+def test_what_airflow_stores_of_many_jobs_is_small(coordinator, context):
+    one, two = (len(json.dumps(deferred(many(datasets=PATHS[:count]), context).serialize()[1])) for count in (1, 2))
+    assert two - one < 80
 
 
 async def test_one_that_fails_fails_the_task_after_all_have_ended(coordinator, context):
@@ -227,7 +232,7 @@ def test_the_next_try_goes_on_with_the_jobs_of_the_one_before(coordinator, conte
     trigger = deferred(many(), context)
 
     assert len(coordinator.sent("POST", "/jobs")) == submits + 1
-    assert len(trigger.waits) == 3
+    assert len(trigger.jobs) == 3
     assert trigger.outcomes[0]["status"] == "succeeded"
     assert len(coordinator.jobs) == 5
 
@@ -281,7 +286,7 @@ async def test_datasets_that_have_no_asset_are_warmed_too(coordinator, context):
 async def test_a_callback_of_the_dags_defaults_does_not_make_a_late_job_a_failure(coordinator, context):
     operator = many(default_args={"on_late_callback": print})
     trigger = await asyncio.to_thread(deferred, operator, context)
-    assert not any(wait["tell_late"] for wait in trigger.waits)
+    assert trigger.wait["tell_late"] is False
 
 
 def test_a_tolerated_failure_among_the_first_files_is_loaded_anew_by_the_next_try(coordinator, context):

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ def airflow(coordinator: Coordinator, tmp_path_factory: pytest.TempPathFactory) 
         nowhere = f"127.0.0.1:{closed.getsockname()[1]}"
     variables = {
         "AIRFLOW_CONN_PREHEAT_DEFAULT": f"preheat://:{TOKEN}@{host}",
+        **{f"AIRFLOW_CONN_{name}": f"preheat://:{TOKEN}@{host}" for name in ("JOBS", "DATASETS", "HOSTILE", "SHARED")},
         "AIRFLOW_CONN_DOWN": f"preheat://:{TOKEN}@{nowhere}?dialect=preheat",
         "AIRFLOW_CONN_OTHER": f"http://:{TOKEN}@{host}",
     }
@@ -156,7 +158,7 @@ def test_jobs_and_workers_are_shown_with_their_progress(airflow: AirflowApi, coo
         coordinator, "broken", state="FAILED", reason="3 files failed. Look at them.", failed={"files": 3, "bytes": 9}
     )
 
-    answer = airflow.get(CACHE_PARTS[1], "olga")
+    answer = airflow.get("/preheat/connections/jobs/overview", "olga")
 
     seen = text(answer)
     assert "s3://datasets/shards/ RUNNING late 900 of 1,797 98.3 KiB of 197 KiB 0 50.0 %" in seen
@@ -179,11 +181,24 @@ def test_datasets_are_shown_with_their_hot_share(airflow: AirflowApi, coordinato
     kept = {"datasets": [{"name": "coco", "path": "s3://datasets/coco/", "status": status}]}
     coordinator.refuse(200, of="/v1/datasets", body=json.dumps(kept).encode())
 
-    seen = text(airflow.get(CACHE_PARTS[2], "olga"))
+    seen = text(airflow.get("/preheat/connections/datasets/datasets", "olga"))
 
     assert f"s3://datasets/digits/ pinned 98.0 % 100 1000 B {version[:19]}" in seen
     assert "s3://datasets/shards/ 100.0 %" in seen
     assert "coco s3://datasets/coco/ loading 25.0 % 4 5 B –" in seen
+
+
+def test_many_who_look_ask_the_coordinator_once_and_each_must_be_allowed_to(
+    airflow: AirflowApi, coordinator: Coordinator
+) -> None:
+    path, asked = "/preheat/connections/shared/datasets", len(coordinator.sent("GET", "/v1/inventories"))
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: airflow.get(path, "olga"), range(4)))
+
+    assert len({text(answer) for answer in answers}) == 1
+    assert len(coordinator.sent("GET", "/v1/inventories")) == asked + 1
+    assert airflow.get(path, "vic").status_code == 403
 
 
 def test_what_a_coordinator_says_is_shown_as_text_and_never_run(airflow: AirflowApi, coordinator: Coordinator) -> None:
@@ -195,7 +210,7 @@ def test_what_a_coordinator_says_is_shown_as_text_and_never_run(airflow: Airflow
     render_fields(airflow, 1, preheat_conn_id="preheat_default")
     tab = add_task(airflow, 1, job_id="hostile", job_url="javascript:alert(4)")
 
-    for path in (*CACHE_PARTS, f"{tab}/job"):
+    for path in (*(part.replace("preheat_default", "hostile") for part in CACHE_PARTS), f"{tab}/job"):
         answer = airflow.get(path, "olga")
         assert "javascript:" not in answer.text
         assert not {("script", ""), ("img", "src"), ("b", "onload")} & tags(answer)
@@ -237,7 +252,7 @@ def test_a_task_with_many_jobs_shows_all_of_them(airflow: AirflowApi, coordinato
         )
     add_job(coordinator, "by-index", paths=[], index="s3://datasets/order.txt")
     render_fields(airflow, 6, preheat_conn_id="preheat_default")
-    jobs = {"a": "many-0", "b": "many-1", "c": "many-2", "d": "gone", "e": "by-index"}
+    jobs = {"a": "many-0", "b": "many-1", "c": "many-2", "d": "gone", "e": "by-index", "f": 7, "g": ["x"]}
 
     answer = airflow.get(f"{add_task(airflow, 6, job_ids=jobs)}/job", "vic")
 

@@ -11,7 +11,7 @@ import msgspec
 from preheat import accounting
 from preheat.coordinator._cached import MemoryCachedListing
 from preheat.coordinator._source import JobSource
-from preheat.coordinator._windows import windows
+from preheat.coordinator._windows import filling, windows
 from preheat.engine import MemoryEngine
 from preheat.jobs import Action, BatchResult, Job, JobOptions, JobSpec, Progress
 from preheat.placement import PlacementMap
@@ -63,7 +63,9 @@ async def _plan(placement: PlacementMap, keys: int, spec: JobSpec) -> Plan:
     job = Job(id="job", spec=spec, submitted_at=0.0)
     progress, open_batches, messages, largest = Progress(), [], 0, 0
     began = time.process_time()
-    async for page in windows(source.pages(spec, progress), lambda: spec.options.batch_size * len(members)):
+    each, replicas = spec.options.batch_size, spec.options.replicas
+    enough = filling(batch_size=each, workers=len(members), replicas=replicas)
+    async for page in windows(source.pages(spec, progress), lambda: enough):
         if page is None:
             break
         version = DatasetVersion(progress.version)

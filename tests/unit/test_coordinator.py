@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+import msgspec
 import pytest
 
 from preheat.coordinator import Claim
@@ -240,7 +241,7 @@ async def test_verify_repairs_what_is_missing_and_fails_what_cannot_be_hot(clust
     entries = tuple([await cluster.origin.stat(UfsPath.parse(f"s3://b/data/{n:04d}")) for n in range(4)])
     batch = Batch(id="v", job_id="j", action=Action.VERIFY, root="s3://b/", entries=entries)
     cluster.origin.write("s3://b/data/0002", b"changed since")
-    result = await worker.executor.execute(batch)
+    result = await worker.executor.execute(worker.executor.receive(msgspec.json.encode(batch)))
     assert result.done.objects == 3
     assert [(item.path, item.code) for item in result.failed] == [("s3://b/data/0002", "version_changed")]
 

@@ -195,6 +195,18 @@ def test_a_failure_is_tried_again_ever_later_and_a_stop_is_not():
     assert world.record.phase is Phase.LOADED
 
 
+def test_what_fails_at_each_time_of_its_schedule_is_not_tried_more_often_in_between():
+    world = World.of(dataset(schedule="*/5 * * * *")).settle().end()
+    tries = []
+    for _ in range(12):
+        count = len(world.submitted)
+        for _ in range(30):
+            if world.after(10).record.run:
+                world.end(JobState.FAILED)
+        tries.append(len(world.submitted) - count)
+    assert tries[-6:] == [1] * 6
+
+
 def test_the_pause_between_two_tries_has_an_end():
     record = World.of(dataset()).settle().record
     for _ in range(2000):

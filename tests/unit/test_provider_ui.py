@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from copy import deepcopy
@@ -15,6 +16,7 @@ from airflow_preheat.exceptions import PreheatRequestError, PreheatUnavailableEr
 from airflow_preheat.plugin import PreheatPlugin, _views
 from airflow_preheat.ui import _cache
 from airflow_preheat.ui._rows import DatasetRow, JobRow, dataset_rows, duration, percent, web_address
+from airflow_preheat.ui._shared import Shared
 
 CONTRACT_JOB = json.loads((Path(__file__).parents[1] / "contract/job.json").read_text())
 STARTED = datetime(2026, 11, 21, 2, tzinfo=UTC)
@@ -176,3 +178,31 @@ def test_airflow_takes_the_plugins_pages():
     assert [(view.name, view.destination) for view in views] == [("Caches", "nav"), ("Preheat", "task_instance")]
     (app,) = PreheatPlugin.fastapi_apps
     assert FastAPIAppResponse.model_validate(app | {"app": "LazyApp"}).url_prefix == "/preheat"
+
+
+async def test_an_answer_is_shared_until_it_is_too_old_and_a_failure_is_too():
+    now, asked, gate = [0.0], [], asyncio.Event()
+    shared = Shared(lambda: now[0])
+
+    async def ask() -> int:
+        asked.append(now[0])
+        await gate.wait()
+        if len(asked) == 2:
+            raise PreheatUnavailableError("away")
+        return len(asked)
+
+    gone, stays = (asyncio.ensure_future(shared.get("job", 1.0, ask)) for _ in range(2))
+    while not asked:
+        await asyncio.sleep(0)
+    gone.cancel()
+    now[0] = 5.0
+    gate.set()
+    assert await stays == 1
+    for at in (5.0, 5.9):
+        now[0] = at
+        with pytest.raises(PreheatUnavailableError):
+            await shared.get("job", 1.0, ask)
+    assert await shared.get("other", 1.0, ask) == 3
+    now[0] = 6.0
+    assert await shared.get("job", 1.0, ask) == 4
+    assert asked == [0.0, 5.0, 5.9, 6.0]

@@ -101,3 +101,23 @@ async def test_the_native_port(workers: S3Group):
         assert workers.origin.attributes("s3://b/c") == {}
         async with http.put(f"{url}/v1/data/s3/b/k", data=b"x", headers={"X-Preheat-Meta-A": "x" * 4000}) as answer:
             assert answer.status == 400
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32},
+        {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": "2030-01-01T00:00:00Z"},
+    ],
+)
+async def test_what_would_not_be_kept_is_not_promised(workers: S3Group, header: dict[str, str]):
+    """Stored without the client's key, or without the lock, it would be a promise that nobody keeps."""
+    port = workers.ports[0]
+    port.worker.group.origin.write("s3://b/source", b"x")
+    for operation, more in (
+        ("put_object", {"Body": b"x"}),
+        ("copy_object", {"CopySource": "data/source"}),
+        ("create_multipart_upload", {}),
+    ):
+        assert await port.refused(operation, Key="k", **more, **header) == (501, "NotImplemented")
+    assert await workers.group.content("k") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,12 @@ import pytest
 from aiohttp import web
 
 from preheat.engine import Bucket, MemoryEngine
-from preheat.errors import Conflict, EngineUnavailable, ReadOnly, Unavailable, VersionChanged
+from preheat.errors import Conflict, EngineUnavailable, ReadOnly, StoreError, Unavailable, VersionChanged
 from preheat.inventory import Pin
 from preheat.placement import Member
 from preheat.store import MemoryStore
-from preheat.worker.writes import FORWARDED, InvalidPart, RemoteWorkers
+from preheat.worker.writes import FORWARDED, InvalidPart, RemoteWorkers, _own
+from preheat.worker.writes._held import ORPHAN_SECONDS
 from preheat.worker.writes._remote import _Sending as Sending
 from preheat.worker.writes._uploads import Completion
 from preheat.writes import HELD_PREFIX
@@ -180,3 +182,27 @@ async def test_what_is_pinned_while_a_body_comes_is_not_written(group: Group, ke
     with pytest.raises(ReadOnly, match="preheat fs unpin"):
         await writing
     assert (await group.content(key), held(group), group.owner(key).staging.bodies) == (None, {}, 0)
+
+
+async def test_a_disk_that_fails_ends_no_worker(group: Group, monkeypatch: pytest.MonkeyPatch):
+    """What would be dropped every ten minutes stays; the worker's other disks serve on."""
+    worker, swept = group.workers[0], asyncio.Event()
+    await worker.put("fast/k", b"body")
+
+    def failing(_: str) -> bool:
+        worker_loop.call_soon_threadsafe(swept.set)
+        raise StoreError("The disk fails.")
+
+    worker_loop = asyncio.get_running_loop()
+    with worker.store.writer(f"{HELD_PREFIX}none:s3://b/k", etag="e", size=1, last_modified=0) as writer:
+        writer.append(b"x")
+        writer.commit()
+    monkeypatch.setattr(worker.store, "delete", failing)
+    monkeypatch.setattr(worker.writes._own._held, "_clock", lambda: time.time() + 2 * ORPHAN_SECONDS)
+    monkeypatch.setattr(_own, "_SWEEP_SECONDS", 0.0)
+    sweep = asyncio.create_task(worker.writes._own._sweep())
+    await asyncio.wait_for(swept.wait(), 5)
+    swept.clear()
+    await asyncio.wait_for(swept.wait(), 5)
+    assert not sweep.done()
+    sweep.cancel()

@@ -201,8 +201,9 @@ def _since(record: Record) -> float:
 
 
 def _cycle(record: Record, cause: Cause, now: float) -> Cycle:
+    """Return a new cycle; what failed until its schedule came again goes on being tried ever more seldom."""
     listed = record.listed is not None and not record.dataset.looks_first
-    return Cycle(cause=cause, began_at=now, listed=listed)
+    return Cycle(cause=cause, began_at=now, listed=listed, failures=record.cycle.failures if record.cycle else 0)
 
 
 def _go_on(record: Record, cycle: Cycle, settings: DatasetSettings, now: float) -> Decision:

@@ -148,7 +148,7 @@ def parse_freshness(text: str) -> tuple[Freshness, float]:
             f"freshness={text[:40]!r} is not known.",
             remedy="Write never-check, max-age=10m, always-check or pinned.",
         )
-    return Freshness(policy), parse_lifetime(age) if timed else 0.0
+    return Freshness(policy), parse_lifetime(age, field=policy) if timed else 0.0
 
 
 def below(path: str, part: str) -> str:

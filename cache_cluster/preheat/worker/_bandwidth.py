@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 _STEP_SECONDS = 0.25
 """How soon a changed limit is felt by who waits already."""
+_LEAST_SECONDS = 1e-4
+"""Shorter sleeps would only keep the loop busy."""
 
 
 class BandwidthLimit:
@@ -36,7 +38,7 @@ class BandwidthLimit:
         self._booked += size
         while (rate := self._pay()) and self._paid < mine:
             begins()
-            await asyncio.sleep(min((mine - self._paid) / rate, _STEP_SECONDS))
+            await asyncio.sleep(max(_LEAST_SECONDS, min((mine - self._paid) / rate, _STEP_SECONDS)))
 
     def _pay(self) -> int | None:
         """Count the time since the last count at the present limit, and return that."""

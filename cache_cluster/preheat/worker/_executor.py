@@ -74,21 +74,21 @@ class BatchExecutor:
     async def _work(self, tasks: asyncio.TaskGroup) -> None:
         while True:
             held = await self._intake.next()
-            work = self._received(held)
+            work = self.receive(held.data)
             if self._limit(work.batch).rate is None or not self._limited.concerns(work.batch):
-                await self._do(tasks, work)
+                await self._do(tasks, held, work)
             elif self._limited.add(held):
                 self._begin_limited(tasks)
             else:
                 await held.release(_AGAIN_SECONDS)
 
-    def _received(self, held: HeldBatch) -> Work:
-        batch = msgspec.json.decode(held.data, type=Batch)
-        return Work(held=held, batch=batch, permits=Permits(self._fetches))
+    def receive(self, data: bytes) -> Work:
+        """Decode a batch, for :meth:`execute`."""
+        return Work(batch=msgspec.json.decode(data, type=Batch), permits=Permits(self._fetches))
 
-    async def _do(self, tasks: asyncio.TaskGroup, work: Work) -> None:
+    async def _do(self, tasks: asyncio.TaskGroup, held: HeldBatch, work: Work) -> None:
         """Do a batch in a slot; it leaves that if its job gets a limit meanwhile, and has to wait."""
-        handling = self._begin(work)
+        handling = self._begin(held, work)
         await asyncio.wait({handling, work.permits.stepped_aside}, return_when=asyncio.FIRST_COMPLETED)
         if work.is_aside:
             tasks.create_task(self._finish_limited(tasks, work, handling))
@@ -97,9 +97,9 @@ class BatchExecutor:
 
     def _begin_limited(self, tasks: asyncio.TaskGroup) -> None:
         while held := self._limited.next():
-            work = self._received(held)
+            work = self.receive(held.data)
             self._step_aside(work)
-            tasks.create_task(self._finish_limited(tasks, work, self._begin(work)))
+            tasks.create_task(self._finish_limited(tasks, work, self._begin(held, work)))
 
     async def _finish_limited(self, tasks: asyncio.TaskGroup, work: Work, handling: asyncio.Task[None]) -> None:
         await asyncio.shield(handling)
@@ -117,8 +117,8 @@ class BatchExecutor:
             for held in () if limit.rate else self._limited.take_line(job_id):
                 self._intake.put_back(held)
 
-    def _begin(self, work: Work) -> asyncio.Task[None]:
-        handling = asyncio.create_task(self._handle(work))
+    def _begin(self, held: HeldBatch, work: Work) -> asyncio.Task[None]:
+        handling = asyncio.create_task(self._handle(held, work))
         self._handling.add(handling)
         handling.add_done_callback(self._handling.discard)
         return handling
@@ -131,21 +131,21 @@ class BatchExecutor:
                 handling.cancel()
         self._limited = LimitedBatches(self._settings.concurrent_fetches)
 
-    async def _handle(self, work: Work) -> None:
+    async def _handle(self, held: HeldBatch, work: Work) -> None:
         batch = work.batch
         self.active += 1
         try:
-            if result := await self._execute(work):
+            if result := await self.execute(work):
                 subject = f"{batch.job_id}.{batch.id}.{result.worker}"
                 await self._engine.publish(Queue.RESULTS, subject, msgspec.json.encode(result))
-            await work.held.ack()
+            await held.ack()
         except EngineUnavailable as error:  # delivered again when the lease ends
             log.warning("A result waits for the engine.", action="result_late", batch=batch.id, error=str(error))
         finally:
             self.active -= 1
-            work.held.drop()
+            held.drop()
 
-    async def _execute(self, work: Work) -> BatchResult | None:
+    async def execute(self, work: Work) -> BatchResult | None:
         """Do every entry of a batch; an entry that fails does not fail the others. None if its job ended meanwhile."""
         batch, transferred = work.batch, 0
         limit = self._limit(batch)

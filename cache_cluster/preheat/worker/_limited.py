@@ -66,7 +66,6 @@ class Permits:
 class Work:
     """A batch in work."""
 
-    held: HeldBatch
     batch: Batch
     permits: Permits
     lanes: int = 0

@@ -24,6 +24,7 @@ from airflow_preheat._fluid import (
     owner_of,
     phase_of,
     standing,
+    taken,
 )
 from airflow_preheat.deadlines import Deadline, give_up_at
 from airflow_preheat.exceptions import (
@@ -31,7 +32,6 @@ from airflow_preheat.exceptions import (
     PreheatError,
     PreheatJobFailedError,
     PreheatJobNotFoundError,
-    PreheatRequestError,
     PreheatUnavailableError,
 )
 from airflow_preheat.jobs import as_bool
@@ -211,7 +211,7 @@ class FluidDataLoadOperator(BaseOperator):
         since = run.start_date if run is not None else None
         deadline = give_up_at(self.deadline, self.execution_timeout, now=now, since=since)
         if deadline <= now:
-            self._delete(name)
+            self._delete_own(context, name)
             raise PreheatDeadlineError(
                 f"deadline={str(self.deadline)!r} has passed, so nothing is loaded. Give a later one."
             )
@@ -246,7 +246,7 @@ class FluidDataLoadOperator(BaseOperator):
             known = self._known(name)
             what = standing(known, owner) if known is not None else "replace"
             if what == "foreign":
-                raise self._taken(name)
+                raise taken(self.loads.namespace, name)
             if known is not None and what == "ours":
                 self.log.info("Going on with DataLoad %s of an earlier try, which is %s", name, phase_of(known))
                 self._created = name
@@ -262,12 +262,6 @@ class FluidDataLoadOperator(BaseOperator):
         self._created = name
         self.log.info("Created DataLoad %s/%s for the Dataset %s", self.loads.namespace, name, self.dataset)
         return body
-
-    def _taken(self, name: str) -> PreheatRequestError:
-        return PreheatRequestError(
-            f"DataLoad {self.loads.namespace}/{name} was made by somebody else, or an earlier run of this task waits for "
-            "it. Leave name out, or put {{ ts_nodash | lower }} into it."
-        )
 
     def _known(self, name: str) -> Mapping[str, Any] | None:
         """Return the DataLoad of an earlier try, unless it is gone or about to be."""
@@ -287,6 +281,11 @@ class FluidDataLoadOperator(BaseOperator):
             if event is not None:
                 return event
             time.sleep(watch.pause(time.time()))
+
+    def _delete_own(self, context: Context, name: str) -> None:
+        known = self._known(name)
+        if known is not None and standing(known, owner_of(*_task_of(context))) != "foreign":
+            self._delete(name)
 
     def _delete(self, name: str) -> None:
         try:

@@ -157,14 +157,14 @@ class PreloadManyOperator(PreloadOperator):
         quorum = self._quorum(len(datasets))
         begun = self._begin_all(context, datasets)
         outcomes: Outcomes = [each.outcome for each in begun]
-        soon = time.time() + report_seconds()
+        wait = replace(wait, not_before=time.time() + report_seconds())
         waits = [
-            replace(wait, job_id=each.job_id, waiter=dataset.waiter, first=dataset.first, not_before=soon)
+            replace(wait, job_id=each.job_id, waiter=dataset.waiter, first=dataset.first)
             for dataset, each in zip(datasets, begun, strict=True)
             if each.outcome is None
         ]
         if self.deferrable and not self._killed and not quorum.is_over(outcomes):
-            self._defer_all(waits, outcomes, quorum)
+            self._defer_all(wait, waits, outcomes, quorum)
         return self._conclude(context, datasets, self._wait_here(waits, outcomes, quorum))
 
     def _wait_or_leave(self, context: Context) -> JobWait:
@@ -207,8 +207,9 @@ class PreloadManyOperator(PreloadOperator):
         return begun
 
     def _begin(self, dataset: _Dataset, known_id: str | None, key: str) -> _Begun:
-        if self._killed:
-            return _Begun(outcome=given_up(""))
+        return _Begun(outcome=given_up("")) if self._killed else self._begin_job(dataset, known_id, key)
+
+    def _begin_job(self, dataset: _Dataset, known_id: str | None, key: str) -> _Begun:
         try:
             known = self._still_good(known_id, dataset.first) if known_id else None
             job = known or self.hook.submit(dataset.spec, key)
@@ -221,11 +222,13 @@ class PreloadManyOperator(PreloadOperator):
         self.log.info("%s is Preheat job %s: %s", dataset.name, job["id"], job["url"])
         return _Begun(job_id=job["id"], outcome=reached(job, dataset.first))
 
-    def _defer_all(self, waits: Sequence[JobWait], outcomes: Outcomes, quorum: Quorum) -> None:
+    def _defer_all(self, common: JobWait, waits: Sequence[JobWait], outcomes: Outcomes, quorum: Quorum) -> None:
         from airflow_preheat.many_trigger import PreloadManyTrigger  # noqa: PLC0415 - heavy
 
-        trigger = PreloadManyTrigger(waits=[asdict(wait) for wait in waits], outcomes=outcomes, quorum=asdict(quorum))
-        timeout = timedelta(seconds=max(0.0, waits[0].deadline - time.time())) + BACKSTOP
+        task = f"{common.waiter}/"
+        jobs = [(wait.job_id, wait.waiter.removeprefix(task), wait.first) for wait in waits]
+        trigger = PreloadManyTrigger(wait=asdict(common), jobs=jobs, outcomes=outcomes, quorum=asdict(quorum))
+        timeout = timedelta(seconds=max(0.0, common.deadline - time.time())) + BACKSTOP
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
 
     def _wait_here(self, waits: Sequence[JobWait], outcomes: Outcomes, quorum: Quorum) -> list[JobEvent]:

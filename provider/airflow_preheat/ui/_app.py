@@ -18,11 +18,15 @@ from airflow_preheat.ui._access import MAY_READ_CONNECTION, MAY_READ_TASK, Reada
 from airflow_preheat.ui._cache import SHOWN_DATASETS, SHOWN_JOBS, CacheHook, Overview, ask
 from airflow_preheat.ui._pages import fragment, page, problem, refused
 from airflow_preheat.ui._rows import DatasetRow, JobRow, dataset_rows, web_address
+from airflow_preheat.ui._shared import Shared
 from airflow_preheat.ui._tasks import TaskJob, TaskKey, task_job
 
 _CACHE = "/connections/{connection_id}"
 _TASK = "/dags/{dag_id}/runs/{run_id:path}/tasks/{task_id}/{map_index}"
 _WHILE_JOBS_RUN, _WHILE_QUIET, _FOR_DATASETS, _UNTIL_SUBMITTED = 2, 10, 30, 5
+_SHARED = Shared()
+_JOBS_KEPT, _DATASETS_KEPT = 1.0, 10.0
+"""Seconds that an answer is good for, for all who may see it."""
 _NOT_MAPPED = -1
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -68,7 +72,9 @@ def cache_page(request: Request, connection_id: str, connections: ReadableConnec
 async def overview(connection_id: str) -> HTMLResponse:
     """Return the workers and the jobs of a cache."""
     try:
-        found = await ask(connection_id, CacheHook.overview)
+        found = await _SHARED.get(
+            ("overview", connection_id), _JOBS_KEPT, lambda: ask(connection_id, CacheHook.overview)
+        )
     except PreheatError as error:
         return problem(error)
     now = datetime.now(tz=UTC)
@@ -87,7 +93,7 @@ async def overview(connection_id: str) -> HTMLResponse:
 async def datasets(connection_id: str) -> HTMLResponse:
     """Return the datasets of a cache, and how hot they are."""
     try:
-        rows = await ask(connection_id, _datasets)
+        rows = await _SHARED.get(("datasets", connection_id), _DATASETS_KEPT, lambda: ask(connection_id, _datasets))
     except PreheatError as error:
         return problem(error, "unknown.html")
     return fragment("datasets.html", refresh=_FOR_DATASETS, datasets=rows)
@@ -112,18 +118,18 @@ async def task_fragment(task: Annotated[TaskJob | None, Depends(_task_job)]) -> 
     """Return the job of a task instance."""
     if task is None:
         return fragment("no_job.html", refresh=_UNTIL_SUBMITTED, link="")
-    if task.conn_id is None:
+    if (conn_id := task.conn_id) is None:
         return fragment("no_job.html", refresh=None, link=web_address(task.url))
     try:
-        jobs = await ask(task.conn_id, lambda hook: hook.jobs_of(task))
+        jobs = await _SHARED.get(task, _JOBS_KEPT, lambda: ask(conn_id, lambda hook: hook.jobs_of(task)))
     except PreheatError as error:
         return problem(error)
     rows = [JobRow.of(job, datetime.now(tz=UTC)) for job in jobs]
     refresh = None if all(row.ended for row in rows) else _WHILE_JOBS_RUN
     if len(task.job_ids) == 1:
-        return fragment("job.html", refresh=refresh, row=rows[0], conn_id=task.conn_id)
+        return fragment("job.html", refresh=refresh, row=rows[0], conn_id=conn_id)
     more = max(0, len(task.job_ids) - SHOWN_JOBS)
-    return fragment("many_jobs.html", refresh=refresh, rows=rows, more=more, conn_id=task.conn_id)
+    return fragment("many_jobs.html", refresh=refresh, rows=rows, more=more, conn_id=conn_id)
 
 
 async def _datasets(hook: CacheHook) -> list[DatasetRow]:

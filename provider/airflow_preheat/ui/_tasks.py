@@ -48,7 +48,8 @@ def task_job(key: TaskKey) -> TaskJob | None:
         return None
     conn_id = fields["preheat_conn_id"] if fields else None
     if isinstance(many, dict):
-        return TaskJob(job_ids=tuple(many.values()), url="", conn_id=conn_id)
+        job_ids = tuple(job_id for job_id in many.values() if isinstance(job_id, str))  # whoever may edit XComs may lie
+        return TaskJob(job_ids=job_ids, url="", conn_id=conn_id)
     if isinstance(job_id, str) and isinstance(url, str):
         return TaskJob(job_ids=(job_id,), url=url, conn_id=conn_id)
     return None

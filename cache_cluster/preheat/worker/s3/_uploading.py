@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from preheat.attributes import attributes_of
 from preheat.paths import UfsPath
 from preheat.worker._forward import Forward
 from preheat.worker._ranges import parse_range
@@ -14,7 +13,7 @@ from preheat.worker.s3._access import check_bucket, check_write
 from preheat.worker.s3._errors import S3Error
 from preheat.worker.s3._requests import S3Request
 from preheat.worker.s3._writes import Writes
-from preheat.worker.s3._writing import Resolve, Writing, conditions, incoming
+from preheat.worker.s3._writing import Resolve, Writing, conditions, incoming, new_attributes
 from preheat.worker.s3._xml_bodies import MAX_BODY_BYTES, MAX_PARTS, parse_parts
 
 _MAX_LISTED = 1000
@@ -39,7 +38,7 @@ class Uploading:
     async def create(self, request: S3Request, path: UfsPath) -> bytes:
         """Answer a CreateMultipartUpload."""
         check_write(request.sender, path)
-        upload_id = await self._writes.create_upload(path, attributes=attributes_of(request.headers))
+        upload_id = await self._writes.create_upload(path, attributes=new_attributes(request))
         document = xml.upload_created(bucket=request.bucket, key=request.key, upload_id=upload_id)
         return answers.document(document, request.http)
 

@@ -24,6 +24,8 @@ from preheat.worker.s3._xml_bodies import MAX_BODY_BYTES, parse_deletion
 _DELETED_AT_ONCE = 16
 _NOW = {"cache-control": "no-cache"}
 """The under store copies the version that it has: the conditions are not to be judged by a cached one."""
+_PROMISES = ("x-amz-server-side-encryption-customer-", "x-amz-object-lock-")
+"""Of headers that ask for a key of the client's own, or that an object stays: not to be taken and not kept."""
 _TARGET_CONDITIONS = ("if-match", "if-none-match", "x-amz-if-match-")
 Resolve = Callable[[str, str], UfsPath]
 """Returns the path of a bucket's key."""
@@ -47,7 +49,7 @@ class Writing:
         """Answer a PutObject."""
         check_write(request.sender, path)
         if_match, if_none_match = conditions(request)
-        attributes, payload = attributes_of(request.headers), incoming(request)
+        attributes, payload = new_attributes(request), incoming(request)
         info = await self._writes.put(
             path,
             payload.chunks,
@@ -63,7 +65,7 @@ class Writing:
         check_write(request.sender, path)
         refuse_conditions(request)
         source, _ = await self.source(request)
-        info = await self._writes.copy(source, path, attributes=_new_attributes(request))
+        info = await self._writes.copy(source, path, attributes=_copied_attributes(request))
         document = xml.object_copied(etag=info.etag, last_modified=info.last_modified)
         return answers.document(document, request.http)
 
@@ -117,6 +119,19 @@ def refuse_conditions(request: S3Request) -> None:
             raise S3Error("NotImplemented", f"The condition {name} is for PutObject and CompleteMultipartUpload.")
 
 
+def new_attributes(request: S3Request) -> dict[str, str]:
+    """Return what an object that is written is to have besides its bytes.
+
+    Raises:
+        S3Error: NotImplemented; it is to be encrypted with the client's key, or locked.
+        InvalidRequest: as :func:`attributes_of`.
+    """
+    for name in request.headers:
+        if name.startswith(_PROMISES):
+            raise S3Error("NotImplemented", f"{name} is not implemented by Preheat.")
+    return attributes_of(request.headers)
+
+
 def incoming(request: S3Request) -> Payload:
     """Return what a request brings, checked as it comes; raises as :func:`payload_of`."""
     body, http = request.http.body, request.http
@@ -140,16 +155,17 @@ def conditions(request: S3Request) -> tuple[str | None, bool]:
     return (None if if_match is None else if_match.strip().strip('"')), if_none_match is not None
 
 
-def _new_attributes(request: S3Request) -> Attributes | None:
+def _copied_attributes(request: S3Request) -> Attributes | None:
     """Return what a copy is to have in the place of its source's attributes; none keeps those.
 
     Raises:
-        S3Error: InvalidArgument; S3 knows no such directive.
+        S3Error: InvalidArgument; S3 knows no such directive. Otherwise as :func:`new_attributes`.
     """
+    attributes = new_attributes(request)
     directive = request.headers.get("x-amz-metadata-directive", "COPY")
     if directive not in ("COPY", "REPLACE"):
         raise S3Error("InvalidArgument", f"x-amz-metadata-directive={directive[:40]!r} is neither COPY nor REPLACE.")
-    return attributes_of(request.headers) if directive == "REPLACE" else None
+    return attributes if directive == "REPLACE" else None
 
 
 def _source_of(header: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from preheat.engine import Engine
+from preheat.errors import StoreError
 from preheat.logs import get_logger
 from preheat.mounts import Mount
 from preheat.paths import UfsPath
@@ -177,5 +178,8 @@ class OwnWrites:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             self.local.uploads.expire()
-            if self._pending_log.loaded.is_set():
-                await in_thread(self._held.drop_orphans)
+            try:
+                if self._pending_log.loaded.is_set():
+                    await in_thread(self._held.drop_orphans)
+            except StoreError as error:  # of one directory: the others serve on
+                log.warning("What nobody wrote is still held.", action="drop_failed", error=str(error))
