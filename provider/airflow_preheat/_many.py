@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from airflow_preheat._watch import JobEvent, Status
+from airflow_preheat.assets import warm_asset
 from airflow_preheat.exceptions import PreheatError, PreheatRequestError, PreheatUnavailableError
 from airflow_preheat.jobs import JobSummary
 
@@ -120,6 +121,28 @@ def explain(summary: ManySummary) -> str:
         if not is_warm(item)
     ]
     return "\n".join([f"{summary['failed']} of {total} datasets are not warm:", *lines])
+
+
+def news(sources: Sequence[Sequence[str]], summary: ManySummary) -> dict[str, dict[str, Any] | None]:
+    """Return what the event of each path's Asset is to say, by its URI; ``None`` if the path is not warm.
+
+    Args:
+        sources: the paths of each dataset; some have no Asset, as those of files.
+        summary: what became of the datasets.
+    """
+    return {
+        uri: {**result["job"], "path": path} if result["job"] and is_warm(result) else None
+        for paths, result in zip(sources, summary["datasets"], strict=True)
+        for path in paths
+        if (uri := _asset_uri(path)) is not None
+    }
+
+
+def _asset_uri(path: str) -> str | None:
+    try:
+        return warm_asset(path).uri
+    except ValueError:
+        return None
 
 
 def _result(name: str, outcome: JobEvent) -> DatasetResult:

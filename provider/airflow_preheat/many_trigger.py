@@ -18,7 +18,7 @@ class PreloadManyTrigger(BaseTrigger):
     """Waits until several jobs have ended, or too many have failed, and fires once.
 
     Args:
-        wait: the fields of a :class:`~airflow_preheat._watch.JobWait` by name, as far as they are the same for all jobs.
+        wait: the fields of a :class:`~airflow_preheat._watch.JobWait` by name, those that all jobs share.
         jobs: of each that is waited for the id, what its waiter's name has behind the task's, and ``first``. They are
             so short because all of them are in one field of Airflow's database.
         outcomes: how the others have ended, and ``None`` in the place of each that is waited for, in the same order.

@@ -224,6 +224,21 @@ async def test_a_token_declares_and_sees_its_own_paths_only(cluster: Cluster):
         await datasets.declare(taken)
 
 
+async def test_how_fresh_all_readers_are_is_for_an_admin_to_say(cluster: Cluster):
+    datasets = cluster.coordinator.datasets
+    plain, ruled = Dataset(name="images", path=PATH), Dataset(name="images", path=PATH, freshness="never-check")
+    with acting_for(Grant(role=Role.SUBMIT)):
+        await datasets.declare(plain)
+        with pytest.raises(Forbidden):
+            await datasets.declare(ruled)
+    with acting_for(Grant(role=Role.ADMIN)):
+        await datasets.declare(ruled)
+    with acting_for(Grant(role=Role.SUBMIT)):
+        for refused in (datasets.declare(plain), datasets.remove("images")):
+            with pytest.raises(Forbidden):
+                await refused
+
+
 async def test_what_an_order_file_names_elsewhere_is_not_loaded(client: httpx.AsyncClient, cluster: Cluster):
     cluster.fill(3)
     cluster.origin.write("s3://b/secret", b"secret")

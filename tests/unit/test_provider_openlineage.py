@@ -97,6 +97,7 @@ def test_of_an_index_file_the_outlets_are_written() -> None:
     lineage = task.get_openlineage_facets_on_complete(None)
 
     assert (names(lineage.inputs), names(lineage.outputs)) == ([("s3://datasets", "order.txt")], [CACHED])
+    assert lineage.run_facets["preheat_job"].paths == ["s3://datasets/order.txt"]
 
 
 def test_what_is_freed_is_dropped() -> None:

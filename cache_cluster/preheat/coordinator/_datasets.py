@@ -61,7 +61,7 @@ class Datasets:
             Conflict: a file declares it, and this is not the file.
             Forbidden: the caller's token is bound to other paths.
         """
-        authorize(caller(), Role.SUBMIT, _paths(dataset))
+        _check_may(dataset)
 
         def change(before: Record | None) -> Record:
             if before is not None and not before.removed:
@@ -160,7 +160,12 @@ def _check_change(before: Record, owner: Owner) -> None:
             f"The dataset {before.dataset.name} is declared by the coordinator's configuration file.",
             remedy="Change or remove it there (preheat.toml, in the chart `datasets`): the file is read again at once.",
         )
-    authorize(caller(), Role.SUBMIT, _paths(before.dataset))
+    _check_may(before.dataset)
+
+
+def _check_may(dataset: Dataset) -> None:
+    """Refuse who may not declare it: what holds for all readers is for admins to say, as with mounts."""
+    authorize(caller(), Role.ADMIN if dataset.rule else Role.SUBMIT, _paths(dataset))
 
 
 def _paths(dataset: Dataset) -> list[UfsPath]:

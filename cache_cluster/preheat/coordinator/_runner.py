@@ -158,8 +158,7 @@ class JobRunner:
 
     async def _run_pass(self, action: Action) -> None:
         """List everything once and account for a result of every object."""
-        listing = self._source.pages(self._job.spec, self._progress(action))
-        pages = windows(listing, self._filling)
+        pages = windows(self._source.pages(self._job.spec, self._progress(action)), self._filling)
         while not self._progress(action).complete:
             self._check_owned()
             self._check_stop()

@@ -35,7 +35,7 @@ from airflow_preheat.exceptions import (
     PreheatUnavailableError,
 )
 from airflow_preheat.jobs import as_bool
-from airflow_preheat.operators._task import BACKSTOP, report_seconds
+from airflow_preheat.operators._task import BACKSTOP, instance_of, report_seconds
 from airflow_preheat.version_compat import TaskDeferralError, TaskDeferralTimeout
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class FluidDataLoadOperator(BaseOperator):
             self._delete(self._created)
 
     def _name(self, context: Context) -> str:
-        return self.name or name_of(*_task_of(context))
+        return self.name or name_of(*instance_of(context))
 
     def _wait(self, context: Context, name: str) -> FluidWait:
         run, now = context.get("dag_run"), datetime.now(tz=UTC)
@@ -230,7 +230,7 @@ class FluidDataLoadOperator(BaseOperator):
 
     def _begin(self, context: Context, name: str) -> Mapping[str, Any]:
         """Create the DataLoad, or return that of an earlier try; one that has failed or is about to go is replaced."""
-        owner = owner_of(*_task_of(context))
+        owner = owner_of(*instance_of(context))
         body = manifest(
             name,
             self.dataset,
@@ -284,7 +284,7 @@ class FluidDataLoadOperator(BaseOperator):
 
     def _delete_own(self, context: Context, name: str) -> None:
         known = self._known(name)
-        if known is not None and standing(known, owner_of(*_task_of(context))) != "foreign":
+        if known is not None and standing(known, owner_of(*instance_of(context))) != "foreign":
             self._delete(name)
 
     def _delete(self, name: str) -> None:
@@ -296,8 +296,3 @@ class FluidDataLoadOperator(BaseOperator):
             self.log.warning("DataLoad %s could not be deleted: %s", name, error)
         else:
             self.log.info("DataLoad %s was deleted.", name)
-
-
-def _task_of(context: Context) -> tuple[str, str, str, int]:
-    task = context["ti"]
-    return task.dag_id, task.run_id, task.task_id, -1 if task.map_index is None else task.map_index

@@ -18,12 +18,12 @@ from airflow_preheat._many import (
     explain,
     given_up,
     is_good,
-    is_warm,
+    news,
     refused,
     summarize,
 )
 from airflow_preheat._watch import JobEvent, JobWait, JobWatch, reached
-from airflow_preheat.assets import describe_outlets, warm_asset
+from airflow_preheat.assets import describe_outlets
 from airflow_preheat.exceptions import (
     PreheatDeadlineError,
     PreheatError,
@@ -274,12 +274,7 @@ class PreloadManyOperator(PreloadOperator):
 
     def _describe_all(self, context: Context, datasets: Sequence[_Dataset], summary: ManySummary) -> None:
         """Let the events of the outlets of warm datasets say so; those of others have none."""
-        jobs = {
-            uri: {**result["job"], "path": path} if result["job"] and is_warm(result) else None
-            for dataset, result in zip(datasets, summary["datasets"], strict=True)
-            for path in dataset.spec.source
-            if (uri := _asset_uri(path)) is not None
-        }
+        jobs = news([dataset.spec.source for dataset in datasets], summary)
         outlets = list[Any]()
         for outlet in self.outlets:
             extra = jobs.get(outlet.uri, {}) if isinstance(outlet, Asset) else {}
@@ -295,11 +290,3 @@ class PreloadManyOperator(PreloadOperator):
     def _leave_each(self, context: Context, job_ids: Mapping[str, str]) -> None:
         for key, job_id in job_ids.items():
             _claims.leave(self.hook, job_id, f"{waiter_of(context)}/{key}")
-
-
-def _asset_uri(path: str) -> str | None:
-    """Return the URI of a path's Asset; not every path has one."""
-    try:
-        return warm_asset(path).uri
-    except ValueError:
-        return None

@@ -31,10 +31,15 @@ def submit_key(context: Context) -> str:
     return f"airflow-{task_instance.id}-{task_instance.try_number}"
 
 
+def instance_of(context: Context) -> tuple[str, str, str, int]:
+    """Return the DAG, the run, the task and its map index, which is -1 of one that is not mapped."""
+    task = context["ti"]
+    return task.dag_id, task.run_id, task.task_id, -1 if task.map_index is None else task.map_index
+
+
 def waiter_of(context: Context) -> str:
     """Name the task instance, without the try: the next one takes the place of the one before."""
-    task_instance = context["ti"]
-    return f"{task_instance.dag_id}/{task_instance.run_id}/{task_instance.task_id}/{task_instance.map_index}"
+    return "/".join(map(str, instance_of(context)))
 
 
 def report_seconds() -> float:

@@ -26,6 +26,7 @@ from preheat.writes import PendingWrite
 
 log = get_logger("worker")
 _ATTEMPTS = 20
+_RELEASE_SECONDS = 2.0
 
 
 class AsyncWrites:
@@ -147,8 +148,9 @@ class AsyncWrites:
     async def _release_at(self, member: Member, write: PendingWrite) -> None:
         """Have a worker give up what it holds for nobody: it would not evict it for a day."""
         try:
-            await self._remote.release(member, write)
-        except (NotReachedError, PreheatError) as error:
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                await self._remote.release(member, write)
+        except (NotReachedError, PreheatError, TimeoutError) as error:
             log.warning("A worker holds what nobody wrote.", action="not_released", worker=member.id, error=str(error))
 
 
