@@ -11,7 +11,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_preheat._many import Outcomes, Quorum, given_up
 from airflow_preheat._task_state import on_kill_called
 from airflow_preheat._watch import JobEvent
-from airflow_preheat.triggers import PreloadTrigger
+from airflow_preheat.triggers import PreloadTrigger, cancel_all
 
 
 class PreloadManyTrigger(BaseTrigger):
@@ -72,9 +72,7 @@ class PreloadManyTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Cancel the jobs, if it can be done; see :meth:`airflow_preheat.triggers.PreloadTrigger.on_kill`."""
-        for trigger in self._waiting:
-            trigger.task_instance = self.task_instance
-        await asyncio.gather(*(trigger.on_kill() for trigger in self._waiting))
+        await cancel_all(self._waiting, self.task_instance)
 
 
 async def _event(trigger: PreloadTrigger) -> JobEvent:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -17,6 +17,9 @@ from airflow_preheat.dataset_trigger import DatasetWarmTrigger
 from airflow_preheat.drift_trigger import DatasetDriftTrigger
 from airflow_preheat.exceptions import PreheatError
 from airflow_preheat.jobs import Claim
+
+if TYPE_CHECKING:
+    from airflow_preheat.async_hooks import PreheatAsyncHook
 
 __all__ = ["DatasetDriftTrigger", "DatasetWarmTrigger", "PreloadTrigger"]
 
@@ -59,17 +62,35 @@ class PreloadTrigger(BaseTrigger):
 
         An Alluxio has no fences that make a wrong cancel harmless: there, only if the task has really ended.
         """
-        from airflow_preheat.async_hooks import PreheatAsyncHook  # noqa: PLC0415 - workers defer without aiohttp
+        await cancel_all([self], self.task_instance)
 
-        if not self.wait.cancel_on_kill or self._claim is None:
-            return
-        try:
-            async with PreheatAsyncHook(self.wait.preheat_conn_id) as hook:
-                if not ((await hook.dialect()).fences or await task_has_ended(self.task_instance)):
-                    self.log.info("Preheat job %s is left alone: its task goes on elsewhere.", self.wait.job_id)
-                    return
-                await hook.cancel(self._claim)
-        except PreheatError as error:
-            self.log.warning("Preheat job %s could not be cancelled: %s", self.wait.job_id, error)
-        else:
-            self.log.info("Preheat job %s was cancelled. %s", self.wait.job_id, AFTER_CANCEL)
+
+async def cancel_all(triggers: Sequence[PreloadTrigger], task_instance: object) -> None:
+    """Cancel the jobs that triggers of one task wait for, as :meth:`PreloadTrigger.on_kill` does, by one session."""
+    from airflow_preheat.async_hooks import PreheatAsyncHook  # noqa: PLC0415 - workers defer without aiohttp
+
+    claims = [each._claim for each in triggers if each.wait.cancel_on_kill and each._claim is not None]  # noqa: SLF001 - of this module
+    if not claims:
+        return
+    log = triggers[0].log
+    try:
+        async with PreheatAsyncHook(triggers[0].wait.preheat_conn_id) as hook:
+            if (await hook.dialect()).fences or await task_has_ended(task_instance):
+                await asyncio.gather(*(_cancel(hook, claim) for claim in claims))
+            else:
+                log.info("Left alone, as their task goes on elsewhere: %s", _names(claims))
+    except PreheatError as error:
+        log.warning("Could not be cancelled: %s. %s", _names(claims), error)
+
+
+async def _cancel(hook: PreheatAsyncHook, claim: Claim) -> None:
+    try:
+        await hook.cancel(claim)
+    except PreheatError as error:
+        hook.log.warning("Preheat job %s could not be cancelled: %s", claim.job_id, error)
+    else:
+        hook.log.info("Preheat job %s was cancelled. %s", claim.job_id, AFTER_CANCEL)
+
+
+def _names(claims: Sequence[Claim]) -> str:
+    return ", ".join(f"Preheat job {claim.job_id}" for claim in claims)

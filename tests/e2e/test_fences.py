@@ -19,7 +19,10 @@ from testbed.local_cluster import LocalCluster
 from testbed.s3 import SeaweedFS
 from tests.e2e.runs import SECONDS, TASK, Run, fill, start, wait_for_jobs
 
-DATASETS = {"cleared": "cleared", "moved": "moved", "failed": "failed", "one_of_two": "both", "other_of_two": "both"}
+DATASETS = {name: name for name in ("cleared", "moved", "failed", "ended")} | {
+    "one_of_two": "both",
+    "other_of_two": "both",
+}
 """Which dataset each DAG warms."""
 DAG_FILE = f"""
 from airflow.sdk import DAG
@@ -69,7 +72,9 @@ def runs(airflow: AirflowStandalone, cluster: LocalCluster) -> dict[str, Run]:
     runs["moved"].wait_for_trigger(triggers=2)
 
     client.mark("failed", runs["failed"].run_id, TASK, "failed")
-    poll(lambda: runs["failed"].job_state() == "STOPPED", seconds=SECONDS, what="the grace of the last cancel")
+    client.mark_run("ended", runs["ended"].run_id, "failed")
+    for dag_id in ("failed", "ended"):
+        poll(lambda run=runs[dag_id]: run.job_state() == "STOPPED", seconds=SECONDS, what=f"{dag_id}'s grace")
     for run in runs.values():
         run.outlived_grace = run.job_state() == "RUNNING"
         run.let_go()
@@ -108,6 +113,14 @@ def test_a_trigger_that_is_moved_leaves_its_job_to_the_next_triggerer(runs: dict
 
 def test_a_task_that_is_marked_failed_while_deferred_stops_its_job_after_the_grace(runs: dict[str, Run]) -> None:
     run = runs["failed"]
+
+    assert run.job_state() == "STOPPED"
+    assert run.outcome() == "failed"
+    run.wait_for_cancel()
+
+
+def test_a_run_that_is_marked_failed_stops_the_job_of_its_task_after_the_grace(runs: dict[str, Run]) -> None:
+    run = runs["ended"]
 
     assert run.job_state() == "STOPPED"
     assert run.outcome() == "failed"

@@ -95,7 +95,7 @@ def test_a_blank_line_names_nothing(line: bytes):
         (b"s3://", "s3://", "names no bucket"),
         (b"a\x00\x1bb", "a\\x00\\x1bb", "characters"),
         (b"file://a/../b", "file://a/../b", "not an absolute path"),
-        (b"k" * 1025, "k" * 300 + "…", "1025 bytes"),
+        (b"k" * 2049, "k" * 300 + "…", "2049 bytes"),
         (b"k" * 4097, "k" * 300 + "…", "more than 4096 bytes"),
     ],
 )

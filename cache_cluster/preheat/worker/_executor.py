@@ -102,6 +102,8 @@ class BatchExecutor:
             tasks.create_task(self._finish_limited(tasks, work, self._begin(held, work)))
 
     async def _finish_limited(self, tasks: asyncio.TaskGroup, work: Work, handling: asyncio.Task[None]) -> None:
+        await asyncio.wait({handling, work.ending}, return_when=asyncio.FIRST_COMPLETED)
+        self._begin_limited(tasks)
         await asyncio.shield(handling)
         self._limited.end(work)
         self._begin_limited(tasks)
@@ -190,6 +192,7 @@ class BatchExecutor:
         async def attempt_some() -> None:
             for number, entry in todo:
                 outcomes[number] = await self._attempt(work, entry, throttle)
+                work.note_done()
 
         lanes = min(self._settings.concurrent_fetches, len(entries))
         await asyncio.gather(*(attempt_some() for _ in range(lanes)))

@@ -21,8 +21,9 @@ class HeldBatch:
     def __init__(self, lease: Lease, lease_seconds: float, order: tuple[int, int]) -> None:
         self.data = lease.data
         self.job_id = lease.subject.split(".")[2]
+        self.rank = order[0]
+        """Of its priority; the highest has the least."""
         self.order = order
-        """Its place in line: its priority's rank, then its number."""
         self.taken = asyncio.Event()
         self._lease = lease
         self._lease_seconds = lease_seconds

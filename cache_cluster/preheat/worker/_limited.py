@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from preheat.jobs import Action, Batch
 from preheat.worker._intake import HeldBatch
@@ -70,6 +70,18 @@ class Work:
     permits: Permits
     lanes: int = 0
     """Permits of its own, once it has stepped aside."""
+    ending: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    """Done when all entries that are left have a permit."""
+    _left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._left = len(self.batch.entries)
+
+    def note_done(self) -> None:
+        """Note that an entry is done."""
+        self._left -= 1
+        if self._left <= self.lanes and not self.ending.done():
+            self.ending.set_result(None)
 
     @property
     def is_aside(self) -> bool:
@@ -103,16 +115,21 @@ class LimitedBatches:
         return True
 
     def next(self) -> HeldBatch | None:
-        """Take the batch that is to be begun now: of the jobs with none in work, the highest priority's oldest."""
+        """Take the batch that is to be begun now; jobs of one priority take turns."""
         if sum(map(len, self._in_work.values())) >= _MOST_BATCHES:
             return None
-        heads = [line[0] for job_id, line in self._lines.items() if job_id not in self._in_work]
-        first = min(heads, key=lambda held: held.order, default=None)
+        heads = [line[0] for job_id, line in self._lines.items() if self._may_begin(job_id)]
+        first = min(heads, key=lambda held: held.rank, default=None)
         if first is not None:
             self._lines[first.job_id].popleft()
             if not self._lines[first.job_id]:
                 del self._lines[first.job_id]
         return first
+
+    def _may_begin(self, job_id: str) -> bool:
+        """Whether nothing of a job is in work but the last entries of a batch, which no time is to be lost with."""
+        in_work = self._in_work.get(job_id, ())
+        return not in_work or (len(in_work) == 1 and in_work[0].ending.done())
 
     def begin(self, work: Work, rate: float) -> None:
         """Let a batch step aside, with as many lanes as ``rate`` bytes per second need and memory has room for."""
@@ -134,6 +151,8 @@ class LimitedBatches:
         others.remove(work)
         if not others:
             del self._in_work[work.batch.job_id]
+        if line := self._lines.pop(work.batch.job_id, None):
+            self._lines[work.batch.job_id] = line  # behind those that wait
         self._room += work.lanes * _held_bytes(work.batch)
 
     def take_line(self, job_id: str) -> list[HeldBatch]:
