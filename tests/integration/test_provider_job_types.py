@@ -133,7 +133,7 @@ def test_the_wait_policy_is_the_jobs_criterion(policy, options):
     assert preload(wait_policy=policy).spec().as_json()["options"] == every | options
 
 
-@pytest.mark.parametrize("policy", ["warm", {"first": 100}, {"min_hot_fraction": 2}, {"min_hot_fraction": "most"}])
+@pytest.mark.parametrize("policy", ["warm", {"last": 100}, {"min_hot_fraction": 2}, {"min_hot_fraction": "most"}])
 def test_a_wait_policy_that_is_none_fails_without_a_retry(policy):
     with pytest.raises(AirflowFailException, match=r"wait_policy|min_hot_fraction"):
         preload(wait_policy=policy).spec()

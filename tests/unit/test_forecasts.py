@@ -150,7 +150,7 @@ async def cluster() -> AsyncIterator[Cluster]:
 
 async def test_a_job_that_will_be_late_says_so_once(cluster: Cluster):
     async with serve(cluster) as url, events(url) as stream, aclosing(stream), httpx.AsyncClient() as client:
-        options = {"batch_size": 1, "bandwidth": 50, "deadline": time.time() + 2.5}
+        options = {"batch_size": 1, "bandwidth": 25, "deadline": time.time() + 2.5}
         known = await cluster.coordinator.service.submit(load(**options))
         seen = await until(stream, "job.late", id=known.job.id)
         forecast = seen[-1].data["forecast"]

@@ -160,7 +160,9 @@ class WorkerView(Schema):
     used: int
     objects: int
     active_batches: int = Field(description="In work now.")
-    pool_size: int = Field(description="The most that it works on at once.")
+    pool_size: int = Field(
+        description="The most that it works on at once, beside those of jobs with a bandwidth limit."
+    )
     unfinished_batches: int = Field(description="Of running jobs, given to it and without a result.")
     load_average: list[float] = Field(description="Of its machine, over 1, 5 and 15 minutes.")
     started_at: datetime
