@@ -35,6 +35,7 @@ _VARIES = (
     (re.compile(r"^(nats-server|coordinator|worker-\d) +\d+", re.MULTILINE), r"\1 PID"),
     (re.compile(r"nats://127.0.0.1:\d+"), "ENGINE"),
     (re.compile(r"^id: \d+", re.MULTILINE), "id: N"),
+    (re.compile(r"^Forecast: .*\n", re.MULTILINE), ""),  # of a job that runs: none until some of it is done
     (re.compile(r"[━╸╺]+"), "BAR"),
     (re.compile(r"[\d.]+ ?[KMG]?i?B/s(?= -?\d:)"), ""),  # a bar's rate: there may be none
     (re.compile(r"[\d.]+ ?[KMG]?i?B/s"), "RATE"),

@@ -12,7 +12,8 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from preheat.settings import TlsSettings
-from preheat.tls import follow_certificate, server_context
+from preheat.tls import server_context
+from preheat.tls_renewal import follow_certificate
 from testbed.certificates import Authority
 
 LOOK_SECONDS = 0.01

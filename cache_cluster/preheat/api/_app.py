@@ -32,7 +32,7 @@ from preheat.coordinator import Coordinator, HttpCachedListing
 from preheat.engine import connect
 from preheat.logs import configure_logging, get_logger
 from preheat.settings import AccessSettings, CoordinatorSettings, TlsSettings
-from preheat.tls import follow_certificate
+from preheat.tls_renewal import follow_certificate
 from preheat.token_files import read_token_file
 from preheat.tokens import TokenStore
 from preheat.ufs import UnderStores

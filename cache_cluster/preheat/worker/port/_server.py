@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Self
 
 from preheat.settings import TlsSettings
-from preheat.tls import follow_certificate, server_context
+from preheat.tls import server_context
+from preheat.tls_renewal import follow_certificate
 from preheat.worker._readiness import Readiness
 from preheat.worker._reads import ReadService
 from preheat.worker.port._access import Authorizer
