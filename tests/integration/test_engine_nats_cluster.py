@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from preheat.engine import Bucket, Engine, Queue, connect
-from preheat.errors import EngineUnavailable
+from preheat.errors import Conflict, EngineUnavailable
 from preheat.settings import EngineSettings, SchedulerSettings
 from testbed.nats import NatsCluster
 from tests.unit.engine_conformance import EngineConformance
@@ -68,6 +68,22 @@ async def test_the_loss_of_a_leader_loses_nothing_acknowledged_and_no_watch(
                 await lease.ack()
     assert found == set(range(1, 200))
     await engine.forget_consumer(Queue.BATCHES, f"w-{token}")
+
+
+async def test_of_two_who_create_a_key_at_once_one_wins(engine: Engine, other_engine: Engine):
+    """The server lets the loser look for the key at any node, also at one that has not got it yet."""
+    keys = [f"{secrets.token_hex(4)}{number}" for number in range(30)]
+
+    async def create(who: Engine, key: str, value: bytes) -> bool:
+        try:
+            await who.put(Bucket.KEYS, key, value, revision=0)
+        except Conflict:
+            return False
+        return True
+
+    for key in keys:
+        won = await asyncio.gather(create(engine, key, b"one"), create(other_engine, key, b"other"))
+        assert sorted(won) == [False, True], key
 
 
 async def follow(engine: Engine, key: str, *, until: bytes) -> None:

@@ -286,6 +286,10 @@ class NatsEngine:
 
 
 def _is_temporary(error: nats.js.errors.APIError) -> bool:
+    if isinstance(
+        error, nats.js.errors.KeyNotFoundError
+    ):  # a refused create looks for the key at a copy that is behind
+        return True
     return (error.code or 500) >= 500
 
 
