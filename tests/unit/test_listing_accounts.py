@@ -141,9 +141,8 @@ async def load(data: st.DataObject, spec: JobSpec, origin: MemoryUnderStore, ord
     assert done.pages
     await done.pages.aclose()
     assert done.job.work.listed.objects == len(order)
-    alone = len(set(order)) == len(order) and len({uri[: len("s3://b")] for uri in order}) < 2
-    if alone or not done.job.work.failed.objects:  # what comes twice may fail once; buckets by turns count as one
-        assert counted == next((number for number, uri in enumerate(order) if uri not in done.hot), len(order))
+    if not done.job.work.failed.objects:  # with failures it may be less: one can end the count of its block
+        assert counted == len(order)
 
 
 def ordered(lines: list[str], *, wanted: str) -> list[str]:

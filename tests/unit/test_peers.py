@@ -263,7 +263,8 @@ async def test_the_workers_token_lets_it_in(group: Group) -> None:
     assert (stranger.count("peerReads"), stranger.count("originReads")) == (0, 1)
 
 
-async def test_peers_that_speak_https(group: Group, tmp_path: Path) -> None:
+async def test_peers_that_speak_https(group: Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_peers, "_CONNECT_SECONDS", 20.0)  # a handshake beside other tests
     tls = Authority.make(tmp_path).issue("worker", "127.0.0.1")
     owner, other = await group.add("owner", tls=tls), await group.add("other", tls=tls)
     stranger = await group.add("stranger")  # who does not trust the authority
