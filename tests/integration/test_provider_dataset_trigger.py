@@ -18,24 +18,12 @@ from airflow.triggers.shared_stream import SharedStreamManager
 from airflow_preheat import _client
 from airflow_preheat.assets import warm_asset
 from airflow_preheat.triggers import DatasetWarmTrigger
+from tests.integration.asset_state import AssetState
 from tests.integration.provider_coordinator import Coordinator, running
 
 TOKEN = "s3cret-token"
 PATH = "s3://datasets/digits/"
 PATIENCE = 30.0
-
-
-class AssetState:
-    """The state of one Asset, as Airflow 3.3 keeps it through restarts of the triggerer."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-
-    async def aget(self, key: str, default: Any = None) -> Any:
-        return json.loads(self.values[key]) if key in self.values else default
-
-    async def aset(self, key: str, value: Any) -> None:
-        self.values[key] = json.dumps(value)
 
 
 @pytest.fixture

@@ -11,23 +11,11 @@ from airflow.sdk.module_loading import import_string
 
 from airflow_preheat import _client
 from airflow_preheat.triggers import DatasetDriftTrigger
+from tests.integration.asset_state import AssetState
 from tests.integration.provider_coordinator import Coordinator, running
 
 PATH = "s3://datasets/digits/"
 PATIENCE = 30.0
-
-
-class AssetState:
-    """The state of one Asset, as Airflow 3.3 keeps it through restarts of the triggerer."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, str] = {}
-
-    async def aget(self, key: str, default: Any = None) -> Any:
-        return json.loads(self.values[key]) if key in self.values else default
-
-    async def aset(self, key: str, value: Any) -> None:
-        self.values[key] = json.dumps(value)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pydantic.config import JsonDict
 
 from preheat.access import parse_lifetime, parse_prefix
 from preheat.api._dataset_views import DatasetList, DatasetView, shown
-from preheat.api._schemas import MAX_INT, Flag, Int, Schema, Text
+from preheat.api._schemas import MAX_INT, SIZE_SCHEMA, Flag, Int, Schema, Text
 from preheat.coordinator import Coordinator
 from preheat.datasets import Dataset, Preload, Rewarm, below
 from preheat.errors import InvalidRequest
@@ -65,16 +65,7 @@ Ttl = Annotated[
 Quota = Annotated[
     Annotated[Int, Field(ge=1, le=MAX_INT)] | None,
     BeforeValidator(_bytes),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": MAX_INT},
-                {"type": "string", "pattern": r"^[1-9][0-9]{0,5}([KMGT]i?)?B?$"},
-                {"type": "null"},
-            ]
-        },
-        mode="validation",
-    ),
+    SIZE_SCHEMA,
 ]
 
 

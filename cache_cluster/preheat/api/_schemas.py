@@ -71,19 +71,21 @@ def _writable(text: str) -> str:
 Int = Annotated[int, Strict()]
 """Neither a text nor true."""
 Flag = Annotated[bool, Strict()]
+SIZE_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": MAX_INT},
+            {"type": "string", "pattern": r"^[1-9][0-9]{0,5}([KMGT]i?)?B?$"},
+            {"type": "null"},
+        ]
+    },
+    mode="validation",
+)
+"""A number of bytes, a size such as 100MiB, or null."""
 Bandwidth = Annotated[
     Annotated[Int, Field(ge=1, le=MAX_INT)] | None,
     BeforeValidator(_size),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": MAX_INT},
-                {"type": "string", "pattern": r"^[1-9][0-9]{0,5}([KMGT]i?)?B?$"},
-                {"type": "null"},
-            ]
-        },
-        mode="validation",
-    ),
+    SIZE_SCHEMA,
     Field(
         description="Bytes per second and worker, a number or a size such as 100MiB; null is unlimited.",
         examples=["100MiB"],
