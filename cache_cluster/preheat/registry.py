@@ -73,16 +73,16 @@ class Registry:
         self._seen: dict[str, tuple[Heartbeat, float]] = {}
 
     def record(self, heartbeat: Heartbeat, now: float) -> None:
-        """Note a heartbeat at a time of a monotonic clock."""
+        """Note a heartbeat at a time in seconds."""
         self._seen[heartbeat.id] = (heartbeat, now)
 
     def forget(self, worker_id: str) -> None:
         """Drop a worker that is gone for good."""
         self._seen.pop(worker_id, None)
 
-    def excuse(self, seconds: float) -> None:
-        """Count no silence for a time in which this process could not listen itself."""
-        self._seen = {worker: (heartbeat, seen + seconds) for worker, (heartbeat, seen) in self._seen.items()}
+    def suspects(self, now: float) -> bool:
+        """Say whether somebody was silent for more than half of the timeout, and is not given up yet."""
+        return any(self._timeout / 2 < now - seen < self._timeout for _, seen in self._seen.values())
 
     def all(self) -> list[Heartbeat]:
         """Return the last heartbeat of every worker known, by id."""

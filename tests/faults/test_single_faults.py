@@ -130,6 +130,24 @@ def test_a_coordinator_that_starts_does_not_bring_a_dead_worker_back(seconds_dea
     on_stage(play)
 
 
+def test_workers_are_not_lost_while_nobody_reaches_the_engine():
+    async def play(stage: Stage) -> None:
+        processes = await stage.start("coordinator-a", "worker-1", "worker-2")
+        before = stage.placements
+        for process in processes:
+            process.connection.pause()
+        await asyncio.sleep(60)
+        for process in processes:
+            process.connection.resume()
+        await asyncio.sleep(30)
+        assert stage.placements == before
+        processes[-1].kill()
+        await asyncio.sleep(30)
+        assert stage.placements == before + 1
+
+    on_stage(play)
+
+
 def test_a_watch_that_starts_over_does_not_bring_a_dead_worker_back():
     async def play(stage: Stage) -> None:
         _, _, dead = await stage.start("coordinator-a", "worker-1", "worker-2")

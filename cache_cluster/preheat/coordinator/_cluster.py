@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterable
 from math import inf
 
@@ -18,8 +17,9 @@ from preheat.views import Listeners
 
 log = get_logger("coordinator")
 _PLACEMENT = "placement"
+_NOBODY = "_nobody"
+"""Id of no worker: forgetting it shows that heartbeats can be written."""
 _TICK_SECONDS = 0.5
-_PAUSE_SECONDS = 1.0
 
 
 class ClusterView:
@@ -28,6 +28,9 @@ class ClusterView:
     def __init__(self, engine: Engine, *, worker_timeout_seconds: float) -> None:
         self._engine = engine
         self._registry = Registry(timeout_seconds=worker_timeout_seconds)
+        self._listened = 0.0
+        """Seconds in which heartbeats could arrive. Silence is counted in these: an engine that is away, or a process
+        that is not scheduled, would make every worker silent at once."""
         self._revision = 0
         self._heard: dict[str, int] = {}
         """The revision of each worker's last heartbeat: a watch that starts over repeats it."""
@@ -38,11 +41,11 @@ class ClusterView:
 
     def live(self) -> list[Heartbeat]:
         """Return the workers that can be given work."""
-        return self._registry.live(time.monotonic())
+        return self._registry.live(self._listened)
 
     def leaving(self) -> tuple[Member, ...]:
         """Return the workers that are drained: they serve what they hold, and are not in the map."""
-        return tuple(Member(id=worker.id, url=worker.url) for worker in self._registry.leaving(time.monotonic()))
+        return tuple(Member(id=worker.id, url=worker.url) for worker in self._registry.leaving(self._listened))
 
     def workers(self) -> list[Heartbeat]:
         """Return every worker known, live or not."""
@@ -86,11 +89,18 @@ class ClusterView:
     async def _tick(self) -> None:
         """Notice workers that fell silent."""
         while True:
-            before = time.monotonic()
             await asyncio.sleep(_TICK_SECONDS)
-            if (paused := time.monotonic() - before - _TICK_SECONDS) > _PAUSE_SECONDS:
-                self._registry.excuse(paused)  # the heartbeats of that time are still to be read
+            if not self._registry.suspects(self._listened) or await self._heartbeats_arrive():
+                self._listened += _TICK_SECONDS
             await self._keep_placement()
+
+    async def _heartbeats_arrive(self) -> bool:
+        """Say whether the engine takes writes where heartbeats go; waits for it as long as a write may take."""
+        try:
+            await self._engine.delete(Bucket.WORKERS, _NOBODY)
+        except EngineUnavailable:
+            return False
+        return True
 
     def _record(self, entry: Entry) -> None:
         if entry.revision <= self._heard.get(entry.key, 0):
@@ -99,7 +109,7 @@ class ClusterView:
         if entry.value is None:
             self._registry.forget(entry.key)
         else:
-            self._registry.record(msgspec.json.decode(entry.value, type=Heartbeat), time.monotonic())
+            self._registry.record(msgspec.json.decode(entry.value, type=Heartbeat), self._listened)
         self.listeners.tell(entry.key)
 
     async def _load_placement(self) -> None:
@@ -124,7 +134,7 @@ class ClusterView:
         """
         for worker in self.workers():
             if worker.id in joined:
-                self._registry.record(worker, time.monotonic())
+                self._registry.record(worker, self._listened)
             elif worker.id in left and not worker.leaving:
                 self._registry.record(worker, -inf)
 
