@@ -1,12 +1,16 @@
 """What a writer says of an object besides its bytes: its content type and the like, and metadata of its own. Pure.
 
-They are kept under the names that S3's headers have, in lower case: ``content-type``, ``x-amz-meta-NAME``.
+They are kept under the names that S3's headers have, in lower case: ``content-type``, ``x-amz-meta-NAME``. Of a version
+that is cached they are kept as the lines of an answer's head, for an answer with them is to cost no more than one without.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
+from urllib.parse import quote, unquote
 
 from preheat.errors import InvalidRequest
 
@@ -21,6 +25,17 @@ _TRANSFER_CODING = "aws-chunked"
 """S3 has it in the content encoding, though it is only how the body is sent."""
 _MAX_META_BYTES = 2048
 """Of the names and values, as S3 has it."""
+_MAX_LINES = 4096
+"""Characters of the lines that are kept of a version: some stores take more of their writers."""
+LINES_HEADER = "X-Preheat-Attributes"
+"""By which workers tell each other those lines, percent-encoded: as headers they would be about the transfer."""
+_KEPT = re.compile(
+    rb"\r\n(content-(?:type|encoding|disposition|language)|cache-control|x-amz-meta-[^:\r\n]+|x-preheat-attributes):"
+    rb"[ \t]*([^\r\n]*)",
+    re.IGNORECASE,
+)
+_PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+_SENDABLE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 def attributes_of(headers: Mapping[str, str]) -> dict[str, str]:
@@ -43,6 +58,51 @@ def attributes_of(headers: Mapping[str, str]) -> dict[str, str]:
         found |= {META + name[len(prefix) :]: value for name, value in headers.items() if name.startswith(prefix)}
     _check(found)
     return {name: value for name, value in found.items() if value or name.startswith(META)}
+
+
+def lines_of(attributes: Attributes) -> str:
+    """Return attributes as the lines of an answer's head, that of the content type first.
+
+    What cannot stand in a head is left out, all of it if it is too much; what is meant by default, too.
+    """
+    kind = attributes.get("content-type", "")
+    ordered = ({"content-type": kind} if kind not in ("", _DEFAULT_TYPE) else {}) | {
+        name: attributes[name] for name in sorted(attributes) if name != "content-type"
+    }
+    text = "".join(
+        f"{name if name.startswith(META) else name.title()}: {value}\r\n"
+        for name, value in ordered.items()
+        if _SENDABLE.fullmatch(name) and _SENDABLE.fullmatch(value)
+    )
+    return text if len(text) <= _MAX_LINES else ""
+
+
+def of_lines(lines: str) -> dict[str, str]:
+    """Undo :func:`lines_of`."""
+    pairs = (line.partition(": ") for line in lines.split("\r\n") if line)
+    return {name.lower(): value for name, _, value in pairs}
+
+
+def lines_in_head(head: bytes) -> str:
+    """Return the lines of an S3 endpoint's, or another worker's, answer that tell of the object."""
+    return _lines_in(tuple(_KEPT.findall(head)))
+
+
+def quoted(lines: str) -> str:
+    """Return lines as the value of :data:`LINES_HEADER`."""
+    return quote(lines, safe=_PRINTABLE)
+
+
+def unquoted(value: str) -> str:
+    """Undo :func:`quoted`."""
+    return lines_of(of_lines(unquote(value)))
+
+
+@lru_cache(maxsize=1024)
+def _lines_in(found: tuple[tuple[bytes, bytes], ...]) -> str:
+    fields = {name.decode("latin-1").lower(): value.decode("latin-1").strip() for name, value in found}
+    told = fields.pop(LINES_HEADER.lower(), None)
+    return lines_of(fields) if told is None else unquoted(told)
 
 
 def metadata_of(attributes: Attributes) -> dict[str, str]:

@@ -318,6 +318,8 @@ class Job:
     """How many chunks of the failure log, by generation, name all of what failed."""
     reason: str = ""
     """Why it failed or was stopped."""
+    abandoned: bool = False
+    """It was stopped since nobody waited for it any more; see :mod:`preheat.claims`."""
     forecast: Forecast = Forecast()
     late_since: float | None = None
     """When the forecast said for the first time that the job will be late."""
@@ -331,6 +333,10 @@ class Waiter:
     """Made anew by each process that waits on the waiter's behalf; only the present one may cancel."""
     leaves_at: float | None = None
     """When its cancel takes effect, in seconds since the epoch; none if it waits on."""
+    lease: float | None = None
+    """For how many seconds it waits without a sign of its process; none is for ever."""
+    renewed_at: float = 0.0
+    """When its process was heard of last, in seconds since the epoch; of use with a lease only."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -89,6 +89,8 @@ class EngineSettings:
     May hold credentials; kept out of ``repr`` and so out of logs."""
     token: str = field(default="", repr=False)
     """Shown to every server, instead of credentials in the URL."""
+    token_file: Path | None = None
+    """Holds the token, in the place of ``token``; read at each connection, so that it may be changed."""
     credentials_file: Path | None = None
     """A NATS ``.creds`` file (a JWT and its key), instead of credentials in the URL."""
     tls: TlsSettings = TlsSettings()

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from preheat.errors import InvalidRequest
 from preheat.settings import TlsSettings
+
+_clients: WeakKeyDictionary[ssl.SSLContext, TlsSettings] = WeakKeyDictionary()
+"""The contexts of this process's clients, while somebody uses them: what their files say may change."""
 
 
 def server_context(tls: TlsSettings) -> ssl.SSLContext | None:
@@ -34,7 +39,13 @@ def client_context(tls: TlsSettings) -> ssl.SSLContext:
         raise _unusable("CA file", tls.ca, error) from error
     if tls.cert is not None:
         load_identity(context, tls)
+    _clients[context] = tls
     return context
+
+
+def client_contexts() -> Iterator[tuple[ssl.SSLContext, TlsSettings]]:
+    """Yield the contexts of clients that are in use, with what they were made from."""
+    yield from list(_clients.items())
 
 
 def load_identity(context: ssl.SSLContext, tls: TlsSettings) -> None:

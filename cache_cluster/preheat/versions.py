@@ -17,7 +17,7 @@ from collections.abc import Iterable
 import msgspec
 
 
-class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One object as an under store lists it.
 
     A struct, and not a dataclass as other values are: a listing makes millions of them, nine times as fast.
@@ -30,6 +30,8 @@ class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Without quotes; opaque, never assumed to be an MD5."""
     last_modified: float
     """Seconds since the epoch."""
+    attributes: str = ""
+    """What its writer said of it besides, as :func:`preheat.attributes.lines_of` has it; a listing does not tell."""
 
 
 class DatasetVersion:

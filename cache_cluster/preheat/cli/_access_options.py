@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from preheat.settings import EngineSettings, TlsSettings
+from preheat.settings import TlsSettings
 from preheat.tls import server_context
 
 
@@ -33,34 +33,6 @@ AdminTokenFile = Annotated[
 ]
 TlsCert = Annotated[Path | None, _file("--tls-cert", "PREHEAT_TLS_CERT", "Serve HTTPS with this certificate (PEM).")]
 TlsKey = Annotated[Path | None, _file("--tls-key", "PREHEAT_TLS_KEY", "The certificate's key (PEM).")]
-NatsCa = Annotated[
-    Path | None, _file("--nats-ca", "PREHEAT_NATS_CA_FILE", "Who signed the certificates of tls:// engines (PEM).")
-]
-NatsCert = Annotated[
-    Path | None, _file("--nats-cert", "PREHEAT_NATS_CERT_FILE", "A certificate to show to the engine (PEM).")
-]
-NatsKey = Annotated[Path | None, _file("--nats-key", "PREHEAT_NATS_KEY_FILE", "That certificate's key (PEM).")]
-NatsCredentials = Annotated[
-    Path | None,
-    _file("--nats-credentials", "PREHEAT_NATS_CREDENTIALS_FILE", "A NATS .creds file, instead of a token in the URL."),
-]
-
-
-def engine_settings(
-    *, url: str, replicas: int, ca: Path | None, cert: Path | None, key: Path | None, credentials: Path | None
-) -> EngineSettings:
-    """Return how to reach the engine; ``PREHEAT_NATS_TOKEN`` is shown to it, if it is set.
-
-    Raises:
-        InvalidRequest: a certificate is without its key.
-    """
-    return EngineSettings(
-        url=url,
-        token=os.environ.get("PREHEAT_NATS_TOKEN", ""),
-        credentials_file=credentials,
-        tls=TlsSettings(cert=cert, key=key, ca=ca),
-        replicas=replicas,
-    )
 
 
 def serving_tls(cert: Path | None, key: Path | None) -> TlsSettings:

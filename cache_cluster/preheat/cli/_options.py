@@ -52,13 +52,3 @@ PublicUrl = Annotated[
     ),
 ]
 ServesS3 = Annotated[bool, typer.Option("--s3/--no-s3", envvar="PREHEAT_S3", help="Whether S3 clients are served.")]
-NatsReplicas = Annotated[
-    int, typer.Option(envvar="PREHEAT_NATS_REPLICAS", min=1, max=5, help="Copies of the state: 3 in a NATS cluster.")
-]
-NatsUrl = Annotated[
-    str,
-    typer.Option(
-        envvar="PREHEAT_NATS_URL",
-        help="The engine; several servers with commas. Credentials belong into the variable: command lines are public.",
-    ),
-]

@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -15,23 +16,17 @@ from preheat.cli._access_options import (
     AdminTokenFile,
     AllowAnonymous,
     Auth,
-    NatsCa,
-    NatsCert,
-    NatsCredentials,
-    NatsKey,
     TlsCert,
     TlsKey,
-    engine_settings,
     serving_tls,
 )
+from preheat.cli._engine_options import NatsWait, takes_engine
 from preheat.cli._errors import usage_errors
 from preheat.cli._options import (
     DEFAULT_CAPACITY,
     Capacity,
     ConfigFile,
     Host,
-    NatsReplicas,
-    NatsUrl,
     PublicUrl,
     ServesS3,
 )
@@ -77,8 +72,8 @@ WorkerName = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(coordinator)
-    app.command()(worker)
+    app.command()(takes_engine(coordinator))
+    app.command()(takes_engine(worker))
 
 
 def coordinator(
@@ -95,12 +90,8 @@ def coordinator(
             show_default=False,
         ),
     ] = "",
-    nats_url: NatsUrl = EngineSettings.url,
-    nats_replicas: NatsReplicas = EngineSettings.replicas,
-    nats_ca: NatsCa = None,
-    nats_cert: NatsCert = None,
-    nats_key: NatsKey = None,
-    nats_credentials: NatsCredentials = None,
+    engine: EngineSettings,
+    nats_wait: NatsWait = EngineSettings.connect_seconds,
     config: ConfigFile = None,
     auth: Auth = False,
     admin_token_file: AdminTokenFile = None,
@@ -123,14 +114,7 @@ def coordinator(
             port=port,
             public_url=public_url,
             cluster_url=cluster_url,
-            engine=engine_settings(
-                url=nats_url,
-                replicas=nats_replicas,
-                ca=nats_ca,
-                cert=nats_cert,
-                key=nats_key,
-                credentials=nats_credentials,
-            ),
+            engine=replace(engine, connect_seconds=nats_wait),
             config_file=config,
             access=access,
             tls=serving_tls(tls_cert, tls_key),
@@ -162,12 +146,8 @@ def worker(
     zone: Annotated[
         str, typer.Option(envvar="PREHEAT_ZONE", help="What fails together, such as a rack: copies avoid sharing one.")
     ] = "",
-    nats_url: NatsUrl = EngineSettings.url,
-    nats_replicas: NatsReplicas = EngineSettings.replicas,
-    nats_ca: NatsCa = None,
-    nats_cert: NatsCert = None,
-    nats_key: NatsKey = None,
-    nats_credentials: NatsCredentials = None,
+    engine: EngineSettings,
+    nats_wait: NatsWait = EngineSettings.connect_seconds,
     auth: Auth = False,
     allow_anonymous: AllowAnonymous = False,
     tls_cert: TlsCert = None,
@@ -196,14 +176,7 @@ def worker(
             port=port,
             public_url=public_url,
             s3_port=s3_port if s3 else None,
-            engine=engine_settings(
-                url=nats_url,
-                replicas=nats_replicas,
-                ca=nats_ca,
-                cert=nats_cert,
-                key=nats_key,
-                credentials=nats_credentials,
-            ),
+            engine=replace(engine, connect_seconds=nats_wait),
             access=access,
             tls=serving_tls(tls_cert, tls_key),
         )

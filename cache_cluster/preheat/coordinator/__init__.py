@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from preheat.coordinator._attendance import Attendant
 from preheat.coordinator._beacon import send_beacons
 from preheat.coordinator._cached import CachedListing
 from preheat.coordinator._cached_http import HttpCachedListing
@@ -65,6 +66,7 @@ class Coordinator:
         self._jobs = BucketView(engine, Bucket.JOBS, Job)
         self._controls = BucketView(engine, Bucket.CONTROLS, JobControl)
         self.cluster = ClusterView(engine, worker_timeout_seconds=scheduler.worker_timeout_seconds)
+        self._attendant = Attendant(engine)
         self._inventories = Inventories(engine)
         self.inventories = InventoryUpkeep(engine, self._inventories, self._jobs)
         self.pins = Pins(engine, self._inventories)
@@ -98,6 +100,7 @@ class Coordinator:
                 controls=self._controls,
                 inventory=InventoryWriter(engine, self._inventories, most=scheduler.inventory_objects),
                 forecaster=Forecaster(self._inventories, self.cluster, window_seconds=scheduler.forecast_seconds),
+                attendant=self._attendant,
                 settings=scheduler,
             )
 
@@ -151,6 +154,7 @@ class Coordinator:
             tasks.create_task(self.datasets.view.follow())
             tasks.create_task(self.persistence.view.follow())
             await self.wait_loaded()
+            tasks.create_task(self._attendant.run())
             tasks.create_task(self._scheduler.run())
             tasks.create_task(self.inventories.run())
             tasks.create_task(self.ttls.run())

@@ -90,7 +90,10 @@ class JobRecords:
         for _ in range(_CONTROL_ATTEMPTS):
             entry = await self._engine.get(Bucket.CONTROLS, job_id)
             before = JobControl() if entry is None else msgspec.json.decode(entry.value or b"{}", type=JobControl)
-            value = msgspec.json.encode(change(before))
+            after = change(before)
+            if after == before:  # what nobody hears of needs no write: a late cancel, a renewal by who was replaced
+                return
+            value = msgspec.json.encode(after)
             try:
                 revision = await self._engine.put(
                     Bucket.CONTROLS, job_id, value, revision=entry.revision if entry else 0

@@ -15,6 +15,7 @@ from dataclasses import replace
 import msgspec
 
 from preheat import accounting, claims
+from preheat.coordinator._attendance import Attendant
 from preheat.coordinator._batches import BatchQueue, clear_queues
 from preheat.coordinator._cluster import ClusterView
 from preheat.coordinator._failures import FailureLog
@@ -65,12 +66,14 @@ class JobRunner:
         controls: BucketView[JobControl],
         inventory: InventoryWriter,
         forecaster: Forecaster,
+        attendant: Attendant,
         settings: SchedulerSettings,
     ) -> None:
         self._engine = engine
         self._source = source
         self._inventory = inventory
         self._forecaster = forecaster
+        self._attendant = attendant
         self._failures = FailureLog(engine)
         self._cluster = cluster
         self._jobs = jobs
@@ -201,8 +204,10 @@ class JobRunner:
         known = self._controls.get(self._job.id)
         if known and known[0].stop:
             raise StopRequested("Stopped by request.")
-        if known and claims.abandoned(known[0], now):
-            raise StopRequested("Everyone who waited for it has left.")
+        attended, grace = self._attendant.since(now), self._settings.cancel_grace_seconds
+        if known and (reason := claims.abandoned(known[0], now, attended_since=attended, grace=grace)):
+            self._job = replace(self._job, abandoned=True)
+            raise StopRequested(reason)
 
     async def _placement(self) -> PlacementMap:
         """Return a map with members; wait for one if there is none."""

@@ -59,7 +59,7 @@ class JobService:
         spec = for_caller(spec)
         known = await self._submission.submit(spec, idempotency_key=idempotency_key, claim=claim, trace=trace)
         if claim and known.attached:
-            await self.claim(known.job.id, claim.waiter, claim.fence)
+            await self.claim(known.job.id, claim)
         return known
 
     async def retry(self, job_id: str) -> KnownJob:
@@ -144,11 +144,19 @@ class JobService:
         found = [await self._submission.latest(each) for each in (spec, metadata)]
         return max(filter(None, found), key=lambda known: known.job.submitted_at, default=None)
 
-    async def claim(self, job_id: str, waiter: str, fence: str) -> KnownJob:
+    async def claim(self, job_id: str, claim: Claim) -> KnownJob:
         """Let a waiter wait for a job with a fresh fence; see :mod:`preheat.claims`."""
         known = await self.get(job_id)
         if not known.job.state.ended:
-            await self._records.change_control(job_id, lambda control: claims.claim(control, waiter, fence))
+            await self._records.change_control(job_id, claim.apply)
+        return known
+
+    async def renew(self, job_id: str, waiter: str, fence: str) -> KnownJob:
+        """Let a waiter's lease begin anew; a stale fence changes nothing."""
+        known = await self.get(job_id)
+        if not known.job.state.ended:
+            now = time.time()
+            await self._records.change_control(job_id, lambda control: claims.renew(control, waiter, fence, now=now))
         return known
 
     async def cancel(self, job_id: str, waiter: str, fence: str) -> KnownJob:

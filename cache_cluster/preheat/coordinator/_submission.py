@@ -21,7 +21,7 @@ from preheat.coordinator._records import JobRecords, KnownJob
 from preheat.coordinator._validation import validate
 from preheat.engine import Bucket, Engine, Entry, Queue
 from preheat.errors import Conflict, ObjectNotFound, OriginUnavailable
-from preheat.jobs import Job, JobSpec
+from preheat.jobs import Job, JobControl, JobSpec
 from preheat.keys import key_of
 from preheat.paths import UfsPath
 from preheat.ufs import UnderStore
@@ -36,6 +36,12 @@ class Claim:
 
     waiter: str
     fence: str
+    lease: float | None = None
+    """Seconds for which it holds without a renewal; none is for ever."""
+
+    def apply(self, control: JobControl) -> JobControl:
+        """Return the control record with this claim, made now."""
+        return claims.claim(control, self.waiter, self.fence, lease=self.lease, now=time.time())
 
 
 class Submission:
@@ -147,7 +153,7 @@ class Submission:
                 return twin
             raise Conflict("The same job was submitted, and ended, at this moment.", remedy="Submit again.")
         if claim:
-            await self._records.change_control(job.id, lambda control: claims.claim(control, claim.waiter, claim.fence))
+            await self._records.change_control(job.id, claim.apply)
         await self._engine.publish(Queue.JOBS, f"{job.spec.options.priority}.{job.id}", b"")
         return known
 

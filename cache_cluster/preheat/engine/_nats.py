@@ -65,7 +65,6 @@ class NatsEngine:
                 await self._create()
             except LOST as error:  # a cluster without a leader yet; connect() holds the deadline
                 self.last_error = error
-                log.info("Waiting for JetStream.", action="engine_wait", error=repr(error))
                 await asyncio.sleep(RECONNECT_SECONDS)
             else:
                 return

@@ -14,32 +14,55 @@ from nats.aio.client import Client
 from preheat.engine._base import Engine
 from preheat.engine._nats import RECONNECT_SECONDS, NatsEngine
 from preheat.errors import EngineUnavailable, InvalidRequest
+from preheat.logs import get_logger
 from preheat.settings import EngineSettings
 from preheat.tls import client_context
+
+log = get_logger("engine")
+_SAY_SECONDS = 10.0
 
 
 async def connect(settings: EngineSettings, *, name: str) -> Engine:
     """Connect, and create what is missing of the streams and buckets.
 
     ``settings.url`` may name several servers of a cluster, separated by commas; the others are learnt from them.
+    What it waits for is logged every ten seconds.
 
     Raises:
         EngineUnavailable: nothing answers within ``settings.connect_seconds``, or nothing that can do what is asked.
-        InvalidRequest: a file of the TLS settings or the credentials cannot be used.
+        InvalidRequest: a file of the TLS settings, the token or the credentials cannot be used.
     """
     engine = NatsEngine(settings)
     options = _servers_and_credentials(settings.url) | _token(settings) | _files(settings)
+    servers = ", ".join(options["servers"])
     opening = asyncio.create_task(_open(engine, options, name))
     try:
-        await asyncio.wait({opening}, timeout=settings.connect_seconds)
+        await _wait(opening, engine, servers, settings.connect_seconds)
     finally:
         await _end(opening)
     if opening.cancelled():
         raise EngineUnavailable(
-            f"NATS did not answer within {settings.connect_seconds:.0f} s ({engine.last_error!r})."
+            f"NATS at {servers} did not answer within {settings.connect_seconds:.0f} s ({engine.last_error!r})."
         ) from engine.last_error
     opening.result()
     return engine
+
+
+async def _wait(opening: asyncio.Task[None], engine: NatsEngine, servers: str, seconds: float) -> None:
+    """Wait until a connection is there or the time is over, and say what keeps it."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + seconds
+    while (left := ends - loop.time()) > 0:
+        done, _ = await asyncio.wait({opening}, timeout=min(left, _SAY_SECONDS))
+        if done:
+            return
+        log.warning(
+            "Waiting for NATS, and for a leader among its servers if they are a cluster.",
+            action="engine_wait",
+            servers=servers,
+            error=repr(engine.last_error),
+            seconds_left=round(max(0.0, ends - loop.time())),
+        )
 
 
 async def _open(engine: NatsEngine, options: dict[str, Any], name: str) -> None:
@@ -93,7 +116,35 @@ def _servers_and_credentials(url: str) -> dict[str, Any]:
 
 
 def _token(settings: EngineSettings) -> dict[str, Any]:
-    return {"token": settings.token} if settings.token else {}
+    if settings.token:
+        return {"token": settings.token}
+    if settings.token_file is None:
+        return {}
+    return {"token": _TokenFile(settings.token_file)}
+
+
+class _TokenFile:
+    """A token that is read for each connection: it may be another one since the last; what cannot be read holds on."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._last = self._read()
+
+    def __call__(self) -> str:
+        try:
+            self._last = self._read()
+        except InvalidRequest as error:
+            log.warning("The engine's token is not read anew.", action="engine_token_refused", error=str(error))
+        return self._last
+
+    def _read(self) -> str:
+        try:
+            text = self._file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidRequest(f"The NATS token file {self._file} cannot be read: {error}.") from error
+        if not text or len(text.split()) > 1:
+            raise InvalidRequest(f"The NATS token file {self._file} does not hold one token.")
+        return text
 
 
 def _files(settings: EngineSettings) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class CachedObject:
     """Seconds since the epoch."""
     checksums: bytes
     """CRC-32C of each block, four bytes each, little endian: as numbers they would take nine times the memory."""
+    attributes: str = ""
+    """What its writer said of it besides, as :func:`preheat.attributes.lines_of` has it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +103,9 @@ class ObjectWriter(Protocol):
 class PageStore(Protocol):
     """One worker's cached objects."""
 
-    def writer(self, path: str, *, etag: str, size: int, last_modified: float, job_id: str = "") -> ObjectWriter:
+    def writer(
+        self, path: str, *, etag: str, size: int, last_modified: float, job_id: str = "", attributes: str = ""
+    ) -> ObjectWriter:
         """Start to write one object of exactly ``size`` bytes; several writers may be open at once."""
         ...
 

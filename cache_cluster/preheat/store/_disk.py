@@ -68,7 +68,9 @@ class DiskStore:
         """The directories that can be used."""
         return tuple(volume.directory for volume in self._members.volumes)
 
-    def writer(self, path: str, *, etag: str, size: int, last_modified: float, job_id: str = "") -> Writer:
+    def writer(
+        self, path: str, *, etag: str, size: int, last_modified: float, job_id: str = "", attributes: str = ""
+    ) -> Writer:
         """Start to write one object of exactly ``size`` bytes; several writers may be open at once.
 
         Raises:
@@ -80,7 +82,9 @@ class DiskStore:
                 f"No directory of the page store can be used any more: {', '.join(self.usage().failed)}.",
                 remedy="Replace the disk, or check its permissions, and restart the worker.",
             )
-        announced = announce(path, etag=etag, size=size, last_modified=last_modified, job_id=job_id)
+        announced = announce(
+            path, etag=etag, size=size, last_modified=last_modified, job_id=job_id, attributes=attributes
+        )
         large = size > self._settings.stream_above
         sink: Sink = _StreamSink(volume, announced) if large else BufferSink(volume.store)
         return Writer(sink, announced, capacity=volume.capacity)

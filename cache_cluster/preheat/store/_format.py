@@ -22,7 +22,8 @@
     trailer   size of the record (4) · "FOOT"
 
 The state is ``LIVE`` or ``DEAD``, and alone may change. The CRC covers what follows it. The description (msgpack) is
-path, etag, size, last modified, job, cached at, the CRC-32C of each 64 KiB of data, and the segment size (0 in a pack).
+path, etag, size, last modified, job, cached at, the CRC-32C of each 64 KiB of data, the segment size (0 in a pack), and,
+if anything is known of them, the object's attributes as the lines of a head.
 The salt is random, so that no object's data can pose as a record. Numbers are little endian. The sequence rises with
 every object of a directory, whatever the clock says: of two records of a path the higher one is the newer.
 """
@@ -61,7 +62,21 @@ _MAX_NUMBERS_SIZE = 64
 """Bytes of a description besides its texts and checksums, at most."""
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(tuple[str, str, int, float, str, float, bytes, int])
+
+
+class _Description(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    path: str
+    etag: str
+    size: int
+    last_modified: float
+    job_id: str
+    cached_at: float
+    checksums: bytes
+    segment_size: int
+    attributes: str = ""
+
+
+_decoder = msgspec.msgpack.Decoder(_Description)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,9 +105,10 @@ def salt_of(file_header: bytes) -> bytes | None:
 
 def describe(item: CachedObject, segment_size: int = 0) -> bytes:
     """Return the description of an object."""
-    return _encoder.encode((
+    always = (
         item.path, item.etag, item.size, item.last_modified, item.job_id, item.cached_at, item.checksums, segment_size,
-    ))  # fmt: skip
+    )  # fmt: skip
+    return _encoder.encode((*always, item.attributes) if item.attributes else always)
 
 
 def encode_record(description: bytes, *, sequence: int, salt: bytes) -> bytes:
@@ -120,19 +136,18 @@ def decode_record(data: bytes, salt: bytes | None = None) -> Record | None:
         return None
     if crc32c(memoryview(data)[_COVERED:length]) != crc:
         return None
-    path, etag, size, last_modified, job_id, cached_at, checksums, segment_size = _decoder.decode(
-        memoryview(data)[HEAD_SIZE:length]
-    )
+    found = _decoder.decode(memoryview(data)[HEAD_SIZE:length])
     item = CachedObject(
-        path=path,
-        etag=etag,
-        size=size,
-        last_modified=last_modified,
-        job_id=sys.intern(job_id),
-        cached_at=cached_at,
-        checksums=checksums,
+        path=found.path,
+        etag=found.etag,
+        size=found.size,
+        last_modified=found.last_modified,
+        job_id=sys.intern(found.job_id),
+        cached_at=found.cached_at,
+        checksums=found.checksums,
+        attributes=sys.intern(found.attributes),
     )
-    return Record(item=item, sequence=sequence, segment_size=segment_size, length=length, live=state == LIVE)
+    return Record(item=item, sequence=sequence, segment_size=found.segment_size, length=length, live=state == LIVE)
 
 
 def encode_footer(record: bytes) -> bytes:
@@ -150,7 +165,9 @@ def footer_record_size(trailer: bytes) -> int | None:
 
 def record_bound(announced: CachedObject, block_size: int) -> int:
     """Return how many bytes the record and trailer of an object take at most."""
-    texts = len(announced.path.encode()) + len(announced.etag.encode()) + len(announced.job_id.encode())
+    texts = sum(
+        len(text.encode()) for text in (announced.path, announced.etag, announced.job_id, announced.attributes)
+    )
     checksums = 4 * -(-announced.size // block_size)
     return HEAD_SIZE + _MAX_NUMBERS_SIZE + texts + checksums + TRAILER_SIZE
 

@@ -68,7 +68,9 @@ class BufferSink:
         self._pieces = {}
 
 
-def announce(path: str, *, etag: str, size: int, last_modified: float, job_id: str) -> CachedObject:
+def announce(
+    path: str, *, etag: str, size: int, last_modified: float, job_id: str, attributes: str = ""
+) -> CachedObject:
     """Return what is known of an object before its bytes came."""
     return CachedObject(
         path=path,
@@ -78,6 +80,7 @@ def announce(path: str, *, etag: str, size: int, last_modified: float, job_id: s
         job_id=job_id,
         cached_at=0.0,
         checksums=b"",
+        attributes=attributes,
     )
 
 
@@ -141,6 +144,7 @@ class Writer:
             job_id=announced.job_id,
             cached_at=time.time(),
             checksums=checksums,
+            attributes=announced.attributes,
         )
         self._sink.publish(item)
         self._open = False

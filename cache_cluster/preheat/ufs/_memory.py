@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Sequence
 
-from preheat.attributes import NONE, Attributes
+from preheat.attributes import NONE, Attributes, lines_of
 from preheat.errors import BucketNotFound, ObjectNotFound
 from preheat.paths import UfsPath
 from preheat.ufs._base import BucketInfo, Download
@@ -110,7 +110,13 @@ class MemoryUnderStore:
     def _set(self, path: UfsPath, body: bytes, attributes: Attributes = NONE) -> ObjectInfo:
         self._attributes[str(path)] = attributes
         etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
-        info = ObjectInfo(key=path.key, size=len(body), etag=etag, last_modified=time.time())
+        info = ObjectInfo(
+            key=path.key,
+            size=len(body),
+            etag=etag,
+            last_modified=time.time(),
+            attributes=lines_of(attributes),
+        )
         self._bucket(path)[path.key] = (info, body)
         return info
 

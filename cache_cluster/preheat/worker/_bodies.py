@@ -162,7 +162,13 @@ class Bodies:
 
 def info_of(path: UfsPath, item: CachedObject) -> ObjectInfo:
     """Return a cached object as a listing would show it."""
-    return ObjectInfo(key=path.key, size=item.size, etag=item.etag, last_modified=item.last_modified)
+    return ObjectInfo(
+        key=path.key,
+        size=item.size,
+        etag=item.etag,
+        last_modified=item.last_modified,
+        attributes=item.attributes,
+    )
 
 
 def _page_end(start: int, end: int) -> int:

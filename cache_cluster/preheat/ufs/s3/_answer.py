@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
 
+from preheat.attributes import lines_in_head
 from preheat.errors import OriginThrottled, PreheatError
 from preheat.paths import UfsPath
 from preheat.ufs.s3._errors import error_code, from_answer
@@ -42,6 +43,7 @@ class Answer:
     reusable: bool = True
     """Whether the connection stays open."""
     retry_after: float = 0.0
+    attributes: str = ""
     checksums: dict[str, str]
     """Of the body, as the endpoint keeps it, by algorithm: ``{"crc64nvme": "base64=="}``."""
 
@@ -67,7 +69,9 @@ class Answer:
             raise UnusableError("it begins elsewhere")
         if self.length != (size if end is None else min(end, size)) - first:
             raise UnusableError("it has another length")
-        info = ObjectInfo(key=key, size=size, etag=self.etag, last_modified=self.last_modified)
+        info = ObjectInfo(
+            key=key, size=size, etag=self.etag, last_modified=self.last_modified, attributes=self.attributes
+        )
         return info, first, first + self.length
 
     def error(self, path: UfsPath, endpoint: str, body: bytes | memoryview) -> PreheatError | None:
@@ -108,6 +112,7 @@ def parse_head(head: bytes) -> Answer:
         last_modified=_seconds(_field(head, lower, b"last-modified")),
         content_range=_field(head, lower, b"content-range"),
         reusable=_field(head, lower, b"connection").lower() != "close",
+        attributes=lines_in_head(head),
         checksums=_checksums(head, lower) if _CHECKSUM in lower else {},
     )
 

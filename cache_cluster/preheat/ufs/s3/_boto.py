@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from preheat.attributes import lines_of
 from preheat.paths import UfsPath
 from preheat.ufs._base import BucketInfo, Download
 from preheat.ufs._download import check_version, checked
@@ -64,7 +65,13 @@ async def _chunks(path: UfsPath, endpoint: str, body: Any, chunk_bytes: int) -> 
 
 def _info(key: str, answer: dict[str, Any], size: int) -> ObjectInfo:
     modified = answer["LastModified"].timestamp()
-    return ObjectInfo(key=key, size=size, etag=plain_etag(answer["ETag"]), last_modified=modified)
+    return ObjectInfo(
+        key=key,
+        size=size,
+        etag=plain_etag(answer["ETag"]),
+        last_modified=modified,
+        attributes=lines_of(attributes_of(answer["ResponseMetadata"]["HTTPHeaders"])),
+    )
 
 
 def _seconds(moment: datetime | None) -> float:

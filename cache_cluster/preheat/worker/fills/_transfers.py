@@ -195,7 +195,12 @@ class Transfers:
     def _writer(self, path: UfsPath, fill: Fill, first: Download) -> ObjectWriter:
         info = first.info
         writer = self._store.writer(
-            str(path), etag=info.etag, size=info.size, last_modified=info.last_modified, job_id=fill.job_id
+            str(path),
+            etag=info.etag,
+            size=info.size,
+            last_modified=info.last_modified,
+            job_id=fill.job_id,
+            attributes=info.attributes,
         )
         fill.arrivals.begin(info, writer)
         fill.arrivals.ask(first.start, first.end)
