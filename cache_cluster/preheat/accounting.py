@@ -191,9 +191,14 @@ def hot_in_order(job: Job) -> int:
     failed ends the count for good. So does one that a verification finds not to be hot, from then on: what was counted
     before it ended was acknowledged, and not yet read back.
     """
-    verified = job.verification.first_failed if job.verification else None
-    ends = (job.work.in_order, job.work.first_failed, verified, *(batch.first for batch in job.work.open.values()))
+    ends = (job.work.in_order, hot_in_order_at_most(job), *(batch.first for batch in job.work.open.values()))
     return min(end for end in ends if end is not None)
+
+
+def hot_in_order_at_most(job: Job) -> int | None:
+    """Return where the count of :func:`hot_in_order` ends for good; none while nothing in it has failed."""
+    verified = job.verification.first_failed if job.verification else None
+    return _first(job.work.first_failed, verified)
 
 
 def hot_fraction(job: Job) -> float:

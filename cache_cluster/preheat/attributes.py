@@ -61,19 +61,13 @@ def attributes_of(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def lines_of(attributes: Attributes) -> str:
-    """Return attributes as the lines of an answer's head, that of the content type first.
+    """Return attributes, of which there may be other headers, as the lines of an answer's head.
 
-    What cannot stand in a head is left out, all of it if it is too much; what is meant by default, too.
+    The content type is the first. What cannot stand in a head is left out, all of it if it is too much; what is meant by
+    default, too.
     """
-    kind = attributes.get("content-type", "")
-    ordered = ({"content-type": kind} if kind not in ("", _DEFAULT_TYPE) else {}) | {
-        name: attributes[name] for name in sorted(attributes) if name != "content-type"
-    }
-    text = "".join(
-        f"{name if name.startswith(META) else name.title()}: {value}\r\n"
-        for name, value in ordered.items()
-        if _SENDABLE.fullmatch(name) and _SENDABLE.fullmatch(value)
-    )
+    named = sorted((name != "content-type", name, value) for name, value in attributes.items() if _is_kept(name, value))
+    text = "".join(f"{name if name.startswith(META) else name.title()}: {value}\r\n" for _, name, value in named)
     return text if len(text) <= _MAX_LINES else ""
 
 
@@ -96,6 +90,11 @@ def quoted(lines: str) -> str:
 def unquoted(value: str) -> str:
     """Undo :func:`quoted`."""
     return lines_of(of_lines(unquote(value)))
+
+
+def _is_kept(name: str, value: str) -> bool:
+    known = name.startswith(META) or (name in _HEADERS and value not in ("", _DEFAULT_TYPE))
+    return known and _SENDABLE.fullmatch(name) is not None and _SENDABLE.fullmatch(value) is not None
 
 
 @lru_cache(maxsize=1024)

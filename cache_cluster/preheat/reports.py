@@ -73,11 +73,15 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     hot_fraction: float = 0.0
     hot_in_order: int = 0
     """How many entries from the start of the listing's order are all hot."""
+    hot_in_order_at_most: int | None = None
+    """Where that ends in this job, for the next one has failed."""
     dataset_version: str | None = None
     listing_done: bool = False
     forecast: ForecastReport | None = None
     failures: tuple[Failure, ...] = ()
     reason: str = ""
+    abandoned: bool = False
+    """It was stopped since nobody waited for it any more."""
     submitted_at: datetime
     queue_position: int | None = None
     started_at: datetime | None = None

@@ -48,6 +48,19 @@ def client_contexts() -> Iterator[tuple[ssl.SSLContext, TlsSettings]]:
     yield from list(_clients.items())
 
 
+def load_trust(context: ssl.SSLContext, tls: TlsSettings) -> None:
+    """Let a client's context also trust what the CA file holds now, and show what its certificate is now.
+
+    Raises:
+        InvalidRequest: a file cannot be used.
+    """
+    client_context(tls)  # what fails half-way would leave the live one without a key that fits
+    if tls.ca is not None:
+        context.load_verify_locations(tls.ca)
+    if tls.cert is not None:
+        load_identity(context, tls)
+
+
 def load_identity(context: ssl.SSLContext, tls: TlsSettings) -> None:
     """Give a context the certificate and the key that the settings name.
 

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from preheat.attributes import Attributes
+from preheat.attributes import Attributes, lines_of
 from preheat.paths import UfsPath
 from preheat.versions import ObjectInfo
 
@@ -64,7 +64,8 @@ class PendingWrite:
     def info(self) -> ObjectInfo:
         """The version as a listing shows it."""
         key = UfsPath.parse(self.path).key
-        return ObjectInfo(key=key, size=self.size, etag=self.etag, last_modified=self.written_at)
+        told = lines_of(self.attributes)
+        return ObjectInfo(key=key, size=self.size, etag=self.etag, last_modified=self.written_at, attributes=told)
 
     def is_claimed(self, now: float, *, but_by: str = "") -> bool:
         """Whether somebody other than ``but_by`` has a claim."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from pydantic import Field
 
-from preheat.accounting import dataset_version, hot_fraction, hot_in_order
+from preheat.accounting import dataset_version, hot_fraction, hot_in_order, hot_in_order_at_most
 from preheat.api._schemas import Options, Schema
 from preheat.coordinator import Coordinator, KnownJob
 from preheat.jobs import FailedObject, Job, JobOptions, JobState, JobType, Tally
@@ -89,11 +89,13 @@ class JobView(Schema):
     verified: Count | None
     hot_fraction: float
     hot_in_order: int = Field(description="How many entries from the start of the listing's order are all hot.")
+    hot_in_order_at_most: int | None = Field(description="Where that ends in this job, for the next one has failed.")
     dataset_version: str | None
     listing_done: bool
     forecast: Forecast | None = Field(description="While it runs.")
     failures: list[Failure]
     reason: str
+    abandoned: bool = Field(description="It was stopped since nobody waited for it any more.")
     submitted_at: datetime
     queue_position: int | None = Field(description="Of a WAITING job: 1 is the next to run.")
     started_at: datetime | None
@@ -124,11 +126,13 @@ class JobView(Schema):
             verified=Count.of(job.verification.done) if job.verification else None,
             hot_fraction=hot_fraction(job),
             hot_in_order=hot_in_order(job),
+            hot_in_order_at_most=hot_in_order_at_most(job),
             dataset_version=dataset_version(job),
             listing_done=load.listing_done,
             forecast=Forecast.of(job),
             failures=[Failure.of(failed) for failed in job.failures],
             reason=job.reason,
+            abandoned=job.abandoned,
             submitted_at=_time(job.submitted_at),
             queue_position=known.queue_position,
             started_at=_time(job.started_at) if job.started_at else None,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -32,7 +33,7 @@ from preheat.coordinator import Coordinator, HttpCachedListing
 from preheat.engine import connect
 from preheat.logs import configure_logging, get_logger
 from preheat.settings import AccessSettings, CoordinatorSettings, TlsSettings
-from preheat.tls_renewal import follow_certificate
+from preheat.tls_renewal import follow_certificate, follow_trust
 from preheat.token_files import read_token_file
 from preheat.tokens import TokenStore
 from preheat.ufs import UnderStores
@@ -75,10 +76,19 @@ def run_coordinator(settings: CoordinatorSettings) -> None:
     settings.access.check_host(settings.host)
     config = read_config(settings.config_file) if settings.config_file else None
     configure_logging()
-    uvloop.run(_serve(settings, config))
+    with suppress(asyncio.CancelledError):
+        uvloop.run(_serve(settings, config))
+
+
+def _cancel_at_sigterm() -> None:
+    """End what starts at SIGTERM, until the server listens for it: nothing else ends a container's first process."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 async def _serve(settings: CoordinatorSettings, declared: Config | None) -> None:
+    _cancel_at_sigterm()
     admin_file = settings.access.admin_token_file
     admin = read_token_file(admin_file) if settings.access.auth and admin_file else None
     engine = await connect(settings.engine, name=settings.id)
@@ -104,7 +114,10 @@ async def _serve(settings: CoordinatorSettings, declared: Config | None) -> None
         if tokens and settings.access.adopt_token:
             await tokens.adopt_own(Token.parse(settings.access.token))
         following = follow_certificate(config.ssl, settings.tls)
-        async with _running(coordinator, tokens, following), _declaring(coordinator, settings.config_file, declared):
+        async with (
+            _running(coordinator, tokens, following, follow_trust()),
+            _declaring(coordinator, settings.config_file, declared),
+        ):
             if tokens:
                 _warn_of_missing_tokens(tokens, settings.access)
             log.info("The coordinator serves.", action="serving", url=settings.url)

@@ -17,7 +17,7 @@ from preheat.api._inventories import inventories_router
 from preheat.api._mounts import mounts_router
 from preheat.api._problems import refuse_unknown_query
 from preheat.api._quotas import quotas_router
-from preheat.api._schemas import MAX_INT, Change, Claim, Duration, Submit
+from preheat.api._schemas import MAX_INT, Change, Claim, Duration, NewClaim, Submit
 from preheat.api._tasks import tasks_router
 from preheat.api._tracing import trace_of
 from preheat.api._ttls import ttls_router
@@ -136,9 +136,14 @@ def _change_routes(service: JobService, views: JobViews) -> APIRouter:
         return _json(views.json(known))
 
     @router.post("/{job_id}/claim", response_model=JobView)
-    async def claim_job(job_id: str, body: Claim) -> Response:
+    async def claim_job(job_id: str, body: NewClaim) -> Response:
         """Wait for a job in a waiter's name; what its earlier fences cancel from now on is ignored."""
-        return _json(views.json(await service.claim(job_id, body.waiter, body.fence)))
+        return _json(views.json(await service.claim(job_id, body.to_claim())))
+
+    @router.post("/{job_id}/renew", response_model=JobView)
+    async def renew_claim(job_id: str, body: Claim) -> Response:
+        """Wait on: the lease of the claim begins anew."""
+        return _json(views.json(await service.renew(job_id, body.waiter, body.fence)))
 
     @router.post("/{job_id}/cancel", response_model=JobView)
     async def cancel_job(job_id: str, body: Claim) -> Response:

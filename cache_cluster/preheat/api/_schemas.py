@@ -170,6 +170,12 @@ Waiter = Annotated[Text, Field(min_length=1, max_length=1024, description="A sta
 Fence = Annotated[Text, Field(min_length=8, max_length=128, description="Made anew by each process that waits.")]
 
 
+Lease = Annotated[
+    Annotated[float, Strict(), Field(ge=10, le=7 * 86400)] | None,
+    Field(description="Seconds for which the claim holds without a renewal; null is for ever."),
+]
+
+
 class Submit(JobBody):
     """A job to be done, and who waits for it."""
 
@@ -177,16 +183,19 @@ class Submit(JobBody):
 
     waiter: Waiter | None = None
     fence: Fence | None = None
+    lease: Lease = None
 
     @model_validator(mode="after")
     def _whole_claim(self) -> Self:
         if (self.waiter is None) is not (self.fence is None):
             raise ValueError("Give both waiter and fence, or neither")
+        if self.lease is not None and self.waiter is None:
+            raise ValueError("A lease is a claim's: give waiter and fence too")
         return self
 
     def to_claim(self) -> JobClaim | None:
         """Return who waits for the job from its first moment on."""
-        return JobClaim(waiter=self.waiter, fence=self.fence) if self.waiter and self.fence else None
+        return JobClaim(waiter=self.waiter, fence=self.fence, lease=self.lease) if self.waiter and self.fence else None
 
 
 class Claim(Schema):
@@ -198,6 +207,16 @@ class Claim(Schema):
 
     waiter: Waiter
     fence: Fence
+
+
+class NewClaim(Claim):
+    """A waiter, its new fence, and how long the claim holds."""
+
+    lease: Lease = None
+
+    def to_claim(self) -> JobClaim:
+        """Return the claim as the coordinator takes it."""
+        return JobClaim(waiter=self.waiter, fence=self.fence, lease=self.lease)
 
 
 class Change(Schema):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from socket import socket
 
 import uvicorn
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class GracefulServer(uvicorn.Server):
@@ -25,3 +30,15 @@ class GracefulServer(uvicorn.Server):
         for end in self._end_waits:
             end()
         await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop serving at a signal, and do not send it again afterwards: what is around the server ends by itself."""
+        loop = asyncio.get_running_loop()
+        for signum in _ENDING:
+            loop.add_signal_handler(signum, self.handle_exit, signum, None)
+        try:
+            yield
+        finally:
+            for signum in _ENDING:
+                loop.remove_signal_handler(signum)

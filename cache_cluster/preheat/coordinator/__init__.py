@@ -66,7 +66,7 @@ class Coordinator:
         self._jobs = BucketView(engine, Bucket.JOBS, Job)
         self._controls = BucketView(engine, Bucket.CONTROLS, JobControl)
         self.cluster = ClusterView(engine, worker_timeout_seconds=scheduler.worker_timeout_seconds)
-        self._attendant = Attendant(engine)
+        self._attendant = Attendant(engine, grace_seconds=scheduler.cancel_grace_seconds)
         self._inventories = Inventories(engine)
         self.inventories = InventoryUpkeep(engine, self._inventories, self._jobs)
         self.pins = Pins(engine, self._inventories)

@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from preheat import claims
 from preheat.claims import Attendance
 from preheat.engine import Bucket, Engine
 from preheat.errors import EngineUnavailable
+from preheat.jobs import JobControl
 from preheat.logs import get_logger
 
 log = get_logger("coordinator")
@@ -21,11 +23,13 @@ class Attendant:
 
     Args:
         engine: keeps renewals, and so has to be there as well.
+        grace_seconds: how long who left may come back.
         clock: returns the seconds since the epoch.
     """
 
-    def __init__(self, engine: Engine, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, engine: Engine, *, grace_seconds: float, clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
+        self._grace = grace_seconds
         self._clock = clock
         self._attendance = Attendance(since=clock(), last=clock())
 
@@ -44,6 +48,7 @@ class Attendant:
         else:
             self._attendance = self._attendance.at(self._clock())
 
-    def since(self, now: float) -> float:
-        """Return since when renewals could be written down without a break."""
-        return self._attendance.at(now).since
+    def abandonment(self, control: JobControl, now: float) -> str:
+        """Return why nobody waits for a job any more, if so; see :func:`preheat.claims.abandoned`."""
+        since = self._attendance.at(now).since
+        return claims.abandoned(control, now, attended_since=since, grace=self._grace)

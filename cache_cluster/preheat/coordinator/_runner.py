@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import msgspec
 
-from preheat import accounting, claims
+from preheat import accounting
 from preheat.coordinator._attendance import Attendant
 from preheat.coordinator._batches import BatchQueue, clear_queues
 from preheat.coordinator._cluster import ClusterView
@@ -204,8 +204,7 @@ class JobRunner:
         known = self._controls.get(self._job.id)
         if known and known[0].stop:
             raise StopRequested("Stopped by request.")
-        attended, grace = self._attendant.since(now), self._settings.cancel_grace_seconds
-        if known and (reason := claims.abandoned(known[0], now, attended_since=attended, grace=grace)):
+        if known and (reason := self._attendant.abandonment(known[0], now)):
             self._job = replace(self._job, abandoned=True)
             raise StopRequested(reason)
 

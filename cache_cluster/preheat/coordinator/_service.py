@@ -105,18 +105,16 @@ class JobService:
             job_id: the job.
             after: return earlier when its revision is past this.
             seconds: how long to wait at most.
-            hot_in_order: return earlier when so many entries are hot; see :func:`preheat.accounting.hot_in_order`.
+            hot_in_order: return earlier when so many entries are hot, or it is certain that they will not be; see
+                :func:`preheat.accounting.hot_in_order`.
         """
         await self.get(job_id)
         deadline = asyncio.get_running_loop().time() + seconds
 
         def accept(job: Job, revision: int) -> bool:
             changed = after is not None and revision > after
-            return (
-                changed
-                or job.state.ended
-                or (hot_in_order is not None and accounting.hot_in_order(job) >= hot_in_order)
-            )
+            decided = hot_in_order is not None and accounting.decides_order(job, hot_in_order)
+            return changed or job.state.ended or decided
 
         await self._jobs.wait_until(job_id, accept, deadline)
         return await self.get(job_id)

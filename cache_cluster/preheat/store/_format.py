@@ -165,9 +165,7 @@ def footer_record_size(trailer: bytes) -> int | None:
 
 def record_bound(announced: CachedObject, block_size: int) -> int:
     """Return how many bytes the record and trailer of an object take at most."""
-    texts = sum(
-        len(text.encode()) for text in (announced.path, announced.etag, announced.job_id, announced.attributes)
-    )
+    texts = sum(len(text.encode()) for text in (announced.path, announced.etag, announced.job_id, announced.attributes))
     checksums = 4 * -(-announced.size // block_size)
     return HEAD_SIZE + _MAX_NUMBERS_SIZE + texts + checksums + TRAILER_SIZE
 

@@ -50,9 +50,7 @@ class MemoryStore:
         self, path: str, *, etag: str, size: int, last_modified: float, job_id: str = "", attributes: str = ""
     ) -> Writer:
         """Start to write one object of exactly ``size`` bytes; several writers may be open at once."""
-        item = announce(
-            path, etag=etag, size=size, last_modified=last_modified, job_id=job_id, attributes=attributes
-        )
+        item = announce(path, etag=etag, size=size, last_modified=last_modified, job_id=job_id, attributes=attributes)
         return Writer(BufferSink(self._store), item, capacity=self._capacity)
 
     def lookup(self, path: str) -> CachedObject | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
+from contextlib import suppress
 
 import uvloop
 
@@ -13,6 +15,7 @@ from preheat.logs import configure_logging, get_logger
 from preheat.registry import WorkerControl
 from preheat.settings import WorkerSettings
 from preheat.store import PageStore
+from preheat.tls_renewal import follow_trust
 from preheat.views import BucketView
 from preheat.worker._actions import Actions
 from preheat.worker._executor import BatchExecutor
@@ -33,19 +36,26 @@ def run_worker(settings: WorkerSettings) -> None:
     """
     settings.access.check_host(settings.host)
     configure_logging()
-    uvloop.run(_serve(settings))
+    with suppress(asyncio.CancelledError):
+        uvloop.run(_serve(settings))
+
+
+def _at_signals(do: Callable[[], object]) -> None:
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, do)
 
 
 async def _serve(settings: WorkerSettings) -> None:
-    stopping = asyncio.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
+    stopping, starting = asyncio.Event(), asyncio.current_task()
+    assert starting is not None
+    _at_signals(starting.cancel)  # the first process of a container has no default: it would wait for the engine
     parts = Parts(settings)
     try:
         await parts.start()
         engine = await connect(settings.engine, name=settings.id)
         try:
             async with parts.following(engine) as s3_url:
+                _at_signals(stopping.set)
                 await _work(
                     settings,
                     engine,
@@ -82,10 +92,11 @@ async def _work(
         following = [tasks.create_task(view.follow()) for view in (controls, orders)]
         beating = tasks.create_task(heart.beat())
         executing = tasks.create_task(executor.run())
+        trusting = tasks.create_task(follow_trust())
         log.info("The worker serves.", action="serving", worker=settings.id, url=heart.url, s3_url=s3_url)
         await stopping.wait()
         beating.cancel()
         await heart.leave()
         executing.cancel()
-        for task in following:
+        for task in (*following, trusting):
             task.cancel()

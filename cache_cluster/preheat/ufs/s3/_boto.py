@@ -70,7 +70,7 @@ def _info(key: str, answer: dict[str, Any], size: int) -> ObjectInfo:
         size=size,
         etag=plain_etag(answer["ETag"]),
         last_modified=modified,
-        attributes=lines_of(attributes_of(answer["ResponseMetadata"]["HTTPHeaders"])),
+        attributes=lines_of(answer["ResponseMetadata"]["HTTPHeaders"]),
     )
 
 

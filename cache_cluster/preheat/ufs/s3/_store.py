@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError
 from obstore.store import S3Store
 
-from preheat.attributes import NONE, Attributes
+from preheat.attributes import META, NONE, Attributes, lines_of
 from preheat.errors import InvalidRequest, ObjectNotFound
 from preheat.paths import UfsPath
 from preheat.ufs._base import BucketInfo, Checksum, Download, Sink, Span
@@ -36,7 +36,12 @@ from preheat.ufs.s3._write import copy_object, delete_object, part_size, put_in_
 from preheat.versions import ObjectInfo
 
 if TYPE_CHECKING:  # obstore has these for type checkers only
-    from obstore import BytesStream, GetOptions, ObjectMeta
+    from obstore import BytesStream, GetOptions, GetResult
+
+_HEADERS = frozenset({
+    "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Type", "Storage-Class",
+})  # fmt: skip
+"""What obstore calls by the names of headers; the rest is the writer's own metadata."""
 
 
 class S3UnderStore:
@@ -77,7 +82,8 @@ class S3UnderStore:
             if self._settings.forkable or not can_spell(path.key):
                 return await boto_stat(connection, path)
             with obstore_errors(path, connection.endpoint):
-                return _info(path.key, await self._bucket(connection, path).head_async(path.key))
+                head = await self._bucket(connection, path).get_async(path.key, options={"head": True})
+                return _info(path.key, head)
         except ObjectNotFound:
             await (await self._lists(path)).check_bucket(path)  # a HEAD says 404 for either
             raise
@@ -134,7 +140,7 @@ class S3UnderStore:
         with obstore_errors(path, connection.endpoint):
             result = await self._bucket(connection, path).get_async(path.key, options=_options(etag, start, end))
         waited = time.monotonic() - asked_at
-        info = _info(path.key, result.meta)
+        info = _info(path.key, result)
         check_version(path, info, etag)  # for servers that ignore If-Match
         start, end = result.range
         chunks = _chunks(path, connection.endpoint, result.stream(self._settings.chunk_bytes))
@@ -158,7 +164,8 @@ class S3UnderStore:
             )
         else:
             etag = await self._put_whole(connection, path, b"".join([piece async for piece in pieces]), attributes)
-        return ObjectInfo(key=path.key, size=size, etag=etag, last_modified=time.time())
+        now = time.time()
+        return ObjectInfo(key=path.key, size=size, etag=etag, last_modified=now, attributes=lines_of(attributes))
 
     async def copy(self, source: UfsPath, target: UfsPath, *, etag: str) -> ObjectInfo | None:
         """Let S3 copy an object of up to 5 GiB, metadata included; see :class:`~preheat.ufs.UnderStore`."""
@@ -255,12 +262,15 @@ def _options(etag: str | None, start: int, end: int | None) -> GetOptions:
     return options
 
 
-def _info(key: str, meta: ObjectMeta) -> ObjectInfo:
+def _info(key: str, result: GetResult) -> ObjectInfo:
+    meta = result.meta
+    attributes = {name.lower() if name in _HEADERS else META + name: value for name, value in result.attributes.items()}
     return ObjectInfo(
         key=key,
         size=meta["size"],
         etag=plain_etag(meta["e_tag"]),
         last_modified=meta["last_modified"].timestamp(),
+        attributes=lines_of(attributes),
     )
 
 

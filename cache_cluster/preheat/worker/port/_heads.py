@@ -7,6 +7,8 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 
+from preheat.attributes import LINES_HEADER, quoted
+
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -17,12 +19,27 @@ def whole_head(status: int, lines: str, *, keep_alive: bool) -> bytes:
 
 
 @lru_cache(maxsize=16384)
-def version_lines(etag: str, last_modified: float, cache: str) -> str:
-    """Return the headers that tell of one version of an object, and whether it was a ``hit`` or a ``miss``."""
+def version_lines(etag: str, last_modified: float, cache: str, attributes: str = "") -> str:
+    """Return the headers that tell of one version of an object.
+
+    Args:
+        etag: of it.
+        last_modified: seconds since the epoch.
+        cache: whether it was a ``hit`` or a ``miss``.
+        attributes: what its writer said of it, as lines: that of the content type comes first.
+    """
+    kind = "" if attributes.startswith("Content-Type:") else "Content-Type: application/octet-stream\r\n"
     return (
-        f'Content-Type: application/octet-stream\r\nETag: "{etag}"\r\nLast-Modified: {_http_date(int(last_modified))}'
+        f'{kind}{attributes}ETag: "{etag}"\r\nLast-Modified: {_http_date(int(last_modified))}'
         f"\r\nAccept-Ranges: bytes\r\nX-Preheat-Cache: {cache}\r\n"
     )
+
+
+@lru_cache(maxsize=16384)
+def native_lines(etag: str, last_modified: float, cache: str, attributes: str) -> str:
+    """Return the headers of the data port: the writer's attributes are one, and not about the transfer."""
+    told = f"{LINES_HEADER}: {quoted(attributes)}\r\n" if attributes else ""
+    return version_lines(etag, last_modified, cache) + told
 
 
 @lru_cache(maxsize=4096)

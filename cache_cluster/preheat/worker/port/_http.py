@@ -19,7 +19,7 @@ import msgspec
 from preheat.errors import InvalidRequest, NotFound, PreheatError, Unauthenticated
 from preheat.paths import UfsPath
 from preheat.worker._ranges import parse_range
-from preheat.worker.port._heads import version_lines, whole_head
+from preheat.worker.port._heads import native_lines, whole_head
 
 DATA_PREFIX = "/v1/data/"
 _ETAG = re.compile(r'(W/)?"([^"]*)"|([^\s,"]+)')
@@ -66,6 +66,8 @@ class Version(Protocol):
     def size(self) -> int: ...
     @property
     def last_modified(self) -> float: ...
+    @property
+    def attributes(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -244,7 +246,7 @@ def head_of_part(info: Version, status: int, start: int, end: int, *, hit: bool,
     """Return the head of an answer with bytes [start, end) of an object."""
     length = "" if status == _NOT_MODIFIED else f"Content-Length: {end - start}\r\n"
     place = f"Content-Range: bytes {start}-{end - 1}/{info.size}\r\n" if status == _PARTIAL_CONTENT else ""
-    lines = version_lines(info.etag, info.last_modified, "hit" if hit else "miss")
+    lines = native_lines(info.etag, info.last_modified, "hit" if hit else "miss", info.attributes)
     return whole_head(status, f"{lines}{length}{place}", keep_alive=keep_alive)
 
 

@@ -75,7 +75,7 @@ def object_head(
     parts: int | None = None,
 ) -> bytes:
     """Return the head of an answer that serves an object, or says that it is unmodified."""
-    lines = version_lines(info.etag, info.last_modified, "hit" if hit else "miss")
+    lines = version_lines(info.etag, info.last_modified, "hit" if hit else "miss", info.attributes)
     if overrides:
         kept = (line for line in lines.splitlines(keepends=True) if line.partition(":")[0] not in overrides)
         lines = "".join(kept) + "".join(f"{name}: {value}\r\n" for name, value in overrides.items())

@@ -63,7 +63,7 @@ class S3Endpoints:
         self._reads = reads
         self._policies = policies
         self._access = access
-        self._objects = Objects(reads, forward, writes.attributes)
+        self._objects = Objects(reads, forward)
         buckets, writing = Buckets(reads, policies, lister), Writing(writes, forward, self._resolve)
         uploading = Uploading(writes, writing, forward, self._resolve)
         self._of_bucket: dict[Operation, OfBucket] = {

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from preheat.attributes import META, Attributes
 from preheat.errors import ObjectNotFound, StoreError, VersionChanged
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject
@@ -38,12 +37,10 @@ class Objects:
     Args:
         reads: this worker's store.
         forward: finds what is not in it.
-        attributes: returns what is known of a version besides.
     """
 
-    def __init__(self, reads: ReadService, forward: Forward, attributes: Callable[[UfsPath, str], Attributes]) -> None:
+    def __init__(self, reads: ReadService, forward: Forward) -> None:
         self._reads = reads
-        self._attributes = attributes
         self._forward = forward
 
     def hit(self, request: http.Request, item: CachedObject) -> Parts | None:
@@ -64,14 +61,14 @@ class Objects:
     async def head(self, request: S3Request, path: UfsPath) -> bytes:
         """Answer a HeadObject."""
         info, hit = await self._stat(request, path)
-        return self._head(request, path, info, _part(request, info), hit=hit)
+        return self._head(request, info, _part(request, info), hit=hit)
 
     async def get(self, request: S3Request, path: UfsPath) -> bytes | Stream:
         """Answer a GetObject."""
         if has_conditions(request.headers):
             info, hit = await self._stat(request, path)
             if is_unmodified(request.headers, info):
-                return self._head(request, path, info, http.Slice(status=304), hit=hit)
+                return self._head(request, info, http.Slice(status=304), hit=hit)
         try:
             return await self._open(request, path)
         except VersionChanged:
@@ -84,18 +81,15 @@ class Objects:
         asked = asked_by(request.headers.get("range"))
         opened = await self._forward.open(path, accepted, asked=asked, wish=_wish(request))
         part = _part(request, opened.info)
-        head = self._head(request, path, opened.info, part, hit=opened.hit)
+        head = self._head(request, opened.info, part, hit=opened.hit)
         if not part.length:
             return head
         pages = opened.pages(part.start, part.end)
         return Stream(head=head, length=part.length, first=await anext(pages), rest=pages)
 
-    def _head(self, request: S3Request, path: UfsPath, info: ObjectInfo, part: http.Slice, *, hit: bool) -> bytes:
+    def _head(self, request: S3Request, info: ObjectInfo, part: http.Slice, *, hit: bool) -> bytes:
         parts = 1 if "partNumber" in request.fields else None
-        known = self._attributes(path, info.etag)
-        headers = {name if name.startswith(META) else name.title(): value for name, value in known.items()}
-        overrides = {**headers, **_overrides(request)}
-        return answers.object_head(request.http, info, part, hit=hit, overrides=overrides, parts=parts)
+        return answers.object_head(request.http, info, part, hit=hit, overrides=_overrides(request), parts=parts)
 
     async def _stat(self, request: S3Request, path: UfsPath) -> tuple[ObjectInfo, bool]:
         accepted = http.accepted_etags(request.headers.get("if-match"))

@@ -47,7 +47,13 @@ class WrittenCopies:
             superseded: called right before the new version is there for readers.
         """
         try:
-            writer = self._store.writer(str(path), etag=info.etag, size=info.size, last_modified=info.last_modified)
+            writer = self._store.writer(
+                str(path),
+                etag=info.etag,
+                size=info.size,
+                last_modified=info.last_modified,
+                attributes=info.attributes,
+            )
             with writer:
                 await append(writer, body)
                 superseded()

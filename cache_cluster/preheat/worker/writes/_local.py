@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
-from preheat.attributes import NONE, Attributes
+from preheat.attributes import NONE, Attributes, of_lines
 from preheat.errors import NoLiveWorker, NotFound, StoreError
 from preheat.logs import get_logger
 from preheat.mounts import Mount, WriteMode
@@ -115,7 +115,7 @@ class LocalWrites:
                 return copied
         opened = await self._reads.open(source, None if pending else ((await self._origin.stat(source)).etag,))
         if attributes is None:
-            attributes = pending.attributes if pending else NONE
+            attributes = of_lines(opened.info.attributes)
         return await self.put(target, opened.pages(0, opened.info.size), size=opened.info.size, attributes=attributes)
 
     async def create_upload(self, path: UfsPath, attributes: Attributes) -> str:

@@ -198,11 +198,6 @@ class WriteService(UploadRequests):
             here=lambda: self._local.copy(source, target, attributes),
         )
 
-    def attributes(self, path: UfsPath, etag: str) -> Attributes:
-        """Return what is known here of a version besides: of those that are pending."""
-        write = self._own.table.get(str(path))
-        return write.attributes if write and write.etag == etag else NONE
-
     async def persist(self, path: UfsPath, throttle: Throttle | None = None) -> bool:
         """Give the under store what is pending at a path; false if nothing is.
 
