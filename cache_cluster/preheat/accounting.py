@@ -201,6 +201,12 @@ def hot_in_order_at_most(job: Job) -> int | None:
     return _first(job.work.first_failed, verified)
 
 
+def decides_order(job: Job, wanted: int) -> bool:
+    """Say whether so many entries are hot in order, or it is certain that they will not be."""
+    at_most = hot_in_order_at_most(job)
+    return hot_in_order(job) >= wanted or (at_most is not None and at_most < wanted)
+
+
 def hot_fraction(job: Job) -> float:
     """Return the share of the listed files that is hot: read back if the job verifies, acknowledged otherwise.
 

@@ -1,7 +1,7 @@
 """What a writer says of an object besides its bytes: its content type and the like, and metadata of its own. Pure.
 
 They are kept under the names that S3's headers have, in lower case: ``content-type``, ``x-amz-meta-NAME``. Of a version
-that is cached they are kept as the lines of an answer's head, for an answer with them is to cost no more than one without.
+that is cached they are kept as lines of an answer's head, for an answer with them is to cost no more than one without.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def attributes_of(headers: Mapping[str, str]) -> dict[str, str]:
 def lines_of(attributes: Attributes) -> str:
     """Return attributes, of which there may be other headers, as the lines of an answer's head.
 
-    The content type is the first. What cannot stand in a head is left out, all of it if it is too much; what is meant by
-    default, too.
+    The content type is the first. What cannot stand in a head is left out, all of it if it is too much; what is meant
+    by default, too.
     """
     named = sorted((name != "content-type", name, value) for name, value in attributes.items() if _is_kept(name, value))
     text = "".join(f"{name if name.startswith(META) else name.title()}: {value}\r\n" for _, name, value in named)

@@ -2,7 +2,8 @@
 
 PreheatError                          500
 ├── InvalidRequest (ValueError)       400  a field, its value, and what to write instead
-│   └── InvalidPath                   400
+│   ├── InvalidPath                   400
+│   └── InvalidReceipt                     not one of this cluster's, or edited
 ├── Unauthenticated (PermissionError) 401  no token, or none that is known
 ├── Forbidden (PermissionError)       403  the token's role or path prefixes do not allow it
 │   └── ReadOnly                           nobody may write below this path
@@ -80,6 +81,13 @@ class InvalidPath(InvalidRequest):
 
     code = "invalid_path"
     default_remedy = "Write s3://BUCKET/PREFIX or file:///ABSOLUTE/PATH."
+
+
+class InvalidReceipt(InvalidRequest):
+    """A receipt proves nothing: it is none, was edited, or another cluster signed it."""
+
+    code = "invalid_receipt"
+    default_remedy = "Get it anew with `preheat receipt show JOB`."
 
 
 class Unauthenticated(PreheatError, PermissionError):

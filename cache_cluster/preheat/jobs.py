@@ -262,6 +262,8 @@ class Progress:
     """Batches planned so far; the next one's number."""
     epoch: int = 0
     """The placement map's when a verification began: it proves nothing about owners of a later one."""
+    began_at: float | None = None
+    """When a verification began, in seconds since the epoch."""
     shares: dict[str, WorkerShare] = field(default_factory=dict)
     """By worker."""
     in_order: int = 0
@@ -323,6 +325,8 @@ class Job:
     forecast: Forecast = Forecast()
     late_since: float | None = None
     """When the forecast said for the first time that the job will be late."""
+    receipt: str = ""
+    """What it has proven, signed (see :mod:`preheat.receipts`): written with the state that ends it, or never."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

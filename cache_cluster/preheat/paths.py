@@ -6,19 +6,20 @@ the order of their UTF-8 bytes, which is the order in which S3 lists keys; plann
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import quote, unquote
+
+import msgspec
 
 from preheat.errors import InvalidPath
 
 SCHEMES = ("s3", "file")
 _ALIASES = {"s3a": "s3", "s3n": "s3"}
+_IN_NO_BUCKET = frozenset("?#%@ \\")
 _MAX_KEY_BYTES = 2048
 """A mount's prefix, and a key of 1,024 bytes below it; whether it takes so long a key is for the under store to say."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class UfsPath:
+class UfsPath(msgspec.Struct, frozen=True, kw_only=True, order=True, gc=False):
     """One object or prefix of an under store."""
 
     scheme: str
@@ -91,10 +92,10 @@ def leads_out(key: str) -> bool:
 
 
 def _check_characters(uri: str, bucket: str, key: str) -> None:
-    if "\x00" in uri or any(character in bucket for character in "?#%@ \\"):
+    if "\x00" in uri or not _IN_NO_BUCKET.isdisjoint(bucket):
         raise InvalidPath(f"path={uri!r} has characters that no bucket may have.")
     try:
-        size = len(key.encode())
+        size = len(key) if key.isascii() else len(key.encode())
     except UnicodeEncodeError as error:
         raise InvalidPath(f"path={uri!r} is not valid Unicode.") from error
     if size > _MAX_KEY_BYTES:

@@ -23,6 +23,9 @@ _MESSAGE_BYTES = 900_000
 _REPORT_BYTES = 500
 """What one failed entry's code and message take in a result."""
 
+_JOINT = (Action.FETCH, Action.VERIFY, Action.NOTE)
+"""What each owner of an object does for itself, whoever the others are."""
+
 _PASSES = {
     JobType.LOAD: (Action.FETCH,),
     JobType.FREE: (Action.TRIM,),
@@ -44,6 +47,16 @@ def passes(spec: JobSpec) -> tuple[Action, ...]:
     return _PASSES[spec.type] + ((Action.VERIFY,) if spec.options.verify else ())
 
 
+def owners_of_a_batch(spec: JobSpec) -> int:
+    """Return of how many workers it is that a batch's entries must have the same ones, in any of the job's passes.
+
+    What drops copies names those who keep them. All else is one batch for each worker, however many copies there are.
+    """
+    if spec.type is JobType.REBALANCE:
+        return 2  # from one worker to another
+    return spec.options.replicas if spec.type is JobType.REPLICATE else 1
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedBatch:
     """A batch and the workers that must all do it: the owners of each of its entries; for a TRIM, everybody."""
@@ -52,6 +65,15 @@ class PlannedBatch:
     workers: Owners
     then: Owners = ()
     """Workers that do it when those have: what they drop is there by then."""
+    joint: str = ""
+    """Name of the account of objects whose copies are in several batches: this one has some copies of some of them."""
+    copy: int = 0
+    """Which copy of its entries it makes: each copy of a joint account's objects is in one batch."""
+
+    @property
+    def tally(self) -> Tally:
+        """Objects and bytes that no batch for another copy has."""
+        return Tally() if self.copy else self.batch.tally
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +101,9 @@ class Planner:
     ) -> list[PlannedBatch]:
         """Place every object on its owners and group what has the same ones; what needs nothing is left out.
 
+        Objects with several owners have too many sets of them to fill batches. So each copy is in a batch of its own
+        worker, with others of which the further copies are elsewhere, and such batches have a joint account.
+
         Args:
             objects: in the order of the listing, which a batch keeps.
             root: URI of the bucket, ending with a slash.
@@ -93,10 +118,11 @@ class Planner:
         def owned(path: str, _: ObjectInfo) -> Route:
             return _owners(placement, path, replicas), ()
 
-        replicas = self._replicas
+        replicas, numbers = self._replicas, count() if numbers is None else numbers
+        if self.action in _JOINT and min(replicas, len(placement.members)) > 1:
+            return list(self._jointly(zip(objects, numbers, strict=False), root, placement, first))
         route = moved if self.action is Action.REBALANCE else owned
-        groups = self._groups(objects, count() if numbers is None else numbers, root, route)
-        return self._planned(groups, root, placement, first)
+        return self._planned(self._groups(objects, numbers, root, route), root, placement, first)
 
     def plan_again(self, batch: Batch, *, placement: PlacementMap, first: int) -> list[PlannedBatch]:
         """Place the entries of an open batch anew, one of whose workers left; otherwise as :meth:`plan`."""
@@ -148,21 +174,46 @@ class Planner:
         route_of: Callable[[str, ObjectInfo], Route | None],
     ) -> Iterator[tuple[Route, _Group]]:
         """Yield full groups as they fill up, then the rest."""
-        most = self.spec.options.batch_size
         groups: dict[Route, _Group] = defaultdict(_Group)
         for item, number in zip(objects, numbers, strict=False):
             route = route_of(root + item.key, item)
             if route is None:
                 continue
             group = groups[route]
-            group.entries.append(item)
-            group.numbers.append(number)
-            group.size += item.size
-            group.text += len(root) + len(msgspec.json.encode(item.key)) + len(item.etag) + _REPORT_BYTES
-            full = group.size >= self.batch_bytes or group.text >= _MESSAGE_BYTES
-            if full or len(group.entries) >= most:
+            group.add(item, number, _text(root, item))
+            if self._is_full(group):
                 yield route, groups.pop(route)
         yield from groups.items()
+
+    def _is_full(self, group: _Group) -> bool:
+        most = self.spec.options.batch_size
+        return len(group.entries) >= most or group.size >= self.batch_bytes or group.text >= _MESSAGE_BYTES
+
+    def _jointly(
+        self, objects: Iterable[tuple[ObjectInfo, int]], root: str, placement: PlacementMap, first: int
+    ) -> Iterator[PlannedBatch]:
+        """Yield batches for each copy and worker as they fill up; a joint account ends when all could be full."""
+        members, batch_numbers = len(placement.members), count(first)
+        most, most_bytes = members * self.spec.options.batch_size, members * self.batch_bytes
+        account = _Account(f"{self.action}-{self.generation}-{first}-joint")
+        for item, number in objects:
+            text = _text(root, item)
+            for copy, owner in enumerate(placement.owners(root + item.key, self._replicas)):
+                group = account.groups[copy, owner.id]
+                group.add(item, number, text)
+                if self._is_full(group):
+                    yield self._share(next(batch_numbers), root, account, copy, owner.id)
+            account.objects, account.size = account.objects + 1, account.size + item.size
+            if account.objects >= most or account.size >= most_bytes:
+                for copy, worker in tuple(account.groups):
+                    yield self._share(next(batch_numbers), root, account, copy, worker)
+                account = _Account(f"{self.action}-{self.generation}-{next(batch_numbers)}-joint")
+        for copy, worker in tuple(account.groups):
+            yield self._share(next(batch_numbers), root, account, copy, worker)
+
+    def _share(self, number: int, root: str, account: _Account, copy: int, worker: str) -> PlannedBatch:
+        batch = self._batch(number, root, ((worker,), ()), account.groups.pop((copy, worker)))
+        return PlannedBatch(batch=batch, workers=(worker,), joint=account.name, copy=copy)
 
     @property
     def _replicas(self) -> int:
@@ -203,13 +254,34 @@ class _Group:
     text: int = 0
     """Bytes of the batch, or of a result in which all of it failed."""
 
+    def add(self, item: ObjectInfo, number: int, text: int) -> None:
+        self.entries.append(item)
+        self.numbers.append(number)
+        self.size += item.size
+        self.text += text
+
+
+@dataclass(slots=True)
+class _Account:
+    """A joint account to come, and those of its batches that are not full."""
+
+    name: str
+    groups: dict[tuple[int, str], _Group] = field(default_factory=lambda: defaultdict(_Group))
+    """By copy and worker."""
+    objects: int = 0
+    size: int = 0
+
 
 def left_out(objects: Sequence[ObjectInfo], planned: Sequence[PlannedBatch]) -> Tally:
     """Return what of a window is in no batch: there was nothing to do."""
-    if sum(len(item.batch.entries) for item in planned) == len(objects):
+    planned_tally = sum((item.tally for item in planned), Tally())
+    if planned_tally.objects == len(objects):
         return Tally()
-    whole = Tally(objects=len(objects), bytes=sum(item.size for item in objects))
-    return whole - sum((item.batch.tally for item in planned), Tally())
+    return Tally(objects=len(objects), bytes=sum(item.size for item in objects)) - planned_tally
+
+
+def _text(root: str, item: ObjectInfo) -> int:
+    return len(root) + len(msgspec.json.encode(item.key)) + len(item.etag) + _REPORT_BYTES
 
 
 def _owners(placement: PlacementMap, path: str, replicas: int) -> Owners:

@@ -91,6 +91,8 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     revision: int = 0
     url: str = ""
     attached: bool = False
+    receipt: str | None = None
+    """What it has proven, signed; see :mod:`preheat.receipts`. A list does not have it."""
 
 
 class JobPage(msgspec.Struct, frozen=True, kw_only=True):

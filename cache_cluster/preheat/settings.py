@@ -153,6 +153,11 @@ class DatasetSettings:
     """Between two comparisons of a loaded dataset with the workers and the under store."""
     look_pause_factor: float = 50.0
     """Times the seconds that a comparison took is the least pause after it: at most 2 % of the time is spent so."""
+    drift_seconds: float = 600.0
+    """Until what changes again soon after it was loaded is loaded again; doubled each time, the first is at once."""
+    drift_most_seconds: float = 14_400.0
+    drift_calm_seconds: float = 3600.0
+    """How long after a load the under store has to be found as it was listed, until the next change counts as a first."""
     look_most_seconds: float = 900.0
     """After which a comparison that did not end is another coordinator's."""
 

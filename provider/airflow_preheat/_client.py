@@ -58,14 +58,15 @@ class Reply:
     body: bytes
 
 
-def submit(spec: JobSpec, idempotency_key: str | None) -> Call:
-    """Submit a job; it may be repeated only with an idempotency key."""
+def submit(spec: JobSpec, idempotency_key: str | None, claim: Claim | None = None) -> Call:
+    """Submit a job, and claim it in the same step; it may be repeated only with an idempotency key."""
     headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-    return Call(method="POST", path="/v1/jobs", body=spec.as_json(), headers=headers, repeatable=bool(idempotency_key))
+    body = spec.as_json() | (claim.as_json() if claim else {})
+    return Call(method="POST", path="/v1/jobs", body=body, headers=headers, repeatable=bool(idempotency_key))
 
 
 def get_job(job_id: str, *, wait: float, after: int | None, first: int | None = None) -> Call:
-    """Read a job; with ``wait``, once it has ended, has a revision after ``after``, or its ``first`` files are hot."""
+    """Read a job; with ``wait``, once it ended, has a revision after ``after``, or its ``first`` files are decided."""
     seconds = ceil(min(wait, MAX_WAIT))
     query = {"wait": str(seconds)} if seconds > 0 else {}
     if seconds > 0 and after is not None:
@@ -80,9 +81,14 @@ def claim_job(claim: Claim) -> Call:
     return Call(method="POST", path=f"{_job_path(claim.job_id)}/claim", body=claim.as_json())
 
 
+def renew_claim(claim: Claim) -> Call:
+    """Wait on: the claim's lease begins anew."""
+    return Call(method="POST", path=f"{_job_path(claim.job_id)}/renew", body=claim.names())
+
+
 def cancel_job(claim: Claim) -> Call:
     """Wait for a job no longer; nothing changes if another process of the waiter has claimed it since."""
-    return Call(method="POST", path=f"{_job_path(claim.job_id)}/cancel", body=claim.as_json())
+    return Call(method="POST", path=f"{_job_path(claim.job_id)}/cancel", body=claim.names())
 
 
 def stop_job(job_id: str) -> Call:

@@ -49,7 +49,7 @@ class AlluxioJobs:
         reply = yield _call("GET", "/api/v1/master/list_job", query={"job-type": "LOAD"})
         return reply.status == HTTPStatus.OK and read_json(reply.body) is not None
 
-    def submit(self, spec: JobSpec, idempotency_key: str | None) -> Talk[Job]:  # noqa: ARG002 - a path needs none
+    def submit(self, spec: JobSpec, *_: object, **__: object) -> Talk[Job]:
         """Submit a load of one path; a stopped one goes on, one that runs is joined."""
         options = _options(spec, self.name)
         words = {name: json.dumps(value) if isinstance(value, bool) else str(value) for name, value in options}
@@ -73,6 +73,10 @@ class AlluxioJobs:
 
     def claim(self, claim: Claim) -> Talk[Job]:
         """Read the job: there is nothing to claim."""
+        return self._progress(claim.job_id)
+
+    def renew(self, claim: Claim) -> Talk[Job]:
+        """Read the job: there is nothing to renew."""
         return self._progress(claim.job_id)
 
     def cancel(self, claim: Claim) -> Talk[Job]:
@@ -114,7 +118,7 @@ class AlluxioLoads:
         reply = yield _call("GET", _LOAD)
         return reply.status == HTTPStatus.OK and _rows(reply) is not None
 
-    def submit(self, spec: JobSpec, idempotency_key: str | None) -> Talk[Job]:  # noqa: ARG002 - a path needs none
+    def submit(self, spec: JobSpec, *_: object, **__: object) -> Talk[Job]:
         """Submit a load; a stopped one goes on, one that runs is joined."""
         options = dict(_options(spec, self.name))
         call = _call("POST", _LOAD, body={"paths": list(spec.paths), "options": options})
@@ -138,6 +142,10 @@ class AlluxioLoads:
 
     def claim(self, claim: Claim) -> Talk[Job]:
         """Read the job: there is nothing to claim."""
+        return self._read(claim.job_id)
+
+    def renew(self, claim: Claim) -> Talk[Job]:
+        """Read the job: there is nothing to renew."""
         return self._read(claim.job_id)
 
     def cancel(self, claim: Claim) -> Talk[Job]:

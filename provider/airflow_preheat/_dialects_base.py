@@ -43,8 +43,8 @@ class Dialect(Protocol):
     def check(self) -> Talk[bool]:
         """Return whether the coordinator speaks this dialect."""
 
-    def submit(self, spec: JobSpec, idempotency_key: str | None) -> Talk[Job]:
-        """Submit a job, or attach to the same one if it runs."""
+    def submit(self, spec: JobSpec, idempotency_key: str | None, claim: Claim | None = None) -> Talk[Job]:
+        """Submit a job, or attach to the same one if it runs; claim it in the same step where that can be done."""
 
     def get_job(self, job_id: str, *, wait: float, after: int | None, first: int | None = None) -> Talk[Job]:
         """Read a job."""
@@ -54,6 +54,9 @@ class Dialect(Protocol):
 
     def claim(self, claim: Claim) -> Talk[Job]:
         """Wait for a job from now on, in the place of the waiter's earlier process."""
+
+    def renew(self, claim: Claim) -> Talk[Job]:
+        """Let a claim's lease begin anew, and read the job."""
 
     def cancel(self, claim: Claim) -> Talk[Job]:
         """Wait for a job no longer."""

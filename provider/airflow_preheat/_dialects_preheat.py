@@ -30,9 +30,9 @@ class PreheatDialect:
         health = _client.json_object(reply.body) or {}
         return reply.status == HTTPStatus.OK and health.get("status") == "ok"
 
-    def submit(self, spec: JobSpec, idempotency_key: str | None) -> Talk[Job]:
-        """Submit a job, or attach to the same one if it runs."""
-        return self._ask(_client.submit(spec, idempotency_key))
+    def submit(self, spec: JobSpec, idempotency_key: str | None, claim: Claim | None = None) -> Talk[Job]:
+        """Submit a job, or attach to the same one if it runs; claim it in the same step."""
+        return self._ask(_client.submit(spec, idempotency_key, claim))
 
     def get_job(self, job_id: str, *, wait: float, after: int | None, first: int | None = None) -> Talk[Job]:
         """Read a job."""
@@ -43,11 +43,17 @@ class PreheatDialect:
         call = Call(method="GET", path="/v1/jobs", query={"type": "load", "path": path, "limit": "1"})
         reply = yield call
         jobs = cast("list[Job]", _client.decode(self.endpoint, call, reply)["jobs"])
+        if jobs and jobs[0]["state"] == "SUCCEEDED":  # a list leaves receipts out
+            return (yield from self.get_job(jobs[0]["id"], wait=0.0, after=None))
         return jobs[0] if jobs else None
 
     def claim(self, claim: Claim) -> Talk[Job]:
         """Wait for a job from now on, in the place of the waiter's earlier process."""
         return self._ask(_client.claim_job(claim))
+
+    def renew(self, claim: Claim) -> Talk[Job]:
+        """Let a claim's lease begin anew, and read the job."""
+        return self._ask(_client.renew_claim(claim))
 
     def cancel(self, claim: Claim) -> Talk[Job]:
         """Wait for a job no longer."""

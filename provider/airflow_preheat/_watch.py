@@ -5,6 +5,8 @@ The loops that ask the coordinator (``wait_for_job`` of the two hooks) differ in
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, NotRequired, TypedDict
@@ -13,20 +15,37 @@ from airflow_preheat.exceptions import PreheatError, PreheatJobNotFoundError, Pr
 from airflow_preheat.jobs import ENDED, Claim, Job, JobSummary, explain, summarize
 
 Status = Literal[
-    "succeeded", "ready", "late", "cancelled", "failed", "stopped", "deadline", "lost", "unavailable", "error"
+    "succeeded",
+    "ready",
+    "late",
+    "cancelled",
+    "failed",
+    "unmet",
+    "stopped",
+    "deadline",
+    "lost",
+    "unavailable",
+    "error",
 ]
 
 AFTER_CANCEL = "It goes on if others wait for it (not so with an Alluxio), and is stopped in a few seconds if not."
 """What becomes of a cancelled job."""
 _MIN_GAP = 1.0
 """Seconds between two polls, in case that a coordinator answers at once and not when the job ends."""
+_MAX_GAP = 15.0
+"""Seconds between two attempts to reach a coordinator that is away."""
+_DOUBLINGS = 4
+"""After so many misses it is as long."""
+_RENEWALS = 3
+"""How often a lease is renewed before it runs out, at least."""
 
 
 class JobEvent(TypedDict):
     """How the wait ended; the payload of the trigger's event.
 
-    ``ready``: the first files are hot that were waited for, and the job goes on. ``late``: it will not have ended by
-    the deadline; who wants to hear of that waits on afterwards.
+    ``ready``: the first files are hot that were waited for, and the job goes on. ``unmet``: they cannot become so any
+    more, and it goes on. ``late``: it will not have ended by the deadline; who wants to hear of that waits on
+    afterwards. ``lost``: the coordinator does not know the job, or stopped it as if nobody waited for it.
     """
 
     status: Status
@@ -62,28 +81,50 @@ class JobWait:
     """How many files from the start of the job's order have to be hot; ``None`` waits for the job's end."""
     tell_late: bool = False
     """Whether to end the wait, for the time being, when the job turns out to be late."""
+    lease: float | None = None
+    """Seconds after which a job is stopped for which nobody gives a sign of life; ``None`` lets it go on."""
 
     def claim(self) -> Claim:
-        """Return a new claim on the job: one for each process that waits."""
-        return Claim(job_id=self.job_id, waiter=self.waiter)
+        """Return a new claim on the job: one for each process that waits.
+
+        A job that is to go on whatever becomes of the task is claimed without a lease.
+        """
+        goes_on = self.first is not None or not self.cancel_on_kill
+        return Claim(job_id=self.job_id, waiter=self.waiter, lease=None if goes_on else self.lease)
 
 
 @dataclass(kw_only=True, slots=True)
 class JobWatch:
-    """One process that waits for the end of one job: it claims the job, then polls it."""
+    """One process that waits for the end of one job: it claims the job, then polls it and renews the claim."""
 
     wait: JobWait
     claim: Claim
+    random: Callable[[], float] = random.random
+    """From 0 to 1: so that a thousand that wait do not ask all at the same moment."""
     claimed: bool = field(default=False, init=False)
     """Whether the coordinator has taken the claim; until then it is what to send."""
+    _renew_at: float | None = field(default=None, init=False)
     _gap: float = field(default=_MIN_GAP, init=False)
+    _misses: int = field(default=0, init=False)
     _away_since: float | None = field(default=None, init=False)
     _late: bool = field(default=False, init=False)
 
     def next_poll(self, now: float) -> float | None:
         """Return how many seconds the next request may wait for the job's end; ``None`` after the deadline."""
         left = self.wait.deadline - now
-        return min(self.wait.poll_interval, left) if left > 0 else None
+        if left <= 0:
+            return None
+        renewal = max(0.0, self._renew_at - now) if self._renew_at is not None else left
+        return min(self.wait.poll_interval, left, renewal)
+
+    def must_renew(self, now: float) -> bool:
+        """Say whether the next request is to renew the claim."""
+        return self._renew_at is not None and self._renew_at <= now
+
+    def held(self, now: float) -> None:
+        """Note that the coordinator has taken the claim, or its renewal."""
+        if self.claim.lease is not None:
+            self._renew_at = now + self.claim.lease / _RENEWALS * (1 + self.random()) / 2
 
     def pause(self, asked_at: float, now: float) -> float:
         """Return how long to sleep before the next request."""
@@ -102,6 +143,7 @@ class JobWatch:
             self._gap = _MIN_GAP if self.claimed else 0.0  # the first poll follows the claim at once
         self.claimed = True
         self._away_since = None
+        self._misses = 0
         return reached(job, self.wait.first) or (self._told_late(job) if self.wait.tell_late else None)
 
     def ends(self, job: Job) -> bool:
@@ -122,7 +164,8 @@ class JobWatch:
 
     def missed(self, error: PreheatError, now: float) -> JobEvent | None:
         """Take a request's failure; return how the wait ended, if it did."""
-        self._gap = _MIN_GAP
+        self._gap = min(_MAX_GAP, _MIN_GAP * 2 ** min(self._misses, _DOUBLINGS)) * (1 + self.random()) / 2
+        self._misses += 1
         if not isinstance(error, PreheatUnavailableError):
             status: Status = "lost" if isinstance(error, PreheatJobNotFoundError) else "error"
             return self._without_job(status, str(error))
@@ -168,13 +211,34 @@ def reached(job: Job, first: int | None = None) -> JobEvent | None:
     if first is not None and job.get("hotInOrder", 0) >= first:
         return {"status": "ready", "job_id": job["id"], "message": "", "job": summarize(job)}
     if job["state"] not in ENDED:
-        return None
+        return _unmet(job, first) if first is not None else None
+    if job.get("abandoned"):
+        return {"status": "lost", "job_id": job["id"], "message": _abandoned(job), "job": None}
     statuses: dict[str, Status] = {"SUCCEEDED": "succeeded", "FAILED": "failed", "STOPPED": "stopped"}
     status = statuses[job["state"]]
     message = "" if status == "succeeded" else explain(job)
     if status == "succeeded" and first is not None and job["failed"]["files"]:  # it may have failures, but not there
         status, message = "failed", _gap(job, first)
     return {"status": status, "job_id": job["id"], "message": message, "job": summarize(job)}
+
+
+def _unmet(job: Job, first: int) -> JobEvent | None:
+    """Return that the first files cannot become hot any more, if so."""
+    at_most = job.get("hotInOrderAtMost")
+    if at_most is None or at_most >= first:
+        return None
+    message = (
+        f"Preheat job {job['id']} goes on, but of the first {first} files that the task waits for only {at_most} can "
+        f"become hot: the next one has failed, see {job['url']}/failures. {AFTER_CANCEL}"
+    )
+    return {"status": "unmet", "job_id": job["id"], "message": message, "job": summarize(job)}
+
+
+def _abandoned(job: Job) -> str:
+    return (
+        f"Preheat job {job['id']} was stopped before it had ended, as if this task waited no longer. {job['reason']} "
+        "Was no triggerer alive for longer than the task's lease?"
+    )
 
 
 def _gap(job: Job, first: int) -> str:

@@ -97,6 +97,10 @@ class PreheatAsyncHook(BaseHook):
         """Wait for a job from now on; see :meth:`airflow_preheat.hooks.PreheatHook.claim`."""
         return await self._talk((await self.dialect()).claim(claim))
 
+    async def renew(self, claim: Claim) -> Job:
+        """Let a claim's lease begin anew; see :meth:`airflow_preheat.hooks.PreheatHook.renew`."""
+        return await self._talk((await self.dialect()).renew(claim))
+
     async def cancel(self, claim: Claim) -> Job:
         """Wait for a job no longer; see :meth:`airflow_preheat.hooks.PreheatHook.cancel`."""
         return await self._talk((await self.dialect()).cancel(claim))
@@ -118,9 +122,11 @@ class PreheatAsyncHook(BaseHook):
         return await self._talk(_datasets.drift(self._endpoint, await self.dialect(), path))
 
     async def _look(self, watch: JobWatch, wait: float, stack: AsyncExitStack) -> Job | None:
-        job_id = watch.claim.job_id
-        if not watch.claimed:
-            return await self.claim(watch.claim)
+        job_id, now = watch.claim.job_id, time.time()
+        if not watch.claimed or watch.must_renew(now):
+            job = await (self.renew(watch.claim) if watch.claimed else self.claim(watch.claim))
+            watch.held(now)
+            return job
         if not (await self.dialect()).events:
             return await self.get_job(job_id, wait=wait, after=_client.UNTIL_ENDED, first=watch.wait.first)
         if self._subscription is None:

@@ -70,19 +70,20 @@ class PreheatHook(BaseHook):
         session.verify = (self.endpoint.ca_cert or True) if self.endpoint.verify_tls else False
         return session
 
-    def submit(self, spec: JobSpec, idempotency_key: str | None = None) -> Job:
+    def submit(self, spec: JobSpec, idempotency_key: str | None = None, claim: Claim | None = None) -> Job:
         """Submit a job, or attach to the one with the same type and paths that runs.
 
         Args:
             spec: what to do.
             idempotency_key: submits with one key make one job; only a submit with a key is tried again. An
                 Alluxio needs none: there is one load job for a path.
+            claim: who waits for the job from its first moment on; its ``job_id`` is not known yet.
 
         Raises:
             PreheatRequestError: the coordinator refused it, e.g. because there is no such bucket.
             PreheatUnavailableError: no worker is live, or the under store or the coordinator does not answer.
         """
-        return self._talk(self.dialect.submit(spec, idempotency_key))
+        return self._talk(self.dialect.submit(spec, idempotency_key, claim))
 
     def get_job(self, job_id: str, *, wait: float = 0.0, after: int | None = None, first: int | None = None) -> Job:
         """Return a job.
@@ -91,13 +92,22 @@ class PreheatHook(BaseHook):
             job_id: the job.
             wait: seconds to wait for its end, at most 60; an Alluxio answers at once.
             after: answer earlier, as soon as the job's revision is greater than this.
-            first: answer earlier, as soon as so many files are hot, from the start of the job's order on.
+            first: answer earlier, as soon as so many files are hot, from the start of the job's order on, or it is
+                certain that they will not be.
 
         Raises:
             PreheatJobNotFoundError: the coordinator does not know it.
             PreheatUnavailableError: the coordinator does not answer.
         """
         return self._talk(self.dialect.get_job(job_id, wait=wait, after=after, first=first))
+
+    def receipt(self, job_id: str) -> str | None:
+        """Return what a verified job has proven, signed by the coordinator (a compact JWS); raises as :meth:`get_job`.
+
+        ``None`` of a job that has not succeeded or was not to verify, and of a coordinator that signs none, as an
+        Alluxio's. How to check one: ``docs/explanation/receipt.md``.
+        """
+        return self.get_job(job_id).get("receipt")
 
     def wait_for_job(self, watch: JobWatch) -> JobEvent:
         """Claim a job; wait until it has ended, the deadline has passed or the coordinator is away for too long."""
@@ -125,6 +135,10 @@ class PreheatHook(BaseHook):
     def claim(self, claim: Claim) -> Job:
         """Wait for a job from now on, in the place of the waiter's earlier process, and return the job."""
         return self._talk(self.dialect.claim(claim))
+
+    def renew(self, claim: Claim) -> Job:
+        """Let a claim's lease begin anew, and return the job; one that is not the waiter's last changes nothing."""
+        return self._talk(self.dialect.renew(claim))
 
     def cancel(self, claim: Claim) -> Job:
         """Wait for a job no longer, and return it.
@@ -223,8 +237,11 @@ class PreheatHook(BaseHook):
         )
 
     def _look(self, watch: JobWatch, wait: float) -> Job:
-        if not watch.claimed:
-            return self.claim(watch.claim)
+        now = time.time()
+        if not watch.claimed or watch.must_renew(now):
+            job = self.renew(watch.claim) if watch.claimed else self.claim(watch.claim)
+            watch.held(now)
+            return job
         return self.get_job(watch.claim.job_id, wait=wait, after=_client.UNTIL_ENDED, first=watch.wait.first)
 
     def _talk(self, talk: Talk[T]) -> T:

@@ -63,12 +63,15 @@ class Job(TypedDict):
     remaining: Tally
     hotFraction: float
     hotInOrder: NotRequired[int]
+    hotInOrderAtMost: NotRequired[int | None]
     datasetVersion: str | None
     listingDone: bool
     forecast: NotRequired[Forecast | None]
     failures: list[Failure]
     reason: str
+    abandoned: NotRequired[bool]
     submittedAt: NotRequired[str]
+    receipt: NotRequired[str | None]
     url: str
     attached: bool
 
@@ -88,6 +91,8 @@ class JobSummary(TypedDict):
     hot_in_order: NotRequired[int]
     """How many of the files are hot from the start of their order on."""
     dataset_version: str | None
+    receipt: NotRequired[str | None]
+    """What the job has proven by reading all of it back, signed by the coordinator (a compact JWS)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,9 +137,15 @@ class Claim:
     """The task instance, the same in all its tries."""
     fence: str = field(default_factory=lambda: str(uuid4()))
     """The process."""
+    lease: float | None = None
+    """For how many seconds the claim holds without a renewal; ``None`` is for ever."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the body of ``POST /v1/jobs/{id}/claim`` and of ``/cancel``."""
+        """Return the body of ``POST /v1/jobs/{id}/claim``, and that part of a submit."""
+        return self.names() | ({"lease": self.lease} if self.lease is not None else {})
+
+    def names(self) -> dict[str, Any]:
+        """Return the body of ``POST /v1/jobs/{id}/renew`` and of ``/cancel``."""
         return {"waiter": self.waiter, "fence": self.fence}
 
 
@@ -158,6 +169,7 @@ def summarize(job: Job) -> JobSummary:
         "failed": job["failed"]["files"],
         "hot_fraction": job["hotFraction"],
         "dataset_version": job["datasetVersion"],
+        "receipt": job.get("receipt"),
         **ordered,  # type: ignore[typeddict-item]
     }
 

@@ -57,6 +57,7 @@ class PreheatJobRunFacet(RunFacet):
     failed: int | None = None
     hotFraction: float | None = None  # noqa: N815
     datasetVersion: str | None = None  # noqa: N815
+    receipt: str | None = None
 
 
 def lineage_of(operator: JobOperator, *, succeeded: bool) -> OperatorLineage[Dataset, RunFacet]:
@@ -127,4 +128,5 @@ def _job_facet(operator: JobOperator, paths: list[str]) -> PreheatJobRunFacet:
         failed=summary["failed"],
         hotFraction=summary["hot_fraction"],
         datasetVersion=summary["dataset_version"],
+        receipt=summary.get("receipt"),
     )

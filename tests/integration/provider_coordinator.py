@@ -168,7 +168,8 @@ class Coordinator:
             case ["GET", "v1", "jobs"]:
                 path = request.query.get("path")
                 jobs = [job for job in self.jobs.values() if path is None or path in job["paths"]]
-                return 200, {"jobs": jobs[::-1], "next": None}
+                listed = [{name: fact for name, fact in job.items() if name != "receipt"} for job in jobs[::-1]]
+                return 200, {"jobs": listed, "next": None}
             case ["GET", "v1", "inventories" | "warmth" | "drift" as question]:
                 return self._dataset(question, request.query)
             case ["GET" | "POST", "v1", "jobs", job_id, *action] if job_id in self.jobs:

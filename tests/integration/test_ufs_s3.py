@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from obstore.store import S3Store as ObstoreS3
 
+from preheat.attributes import of_lines
 from preheat.errors import AccessDenied, BucketNotFound, Conflict, OriginUnavailable, PreheatError, VersionChanged
 from preheat.paths import UfsPath
 from preheat.ufs import Checksum, S3UnderStore, Span, UfsSettings, UnderStores
@@ -142,6 +143,12 @@ class TestSeaweedFS(S3Conformance):
         found = self.bucket.client.head_object(Bucket=self.bucket.name, Key=self.path("said").key)
         assert (found["ContentLength"], found["ContentType"], found["CacheControl"]) == (size, "text/csv", "no-store")
         assert found["Metadata"] == {"run": "a b"}
+        info = await self.ufs.stat(self.path("said"))
+        assert of_lines(info.attributes) == said
+        assert isinstance(self.ufs, S3UnderStore)
+        for download in (await self.ufs.get_whole(self.path("said"), info), await self.ufs.get(self.path("said"))):
+            assert len(await content(download)) == size
+            assert of_lines(download.info.attributes) == said
 
 
 async def keys(ufs: S3UnderStore, uri: str, after: str = "") -> list[str]:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from preheat.engine import Bucket
 from tests.unit.memory_cluster import Cluster
 from tests.unit.served_cluster import serve
 
@@ -213,3 +214,28 @@ async def test_a_claim_comes_with_the_submit(client: httpx.AsyncClient, cluster:
     assert (await client.post(f"/v1/jobs/{job['id']}/cancel", json=claim)).status_code == 200
     ended = (await client.get(f"/v1/jobs/{job['id']}?wait=20s&after={1 << 50}")).json()
     assert (ended["state"], ended["reason"]) == ("STOPPED", "Everyone who waited for it has left.")
+    assert ended["abandoned"]
+
+
+async def test_a_claim_may_have_a_lease_that_is_renewed(client: httpx.AsyncClient, cluster: Cluster):
+    await cluster.pause_workers()
+    claim = {"waiter": "dag/run/task", "fence": "fence-0001"}
+    for body, status in (({**claim, "lease": 60}, 201), ({"lease": 60}, 400), ({**claim, "lease": 1}, 400)):
+        assert (await client.post("/v1/jobs", json={"path": PATH, **body})).status_code == status
+    (known,) = cluster.coordinator.service.list()
+    url = f"/v1/jobs/{known.job.id}"
+
+    async def renewed(fence: str) -> bool:
+        before = await cluster.engine.get(Bucket.CONTROLS, known.job.id)
+        answer = await client.post(f"{url}/renew", json={**claim, "fence": fence})
+        assert answer.json()["id"] == known.job.id
+        return await cluster.engine.get(Bucket.CONTROLS, known.job.id) != before
+
+    assert await renewed("fence-0001")
+    assert not await renewed("fence-0000")  # it has been replaced: nothing is written, and nobody told
+    assert (
+        await client.post(f"{url}/claim", json={**claim, "fence": "fence-0002", "lease": 86400.5})
+    ).status_code == 200
+    assert not await renewed("fence-0001")
+    assert (await client.post(f"{url}/cancel", json={**claim, "lease": 60})).status_code == 400
+    assert (await client.post("/v1/jobs/none/renew", json=claim)).status_code == 404

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -155,8 +156,8 @@ async def test_a_store_that_fills_up_under_way_is_read_past(origin: GatedOrigin)
 class BrokenDisk(MemoryStore):
     """Takes some bytes, then reports errors; what it has cannot be read back."""
 
-    def writer(self, path: str, *, etag: str, size: int, last_modified: float, job_id: str = "") -> Writer:
-        writer = super().writer(path, etag=etag, size=size, last_modified=last_modified, job_id=job_id)
+    def writer(self, path: str, **announced: Any) -> Writer:
+        writer = super().writer(path, **announced)
         append, written = writer.append, 0
 
         def failing(data: bytes | memoryview, *, part: int = 0) -> None:

@@ -252,15 +252,28 @@ async def test_a_job_goes_on_as_long_as_somebody_waits_for_it(cluster: Cluster):
     service = cluster.coordinator.service
     job_id = (await service.submit(load())).job.id
     for waiter in ("a", "b"):
-        await service.claim(job_id, waiter, f"{waiter}-old")
-    await service.claim(job_id, "a", "a-new")
+        await service.claim(job_id, Claim(waiter=waiter, fence=f"{waiter}-old"))
+    await service.claim(job_id, Claim(waiter="a", fence="a-new"))
     for waiter, fence in (("a", "a-old"), ("a", "a-new")):  # the first is stale, the second makes a leave
         await service.cancel(job_id, waiter, fence)
     await asyncio.sleep(1.5)  # past the grace and a look of the runner
     assert not (await service.get(job_id)).job.state.ended
     await service.cancel(job_id, "b", "b-old")
     assert await cluster.ended(job_id) is JobState.STOPPED
-    assert "Everyone who waited" in (await service.get(job_id)).job.reason
+    stopped = (await service.get(job_id)).job
+    assert stopped.abandoned
+    assert "Everyone who waited" in stopped.reason
+
+
+async def test_a_job_whose_only_waiter_vanished_stops_when_its_lease_has_run_out(cluster: Cluster):
+    cluster.fill(20)
+    await cluster.pause_workers()
+    service = cluster.coordinator.service
+    known = await service.submit(load(), claim=Claim(waiter="a", fence="a-fence-1", lease=0.2))
+    assert await cluster.ended(known.job.id) is JobState.STOPPED
+    stopped = (await service.get(known.job.id)).job
+    assert stopped.abandoned
+    assert "not heard of" in stopped.reason
 
 
 async def test_the_bandwidth_changes_while_the_job_runs(cluster: Cluster):

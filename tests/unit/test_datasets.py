@@ -119,7 +119,7 @@ class World:
     def see(self, **found: object) -> World:
         """Let a look end."""
         look = Look(**{"at": self.now, "seconds": 1.0, "hot_fraction": 1.0, **found})  # type: ignore[arg-type]
-        self.record = looked(self.record, look, self.now)
+        self.record = looked(self.record, look, SETTINGS, self.now)
         return self.settle()
 
     @property
@@ -269,6 +269,28 @@ def test_drift_is_told_and_loaded_by_policy(rewarm: Rewarm):
     world.see(changes=3)
     assert world.condition(ConditionType.DRIFTED).message == "3 objects are not as they were listed."
     assert (len(world.submitted) == 3) is (rewarm in (Rewarm.ALL, Rewarm.DRIFT))
+
+
+def test_what_changes_all_the_time_is_loaded_ever_more_seldom_until_it_is_calm():
+    world = World.of(dataset()).loaded()
+    pauses = []
+    for _ in range(7):
+        world.after(SETTINGS.look_seconds).see(changes=1)
+        seen, count = world.now, len(world.submitted)
+        while len(world.submitted) == count:
+            world.after(60.0)
+            if world.looks > len(pauses) and not world.record.run:
+                world.see(changes=1)  # looks go on meanwhile, and say until when it waits
+        pauses.append(world.now - seen)
+        world.end()
+    assert pauses[0] == 60.0, "the first change is loaded at once"
+    assert pauses[1:] == [600.0, 1200.0, 2400.0, 4800.0, 9600.0, SETTINGS.drift_most_seconds]
+    assert "loaded again at 20" in world.see(changes=1).condition(ConditionType.DRIFTED).message
+    world.see()
+    assert (world.record.holds(ConditionType.DRIFTED), world.record.drifts) == (False, 7)
+    world.after(SETTINGS.drift_calm_seconds).see()
+    count = len(world.submitted)
+    assert len(world.see(changes=1).submitted) == count + 1
 
 
 def test_a_pinned_version_is_kept_though_the_origin_drifts():

@@ -203,11 +203,17 @@ async def test_a_wait_for_the_first_of_an_index_file_ends_while_the_job_goes_on(
     await service.stop(known.job.id)
 
 
-async def test_a_wait_for_more_than_there_is_ends_with_the_job(cluster: Cluster):
+async def test_a_wait_for_more_than_can_become_hot_ends_as_soon_as_that_is_certain(cluster: Cluster):
     paths = sorted(cluster.fill(20), reverse=True)
     cluster.origin.write(INDEX, "\n".join([*paths[:12], "s3://b/data/gone", *paths[12:]]).encode())
     service = cluster.coordinator.service
+    await cluster.pause_workers()
     known = await service.submit(JobSpec(index=INDEX, options=JobOptions(max_failed_files=1, verify=True)))
     async with asyncio.timeout(20):
-        known = await service.wait(known.job.id, after=None, seconds=20, hot_in_order=21)
-    assert (known.job.state, accounting.hot_in_order(known.job)) == (JobState.SUCCEEDED, 12)
+        known = await service.wait(known.job.id, after=None, seconds=60, hot_in_order=13)
+    assert (known.job.state, accounting.hot_in_order_at_most(known.job)) == (JobState.RUNNING, 12)
+    assert not accounting.decides_order(known.job, 12)
+    cluster.resume_workers()
+    assert await cluster.ended(known.job.id) is JobState.SUCCEEDED
+    job = (await service.get(known.job.id)).job
+    assert (accounting.hot_in_order(job), accounting.decides_order(job, 12)) == (12, True)

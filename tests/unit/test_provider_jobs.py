@@ -26,13 +26,20 @@ def test_the_summary_of_the_contracts_job():
         "hot_fraction": 1.0,
         "hot_in_order": 1797,
         "dataset_version": CONTRACT_JOB["datasetVersion"],
+        "receipt": CONTRACT_JOB["receipt"],
     }
 
 
 def test_the_summary_stays_small_however_many_files_failed():
     failures = [{"path": f"s3://b/{n}", "size": 1, "code": "x", "message": "y"} for n in range(100)]
 
-    assert len(json.dumps(jobs.summarize(CONTRACT_JOB | {"failures": failures}))) < 1000
+    assert len(json.dumps(jobs.summarize(CONTRACT_JOB | {"failures": failures}))) < 1500
+
+
+def test_a_coordinator_that_signs_no_receipts_is_told_of_without_one():
+    job = {name: fact for name, fact in CONTRACT_JOB.items() if name != "receipt"}
+
+    assert jobs.summarize(job)["receipt"] is None
 
 
 def test_progress_is_in_units_for_people():

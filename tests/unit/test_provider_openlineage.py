@@ -55,7 +55,7 @@ def test_a_copy_goes_from_one_under_store_to_another() -> None:
 
 def test_a_success_has_its_version_and_its_size() -> None:
     task = PreloadOperator(task_id="warm", path="s3://datasets/digits/")
-    task.summary = summary()  # type: ignore[assignment]
+    task.summary = summary(receipt="a.b.c")  # type: ignore[assignment]
 
     lineage = task.get_openlineage_facets_on_complete(None)
 
@@ -65,6 +65,7 @@ def test_a_success_has_its_version_and_its_size() -> None:
     assert (statistics.fileCount, statistics.size) == (10, 1000)
     job = lineage.run_facets["preheat_job"]
     assert (job.jobId, job.jobType, job.paths, job.loaded) == ("job-1", "load", ["s3://datasets/digits/"], 9)
+    assert job.receipt == "a.b.c"
 
 
 def test_a_failure_has_neither_and_tells_how_far_the_job_got() -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from preheat.attributes import attributes_of
+from preheat.attributes import attributes_of, lines_in_head, lines_of, of_lines, quoted, unquoted
 from preheat.errors import InvalidRequest
+from preheat.store import DiskStore
 from tests.unit.s3_ports import S3Group, s3_ports
-from tests.unit.writing_workers import at
+from tests.unit.writing_workers import at, pieces
 
 SAID = {"ContentType": "text/csv", "ContentEncoding": "gzip", "CacheControl": "no-store", "Metadata": {"run": "a b"}}
 KEPT = {
@@ -82,7 +83,7 @@ async def test_what_is_pending_tells_and_keeps_them_until_it_is_persisted(worker
     assert workers.origin.attributes("s3://b/fast/k") == KEPT
     for port in workers.ports:
         answer = await port("head_object", Bucket="fast", Key="k")
-        assert (answer["ContentType"], answer["Metadata"]) == ("application/octet-stream", {})
+        assert (answer["ContentType"], answer["Metadata"]) == ("text/csv", {"run": "a b"})
 
 
 async def test_the_native_port(workers: S3Group):
@@ -121,3 +122,73 @@ async def test_what_would_not_be_kept_is_not_promised(workers: S3Group, header: 
     ):
         assert await port.refused(operation, Key="k", **more, **header) == (501, "NotImplemented")
     assert await workers.group.content("k") is None
+
+
+@pytest.mark.parametrize("size", [4, 3 << 20])
+async def test_what_is_cached_tells_them_without_asking_the_under_store(workers: S3Group, size: int):
+    await workers.origin.put(at("k"), pieces(bytes(size)), size=size, attributes=KEPT)
+    owner, other = workers.owner("k"), workers.other("k")
+    for port in (other, owner, other):
+        for operation in ("head_object", "get_object"):
+            answer = await port(operation, Key="k")
+            assert {name: answer[name] for name in SAID} == SAID
+    counters = [port.worker.reads.counters for port in workers.ports]
+    assert sum(each.origin_stats for each in counters) == 1  # the first of all, when nobody had it
+    assert sum(each.origin_reads for each in counters) == 1
+    await owner("put_object", Key="k", Body=b"new", ContentType="text/plain")
+    answer = await owner("get_object", Key="k")
+    assert (answer["ContentType"], answer["Metadata"], "CacheControl" in answer) == ("text/plain", {}, False)
+
+
+async def test_a_copy_by_way_of_the_bytes_keeps_them(workers: S3Group):
+    await workers.origin.put(at("k"), pieces(b"x"), size=1, attributes=KEPT)
+    await workers.ports[0]("copy_object", Bucket="fast", Key="tmp/k", CopySource="data/k")
+    answer = await workers.ports[1]("head_object", Bucket="fast", Key="tmp/k")
+    assert {name: answer[name] for name in SAID} == SAID
+
+
+def test_a_store_keeps_them_and_reads_records_that_have_none(tmp_path: Path):
+    lines = lines_of(KEPT)
+    for key, attributes in (("a", lines), ("b", "")):
+        store = DiskStore(tmp_path, capacity=1 << 20)
+        with store.writer(key, etag="e", size=1, last_modified=1.0, attributes=attributes) as writer:
+            writer.append(b"x")
+            writer.commit()
+        store.close()
+    store = DiskStore(tmp_path, capacity=1 << 20)
+    assert [(item.path, item.attributes) for item in store.scan()] == [("a", lines), ("b", "")]
+    store.close()
+
+
+def test_lines_of_a_head():
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\ncontent-type:  image/png \r\nX-Amz-Meta-Name:a: b\r\nETag: x\r\n"
+        b"x-amz-meta-utf8: \xc3\xa4\r\nServer: x-amz-meta-no: 1"
+    )
+    lines = lines_in_head(head)
+    assert lines.startswith("Content-Type: image/png\r\n")
+    assert of_lines(lines) == {
+        "content-type": "image/png",
+        "x-amz-meta-name": "a: b",
+        "x-amz-meta-utf8": "\xc3\xa4",
+    }
+    assert unquoted(quoted(lines)) == lines
+    assert lines_in_head(b"HTTP/1.1 200 OK\r\nX-Preheat-Attributes: " + quoted(lines).encode()) == lines
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"content-type": "application/octet-stream"},
+        {"content-type": "a\r\nSet-Cookie: b"},
+        {"x-amz-meta-a": "€"},
+        {"x-amz-meta-a": "x" * 5000},
+        {"set-cookie": "b"},
+    ],
+)
+def test_what_cannot_stand_in_a_head_is_left_out(attributes: dict[str, str]):
+    assert not lines_of(attributes)
+
+
+def test_another_worker_cannot_add_headers():
+    assert unquoted("Content-Type: a%0D%0ASet-Cookie: b%0D%0A%0D%0A") == "Content-Type: a\r\n"

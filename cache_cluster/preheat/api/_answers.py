@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Self
 
 from pydantic import Field
 
@@ -70,8 +71,8 @@ class Forecast(Schema):
         return cls(finish_at=None if finish_at is None else _time(finish_at), late=job.forecast.late)
 
 
-class JobView(Schema):
-    """One job."""
+class JobItem(Schema):
+    """One job of a list."""
 
     id: str
     type: JobType
@@ -106,7 +107,7 @@ class JobView(Schema):
     attached: bool
 
     @classmethod
-    def of(cls, known: KnownJob, *, base_url: str, in_flight: int) -> JobView:
+    def of(cls, known: KnownJob, *, base_url: str, in_flight: int) -> Self:
         """Show a job."""
         job, load = known.job, known.job.work
         return cls(
@@ -144,10 +145,22 @@ class JobView(Schema):
         )
 
 
+class JobView(JobItem):
+    """One job."""
+
+    receipt: str | None = Field(None, description="What it has proven, signed (a compact JWS).")
+
+    @classmethod
+    def of(cls, known: KnownJob, *, base_url: str, in_flight: int) -> Self:
+        """Show a job."""
+        item = super().of(known, base_url=base_url, in_flight=in_flight)
+        return item.model_copy(update={"receipt": known.job.receipt or None})
+
+
 class JobList(Schema):
     """One page of jobs, newest first."""
 
-    jobs: list[JobView]
+    jobs: list[JobItem]
     next: str | None = Field(description="Cursor of the next page.")
 
 
@@ -229,16 +242,18 @@ class JobViews:
         self._base_url = base_url
         self._written: dict[str, tuple[tuple[object, ...], bytes]] = {}
 
-    def view(self, known: KnownJob) -> JobView:
-        """Show a job."""
-        return JobView.of(known, base_url=self._base_url, in_flight=self._in_flight(known))
+    def view(self, known: KnownJob) -> JobItem:
+        """Show a job in a list."""
+        return JobItem.of(known, base_url=self._base_url, in_flight=self._in_flight(known))
 
     def json(self, known: KnownJob) -> bytes:
         """Return a job as JSON, in one line."""
-        version = (known.revision, known.queue_position, known.attached, self._in_flight(known))
+        in_flight = self._in_flight(known)
+        version = (known.revision, known.queue_position, known.attached, in_flight)
         written = self._written.pop(known.job.id, None)
         if written is None or written[0] != version:
-            written = (version, self.view(known).model_dump_json(by_alias=True).encode())
+            view = JobView.of(known, base_url=self._base_url, in_flight=in_flight)
+            written = (version, view.model_dump_json(by_alias=True).encode())
         self._written[known.job.id] = written  # the last one used is the last to go
         if len(self._written) > _CACHED_JOBS:
             del self._written[next(iter(self._written))]

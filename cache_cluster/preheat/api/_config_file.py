@@ -82,7 +82,7 @@ def read_config(file: Path) -> Config:
         tables = tomllib.loads(content.decode())
         body = FileBody.model_validate(tables)
         datasets = tuple(_dataset(name, item) for name, item in body.datasets.items())
-        mounts = tuple(item.to_mount() for item in body.mounts)
+        mounts = _mounts(body.mounts)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{file}: it is no TOML: {error}.", remedy="Correct it at that place.") from error
     except ValidationError as error:
@@ -144,6 +144,19 @@ def _dataset(name: str, body: DatasetBody) -> Dataset:
         return body.to_dataset(name)
     except InvalidRequest as error:
         raise InvalidRequest(f"datasets.{name}: {error.message}", remedy=error.remedy) from error
+
+
+def _mounts(items: list[FileMount]) -> tuple[Mount, ...]:
+    """Return the mounts; raises InvalidRequest if two have one name, for only one of them could hold."""
+    mounts: dict[str, Mount] = {}
+    for number, mount in enumerate(item.to_mount() for item in items):
+        if (other := mounts.setdefault(mount.name, mount)) is not mount:
+            raise InvalidRequest(
+                f"mounts.{number}: name={mount.name!r} is that of two mounts, of path={other.path!r} and of "
+                f"path={mount.path!r}.",
+                remedy="Give one of them another name, or take it out.",
+            )
+    return tuple(mounts.values())
 
 
 def _sentence(found: Mapping[str, Any]) -> str:

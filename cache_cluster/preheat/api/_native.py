@@ -17,6 +17,7 @@ from preheat.api._inventories import inventories_router
 from preheat.api._mounts import mounts_router
 from preheat.api._problems import refuse_unknown_query
 from preheat.api._quotas import quotas_router
+from preheat.api._receipts import receipts_router
 from preheat.api._schemas import MAX_INT, Change, Claim, Duration, NewClaim, Submit
 from preheat.api._tasks import tasks_router
 from preheat.api._tracing import trace_of
@@ -37,6 +38,7 @@ def native_router(coordinator: Coordinator, *, views: JobViews, hub: EventHub) -
     router.include_router(_job_routes(coordinator.service, views))
     router.include_router(_change_routes(coordinator.service, views))
     router.include_router(tasks_router(coordinator.service))
+    router.include_router(receipts_router(coordinator))
     router.include_router(estimates_router(coordinator))
     router.include_router(events_router(coordinator, hub))
     router.include_router(cluster_router(coordinator))

@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from preheat import __version__
-from preheat.cli import _cluster, _datasets, _fs, _jobs, _leave, _mounts, _processes, _report, _tokens, _workers
+from preheat.cli import (
+    _cluster,
+    _datasets,
+    _fs,
+    _jobs,
+    _leave,
+    _mounts,
+    _processes,
+    _receipts,
+    _report,
+    _tokens,
+    _workers,
+)
 from preheat.cli._errors import run_reporting_errors
 
 app = typer.Typer(
@@ -23,6 +35,7 @@ _cluster.register(app)
 _processes.register(app)
 _leave.register(app)
 _jobs.register(app)
+_receipts.register(app)
 _fs.register(app)
 _mounts.register(app)
 _datasets.register(app)

@@ -22,7 +22,10 @@ def _file(name: str, variable: str, help_text: str) -> Any:
 NatsWait = Annotated[
     float,
     typer.Option(
-        envvar="PREHEAT_NATS_WAIT", min=0, metavar="SECONDS", help="How long to wait at the start until the engine answers."
+        envvar="PREHEAT_NATS_WAIT",
+        min=0,
+        metavar="SECONDS",
+        help="How long to wait at the start until the engine answers.",
     ),
 ]
 
@@ -59,7 +62,9 @@ def _engine(
     ] = None,
     nats_token_file: Annotated[
         Path | None,
-        _file("--nats-token-file", "PREHEAT_NATS_TOKEN_FILE", "A file with the engine's token, read at each connection."),
+        _file(
+            "--nats-token-file", "PREHEAT_NATS_TOKEN_FILE", "A file with the engine's token, read at each connection."
+        ),
     ] = None,
 ) -> EngineSettings:
     """Return how to reach the engine; ``PREHEAT_NATS_TOKEN`` is shown to it, if it is set."""

@@ -21,6 +21,7 @@ from preheat.coordinator._inventory import InventoryWriter
 from preheat.coordinator._mounts import Mounts
 from preheat.coordinator._persist import PendingCatalog, Persistence
 from preheat.coordinator._pins import Pins
+from preheat.coordinator._receipts import ReceiptSigner
 from preheat.coordinator._records import KnownJob
 from preheat.coordinator._runner import JobRunner
 from preheat.coordinator._scheduler import JobScheduler
@@ -71,6 +72,7 @@ class Coordinator:
         self.inventories = InventoryUpkeep(engine, self._inventories, self._jobs)
         self.pins = Pins(engine, self._inventories)
         self.mounts = Mounts(engine)
+        self.receipts = ReceiptSigner(engine, issuer=settings.url)
         self.persistence = Persistence(engine, self.mounts.view)
         self.drift = DriftFinder(ufs=ufs, inventories=self._inventories, listing_attempts=scheduler.listing_attempts)
         self.warmth = WarmthMeter(
@@ -101,6 +103,7 @@ class Coordinator:
                 inventory=InventoryWriter(engine, self._inventories, most=scheduler.inventory_objects),
                 forecaster=Forecaster(self._inventories, self.cluster, window_seconds=scheduler.forecast_seconds),
                 attendant=self._attendant,
+                receipts=self.receipts,
                 settings=scheduler,
             )
 

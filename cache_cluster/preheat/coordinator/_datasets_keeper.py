@@ -209,7 +209,7 @@ class DatasetKeeper:
         known = self._datasets.view.get(claimed.dataset.name)
         if known is None or known[0].loaded != claimed.loaded or known[0].removed:
             return False  # it was declared otherwise, or loaded again meanwhile
-        return await self._datasets.write(looked(known[0], look, self._clock()), known[1])
+        return await self._datasets.write(looked(known[0], look, self._settings, self._clock()), known[1])
 
 
 def _claim(dataset: str, run: Run) -> Claim:

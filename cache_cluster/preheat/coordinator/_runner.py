@@ -21,6 +21,7 @@ from preheat.coordinator._cluster import ClusterView
 from preheat.coordinator._failures import FailureLog
 from preheat.coordinator._forecaster import Forecaster
 from preheat.coordinator._inventory import InventoryWriter
+from preheat.coordinator._receipts import ReceiptSigner
 from preheat.coordinator._records import JobRecords
 from preheat.coordinator._source import JobSource, Page
 from preheat.coordinator._window_plan import plan_window
@@ -67,6 +68,7 @@ class JobRunner:
         inventory: InventoryWriter,
         forecaster: Forecaster,
         attendant: Attendant,
+        receipts: ReceiptSigner,
         settings: SchedulerSettings,
     ) -> None:
         self._engine = engine
@@ -74,6 +76,7 @@ class JobRunner:
         self._inventory = inventory
         self._forecaster = forecaster
         self._attendant = attendant
+        self._receipts = receipts
         self._failures = FailureLog(engine)
         self._cluster = cluster
         self._jobs = jobs
@@ -143,7 +146,7 @@ class JobRunner:
             if last and ended and (last.epoch == epoch or accounting.too_many_failed(self._job.spec.options, last)):
                 return
             if last is None or ended:
-                fresh = accounting.begin_verification(last, epoch=epoch)
+                fresh = replace(accounting.begin_verification(last, epoch=epoch), began_at=time.time())
                 await self._save(replace(self._job, state=JobState.VERIFYING, verification=fresh))
             await self._run_pass(Action.VERIFY)
         raise NoLiveWorker(
@@ -154,7 +157,8 @@ class JobRunner:
     async def _end(self, state: JobState, reason: str) -> None:
         job = self._job
         reason = await self._inventory.conclude(job, state, reason)
-        await self._save(replace(job, state=state, reason=reason, finished_at=time.time()))
+        ended = replace(job, state=state, reason=reason, finished_at=time.time())
+        await self._save(replace(ended, receipt=await self._receipts.sign(ended)))
         if state is not JobState.SUCCEEDED:
             await self._records.change_control(job.id, lambda control: replace(control, stop=True))
         await clear_queues(self._engine, job.id)

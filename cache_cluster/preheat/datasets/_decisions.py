@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from preheat.datasets._declaration import Rewarm
-from preheat.datasets._outcomes import begun, ended, expired, failed, look_at
+from preheat.datasets._outcomes import begun, drift_ends_at, ended, expired, failed, look_at
 from preheat.datasets._schedule import next_time
 from preheat.datasets._state import Cause, ConditionType, Cycle, Loaded, Record, Run
 from preheat.jobs import Job
@@ -191,9 +191,8 @@ def _cause(record: Record, settings: DatasetSettings, now: float) -> Cause | Non
     if lost and lost.status and preload.rewarm in (Rewarm.ALL, Rewarm.LOST):
         settle = 0.0 if lost.reason == "Cold" else settings.settle_seconds
         return Cause.COPIES_LOST if lost.since + settle <= now else None
-    drifted = record.condition(ConditionType.DRIFTED)
-    moves = drifted and drifted.status and drifted.reason == "OriginChanged"
-    return Cause.DRIFTED if moves and preload.rewarm in (Rewarm.ALL, Rewarm.DRIFT) else None
+    ends = drift_ends_at(record, settings)
+    return Cause.DRIFTED if ends is not None and ends <= now else None
 
 
 def _since(record: Record) -> float:

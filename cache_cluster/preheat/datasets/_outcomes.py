@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from preheat.accounting import dataset_version, hot_fraction
-from preheat.datasets._state import ConditionType, Cycle, Loaded, Look, Record, Run
+from preheat.datasets._declaration import Rewarm
+from preheat.datasets._state import Cause, ConditionType, Cycle, Loaded, Look, Record, Run
 from preheat.jobs import Job, JobState
 from preheat.settings import DatasetSettings
 
@@ -15,6 +17,13 @@ def retry_at(failures: int, settings: DatasetSettings, now: float) -> float:
     """Return when what has failed so often in a row is tried again."""
     seconds = settings.retry_seconds * 2.0 ** (min(failures, 30) - 1)
     return now + min(seconds, settings.retry_most_seconds)
+
+
+def drift_pause(drifts: int, settings: DatasetSettings) -> float:
+    """Return how long what has changed so often waits to be loaded again, in seconds from when that was seen."""
+    if not drifts:
+        return 0.0
+    return min(settings.drift_seconds * 2.0 ** (min(drifts, 30) - 1), settings.drift_most_seconds)
 
 
 def look_at(record: Record, loaded: Loaded, settings: DatasetSettings) -> float:
@@ -59,7 +68,7 @@ def ended(
     return _loaded(record, job, members, now)
 
 
-def looked(record: Record, look: Look, now: float) -> Record:
+def looked(record: Record, look: Look, settings: DatasetSettings, now: float) -> Record:
     """Return the record after a look."""
     record = replace(record, look=look, look_begun=0.0)
     lost = record.condition(ConditionType.COPIES_LOST)
@@ -67,10 +76,35 @@ def looked(record: Record, look: Look, now: float) -> Record:
     if not look.problem and not explained:
         record = _heat_seen(record, look, now)
     if look.changes:
-        text = f"{look.changes} objects are not as they were listed."
         reason = "PinnedVersionKept" if look.pinned else "OriginChanged"
-        return record.saying(ConditionType.DRIFTED, reason, text, status=True, now=now)
-    return record if look.problem else record.no_longer(ConditionType.DRIFTED, "AsListed", now=now)
+        record = record.saying(ConditionType.DRIFTED, reason, status=True, now=now)
+        return record.saying(ConditionType.DRIFTED, reason, _drift(record, look, settings), status=True, now=now)
+    return record if look.problem else _calm(record, settings, now)
+
+
+def drift_ends_at(record: Record, settings: DatasetSettings) -> float | None:
+    """Return when a dataset that has drifted is to be loaded again; none if it has not, or is kept as it is."""
+    drifted = record.condition(ConditionType.DRIFTED)
+    moves = record.dataset.preload.rewarm in (Rewarm.ALL, Rewarm.DRIFT)
+    if drifted is None or not drifted.status or drifted.reason != "OriginChanged" or not moves:
+        return None
+    return drifted.since + drift_pause(record.drifts, settings)
+
+
+def _drift(record: Record, look: Look, settings: DatasetSettings) -> str:
+    text = f"{look.changes} objects are not as they were listed."
+    ends = drift_ends_at(record, settings) if record.drifts else None
+    if ends is None:
+        return text
+    moment = datetime.fromtimestamp(ends, tz=UTC).isoformat(timespec="seconds")
+    return f"{text} It changes often, and so is loaded again at {moment}."
+
+
+def _calm(record: Record, settings: DatasetSettings, now: float) -> Record:
+    """Return the record when the under store has what was listed: once that lasts, the next change is a first one."""
+    record = record.no_longer(ConditionType.DRIFTED, "AsListed", now=now)
+    calm = record.loaded is not None and now >= record.loaded.at + settings.drift_calm_seconds
+    return replace(record, drifts=0) if calm else record
 
 
 def _heat_seen(record: Record, look: Look, now: float) -> Record:
@@ -91,7 +125,8 @@ def expired(record: Record, now: float) -> Record:
 
 def begun(record: Record, cycle: Cycle) -> Record:
     """Return the record when the dataset is to be loaded."""
-    return replace(record, cycle=cycle, held=False)
+    drifts = record.drifts + (cycle.cause is Cause.DRIFTED)
+    return replace(record, cycle=cycle, held=False, drifts=drifts)
 
 
 def _loaded(record: Record, job: Job, members: Mapping[str, float], now: float) -> Record:

@@ -145,6 +145,8 @@ class Record:
     """When a coordinator took the next look upon itself."""
     colds: int = 0
     """Looks in a row that found copies missing, though no worker had left."""
+    drifts: int = 0
+    """Loads because the under store had changed, since it last was calm."""
     conditions: tuple[Condition, ...] = ()
 
     @property

@@ -41,7 +41,7 @@ class Bucket(StrEnum):
     WORKER_CONTROLS = "worker_controls"  #: worker id → WorkerControl, written by any coordinator
     COORDINATORS = "coordinators"  #: coordinator id → beacon; expires
     TOKENS = "tokens"  #: token id → what it may do, with a hash of its secret
-    SECRETS = "secrets"  #: "workers" → what workers show to each other, made by the first of them
+    SECRETS = "secrets"  #: "workers" → what workers show to each other, "receipts" → what signs; made by the first
     CLUSTER = "cluster"  #: "placement" → PlacementMap; "movers" → which jobs move copies where
     MOUNTS = "mounts"  #: mount name → Mount, written by any coordinator
     INVENTORIES = "inventories"  #: inventory id → Inventory: that a listing is known, and of which version

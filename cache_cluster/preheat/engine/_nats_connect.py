@@ -19,14 +19,14 @@ from preheat.settings import EngineSettings
 from preheat.tls import client_context
 
 log = get_logger("engine")
-_SAY_SECONDS = 10.0
+_FIRST_REMARK_SECONDS, _REMARK_SECONDS = 1.0, 30.0
 
 
 async def connect(settings: EngineSettings, *, name: str) -> Engine:
     """Connect, and create what is missing of the streams and buckets.
 
     ``settings.url`` may name several servers of a cluster, separated by commas; the others are learnt from them.
-    What it waits for is logged every ten seconds.
+    What it waits for is logged.
 
     Raises:
         EngineUnavailable: nothing answers within ``settings.connect_seconds``, or nothing that can do what is asked.
@@ -49,20 +49,21 @@ async def connect(settings: EngineSettings, *, name: str) -> Engine:
 
 
 async def _wait(opening: asyncio.Task[None], engine: NatsEngine, servers: str, seconds: float) -> None:
-    """Wait until a connection is there or the time is over, and say what keeps it."""
+    """Wait until a connection is there or the time is over, and say what keeps it, ever more seldom."""
     loop = asyncio.get_running_loop()
-    ends = loop.time() + seconds
+    ends, pause = loop.time() + seconds, _FIRST_REMARK_SECONDS
     while (left := ends - loop.time()) > 0:
-        done, _ = await asyncio.wait({opening}, timeout=min(left, _SAY_SECONDS))
-        if done:
+        done, _ = await asyncio.wait({opening}, timeout=min(left, pause))
+        if done or pause >= left:
             return
         log.warning(
-            "Waiting for NATS, and for a leader among its servers if they are a cluster.",
+            "Waiting for NATS, and if its servers are a cluster for most of them.",
             action="engine_wait",
             servers=servers,
             error=repr(engine.last_error),
-            seconds_left=round(max(0.0, ends - loop.time())),
+            seconds_left=round(ends - loop.time()),
         )
+        pause = min(2 * pause, _REMARK_SECONDS)
 
 
 async def _open(engine: NatsEngine, options: dict[str, Any], name: str) -> None:

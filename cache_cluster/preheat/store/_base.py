@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+import msgspec
+
 PAGE_SIZE = 1 << 20
 """Bytes that are read and sent as one piece."""
 BLOCK_SIZE = 64 << 10
 """Bytes under one checksum: small, because a read of a few bytes has to verify the whole block; divides a page."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CachedObject:
-    """One object as it stands in the store."""
+class CachedObject(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One object as it stands in the store.
+
+    A struct, and not a dataclass as other values are: a load makes as many as there are objects, and all stay.
+    """
 
     path: str
     """URI in the under store."""

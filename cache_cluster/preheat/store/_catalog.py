@@ -8,6 +8,8 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 
+import msgspec
+
 from preheat.store._base import CachedObject
 from preheat.store._eviction import Use
 
@@ -71,8 +73,7 @@ class Pack:
         return Use(self.admitted, 0, 0)
 
 
-@dataclass(kw_only=True, slots=True, eq=False)
-class Entry:
+class Entry(msgspec.Struct, kw_only=True, eq=False, gc=False):
     """An object and its place."""
 
     item: CachedObject

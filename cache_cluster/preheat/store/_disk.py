@@ -25,6 +25,8 @@ T = TypeVar("T")
 log = get_logger("store")
 _VERIFY_STEP = 8 << 20
 _SCAN_STEP = 1000
+_RESERVED = 8 << 20
+"""Bytes of a large object for which room is taken on the disk at once."""
 
 
 class DiskStore:
@@ -261,12 +263,16 @@ class _StreamSink:
         self._announced = announced
         self._pack: Pack | None = None
         self._opening = threading.Lock()
+        self._reserved: set[int] = set()
 
     def write(self, data: memoryview, offset: int) -> None:
-        with self._opening:
-            if self._pack is None:
-                self._pack = self._volume.open_stream(self._announced)
-        self._volume.write_stream(self._pack, data, offset)
+        pack = self._pack or self._opened()
+        stretch = (offset + len(data) - 1) // _RESERVED
+        if stretch not in self._reserved:
+            self._reserved.add(stretch)
+            start, size = stretch * _RESERVED, self._announced.size
+            self._volume.reserve_stream(pack, start, min(start + _RESERVED, size))
+        self._volume.write_stream(pack, data, offset)
 
     def read(self, start: int, end: int) -> bytes:
         assert self._pack is not None
@@ -279,6 +285,12 @@ class _StreamSink:
     def discard(self) -> None:
         if self._pack is not None:
             self._volume.discard_stream(self._pack)
+
+    def _opened(self) -> Pack:
+        with self._opening:
+            if self._pack is None:
+                self._pack = self._volume.open_stream(self._announced)
+            return self._pack
 
 
 def _entries(volume: Volume, prefix: str, after: str) -> Iterator[tuple[Entry, int, Volume]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import threading
 import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,9 @@ machine gives its host back what is free: getting them again took 2.5 s of CPU p
 _ONE_WRITE = 2 * _WRITE_STEP - 1
 """Bytes up to which one write is cheaper than two, and its pieces are small enough."""
 _LOST = (errno.EIO, errno.ENOENT)
+_KEEP_SIZE = 1
+_fallocate = ctypes.CDLL(None).fallocate  # os.posix_fallocate would make the file longer
+_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +63,9 @@ class _OpenFile:
             offset += written
             of_head = min(written, len(head))
             head, data = head[of_head:], data[written - of_head :]
+
+    def reserve(self, offset: int, size: int) -> None:
+        _fallocate(self._descriptor, _KEEP_SIZE, offset, size)  # what it cannot do, the writes will
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._descriptor, size)
@@ -120,6 +128,14 @@ class Files:
             self._file(key).write(memoryview(data), offset, head)
         except OSError as error:
             raise disk_fault(self._directory, error) from error
+
+    def reserve(self, key: FileKey, offset: int, size: int) -> None:
+        """Take room on the disk for bytes that are going to be written, if that can be, without a longer file.
+
+        Writing them takes a third less CPU then (ext4): Linux need not promise each of their blocks by itself.
+        """
+        with suppress(OSError):
+            self._file(key).reserve(offset, size)
 
     def mark(self, key: FileKey, state: bytes, offset: int) -> None:
         """Write over the state of a record; nothing if its file is gone, and so the record."""

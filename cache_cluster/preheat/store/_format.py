@@ -22,10 +22,10 @@
     trailer   size of the record (4) · "FOOT"
 
 The state is ``LIVE`` or ``DEAD``, and alone may change. The CRC covers what follows it. The description (msgpack) is
-path, etag, size, last modified, job, cached at, the CRC-32C of each 64 KiB of data, the segment size (0 in a pack), and,
-if anything is known of them, the object's attributes as the lines of a head.
-The salt is random, so that no object's data can pose as a record. Numbers are little endian. The sequence rises with
-every object of a directory, whatever the clock says: of two records of a path the higher one is the newer.
+path, etag, size, last modified, job, cached at, the CRC-32C of each 64 KiB of data, the segment size (0 in a pack),
+and, if any are known, the object's attributes as lines of a head. The salt is random, so that no object's data can
+pose as a record. Numbers are little endian. The sequence rises with every object of a directory, whatever the clock
+says: of two records of a path the higher one is the newer.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from preheat.units import human_size
 
 _MAX_OBJECTS = 1 << 14
 """Objects in a full pack, at most: to drop so many takes some tens of milliseconds, in which nobody else can write."""
+_RESERVED = 1 << 20
+"""Bytes of a pack for which room is taken on the disk at once."""
 _SAMPLE = 32
 """Objects by which a pack is judged."""
 
@@ -55,6 +57,8 @@ class Room:
         self._middle = 0.0
         self._pinned: dict[int, tuple[tuple[str, ...], int, int]] = {}
         """By the number of a pack that was looked through: the pins and its objects then, and its pinned bytes."""
+        self._reserved = 0
+        """Up to where there is room on the disk for the pack being filled."""
         self.evicted = 0
         """Objects dropped to make room."""
 
@@ -87,7 +91,15 @@ class Room:
         full = pack and (pack.size + size > self._pack_size or pack.ordinals >= _MAX_OBJECTS)
         if pack is None or (pack.ordinals and full):
             pack = catalog.filling = self._holdings.new_pack()
+            self._reserved = 0
+        if pack.size + size > self._reserved:
+            self._reserve(pack, size)
         return pack
+
+    def _reserve(self, pack: Pack, size: int) -> None:
+        end = max(pack.size + size, min(pack.size + _RESERVED, self._pack_size))
+        self._holdings.files.reserve(pack.key, pack.size, end - pack.size)
+        self._reserved = end
 
     def _check_possible(self, size: int) -> None:
         staying = sum(pack.size for pack in self._holdings.catalog.packs.values() if pack.streaming)

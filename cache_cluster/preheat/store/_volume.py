@@ -160,6 +160,11 @@ class Volume:
             self._room.make(announced.size + segments * FILE_HEADER_SIZE + record_bound(announced, BLOCK_SIZE))
             return self._holdings.new_pack(segments=segments, size=announced.size)
 
+    def reserve_stream(self, pack: Pack, start: int, end: int) -> None:
+        """Take room on the disk for bytes [start, end) of a large object that are going to be written, if it can be."""
+        for segment, place, size in pieces(start, end, self._segment_size):
+            self._files.reserve((pack.number, segment), place, size)
+
     def write_stream(self, pack: Pack, data: memoryview, offset: int) -> None:
         """Write bytes of a large object; takes no lock, its writer is alone in the segments."""
         self._check_open()

@@ -2,14 +2,13 @@
 {{- define "preheat.engineEnv" -}}
 - name: PREHEAT_NATS_URL
   value: {{ include "preheat.natsUrl" . | quote }}
+- name: PREHEAT_NATS_WAIT
+  value: {{ .Values.nats.waitSeconds | quote }}
 - name: PREHEAT_NATS_REPLICAS
   value: {{ .Values.nats.streamReplicas | quote }}
-{{- with include "preheat.natsSecret" . }}
-- name: PREHEAT_NATS_TOKEN
-  valueFrom:
-    secretKeyRef:
-      name: {{ . }}
-      key: token
+{{- if include "preheat.natsSecret" . }}
+- name: PREHEAT_NATS_TOKEN_FILE
+  value: /etc/preheat/nats/token/token
 {{- end }}
 {{- if .Values.nats.credentialsSecret }}
 - name: PREHEAT_NATS_CREDENTIALS_FILE
@@ -102,6 +101,16 @@
       name: {{ $.Values.s3.existingSecret }}
       key: {{ . }}
 {{- end }}
+{{- if .Values.s3.credentialsSecret }}
+- name: AWS_SHARED_CREDENTIALS_FILE
+  value: /etc/preheat/s3/credentials
+{{- end }}
+{{- with .Values.s3.webIdentity.roleArn }}
+- name: AWS_ROLE_ARN
+  value: {{ . | quote }}
+- name: AWS_WEB_IDENTITY_TOKEN_FILE
+  value: /etc/preheat/s3/token
+{{- end }}
 {{- end }}
 
 {{/* The files that those variables name. */}}
@@ -119,6 +128,29 @@
   secret:
     secretName: {{ $secret }}
     defaultMode: 0440
+    items:
+      {{- range get (dict "token" (list "token") "credentials" (list "nats.creds") "ca" (list "ca.crt") "client" (list "tls.crt" "tls.key")) $name }}
+      - key: {{ . }}
+        path: {{ . }}
+      {{- end }}
+{{- end }}
+{{- if .Values.s3.credentialsSecret }}
+- name: s3
+  secret:
+    secretName: {{ .Values.s3.credentialsSecret }}
+    defaultMode: 0440
+    items:
+      - key: credentials
+        path: credentials
+{{- else if .Values.s3.webIdentity.roleArn }}
+- name: s3
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken:
+          audience: {{ .Values.s3.webIdentity.audience | quote }}
+          expirationSeconds: 3600
+          path: token
 {{- end }}
 {{- end }}
 
@@ -140,9 +172,17 @@
   mountPath: /etc/preheat/nats/{{ $name }}
   readOnly: true
 {{- end }}
+{{- if or .Values.s3.credentialsSecret .Values.s3.webIdentity.roleArn }}
+- name: s3
+  mountPath: /etc/preheat/s3
+  readOnly: true
+{{- end }}
 {{- end }}
 
 {{- define "preheat.natsFiles" -}}
+{{- with include "preheat.natsSecret" . }}
+token: {{ . }}
+{{- end }}
 {{- with .Values.nats.credentialsSecret }}
 credentials: {{ . }}
 {{- end }}

@@ -70,6 +70,8 @@ securityContext:
   readOnlyRootFilesystem: true
   capabilities:
     drop: [ALL]
+# What a process said last before it failed is in `kubectl describe`.
+terminationMessagePolicy: FallbackToLogsOnError
 {{- end }}
 
 {{/* The labels and annotations of a component's pods. */}}

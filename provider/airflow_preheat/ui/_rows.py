@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, cast
 
 from airflow_preheat.exceptions import PreheatError
-from airflow_preheat.jobs import ENDED, Job, Tally, source
+from airflow_preheat.jobs import ENDED, Job, Tally, human_size, source
 
 _Json: TypeAlias = Mapping[str, Any]
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -33,6 +35,8 @@ class JobRow:
     ended: bool
     link: str
     """Its page on the coordinator's dashboard; empty if that is no web address."""
+    receipt: str
+    """What the coordinator has signed of it, in a line; empty if that is nothing."""
 
     @classmethod
     def of(cls, job: _Json, now: datetime) -> JobRow:
@@ -54,6 +58,7 @@ class JobRow:
             late=bool(forecast.get("late")),
             ended=ended,
             link=web_address(job.get("url")),
+            receipt=describe_receipt(job.get("receipt")),
         )
 
 
@@ -146,6 +151,19 @@ def web_address(url: object) -> str:
     """Return a URL if a browser may be sent there; it comes from the coordinator, and might be a script."""
     text = str(url or "")
     return text if text.startswith(("http://", "https://")) else ""
+
+
+def describe_receipt(receipt: object) -> str:
+    """Return what a receipt says, unchecked: it comes from the coordinator itself. Empty if it cannot be read."""
+    try:
+        payload = str(receipt).split(".")[1]
+        claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        at = datetime.fromtimestamp(claims["iat"], tz=UTC)
+        verified, listed = claims["verified"], claims["listed"]
+        files = f"verified {verified['files']:,} of {listed['files']:,} files, {human_size(verified['bytes'])}"
+    except (ValueError, LookupError, TypeError):
+        return ""
+    return f"{files}, at {at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _share(job: _Json) -> float:
