@@ -73,10 +73,11 @@ class NatsServer:
 
 
 @contextmanager
-def run_nats(directory: Path, config: str) -> Iterator[str]:
+def run_nats(directory: Path, config: str, *, port: int | None = None) -> Iterator[str]:
     """Run one node on loopback with a configuration of the caller's, besides its port and store; yield its address."""
     directory.mkdir(parents=True, exist_ok=True)
-    address = f"{_LOOPBACK}:{(port := free_port())}"
+    port = port or free_port()
+    address = f"{_LOOPBACK}:{port}"
     store = json.dumps(str(directory / "store"))
     (directory / "nats.conf").write_text(f"listen: {address}\njetstream {{ store_dir: {store} }}\n{config}")
     command = [find_nats_server(), "-c", directory / "nats.conf"]

@@ -3,12 +3,15 @@
 Batches are delivered at least once and their results too; a result is counted once, because a batch that is not open,
 or that no longer waits for the worker, is ignored. An object with several owners counts once: as failed if it failed on
 any, as skipped if all of them skipped it, as done otherwise. So listed = done + skipped + failed + remaining (I7).
+Where its copies are in several batches, these have a joint account that is closed when the last of them has its result.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import reduce
 from itertools import count, islice, repeat
 
 from preheat.errors import ObjectNotFound
@@ -94,7 +97,7 @@ def record_window(
     are skipped. A window that is not ``whole`` is as :func:`entry_numbers` says.
     """
     gone = Tally(objects=missing)
-    listed = sum((item.batch.tally for item in planned), progress.listed) + gone + left_out
+    listed = sum((item.tally for item in planned), progress.listed) + gone + left_out
     first_missing = next(islice(entry_numbers(progress, whole=whole), missing_after, None)) if missing else None
     return replace(
         progress,
@@ -103,7 +106,7 @@ def record_window(
         first_failed=_first(progress.first_failed, first_missing),
         skipped=progress.skipped + left_out,
         failed=progress.failed + gone,
-        open=progress.open | {item.batch.id: _opened(item) for item in planned},
+        open=progress.open | _opened_all(planned),
         batches=progress.batches + len(planned),
         cursor=cursor,
         version=version,
@@ -122,6 +125,8 @@ def record_result(progress: Progress, result: BatchResult) -> tuple[Progress, tu
         return progress, ()
     share = _shared(progress.shares.get(result.worker, WorkerShare()), result)
     progress = replace(progress, shares=progress.shares | {result.worker: share})
+    if batch.joint:
+        return _record_joint_result(progress, batch, result)
     batch = replace(
         batch,
         waiting=tuple(worker for worker in batch.waiting if worker != result.worker),
@@ -136,6 +141,23 @@ def record_result(progress: Progress, result: BatchResult) -> tuple[Progress, tu
     return _close(progress, result.batch_id, batch), batch.failed
 
 
+def _record_joint_result(
+    progress: Progress, batch: OpenBatch, result: BatchResult
+) -> tuple[Progress, tuple[FailedObject, ...]]:
+    """Account a result to its batch's joint account; what failed stays with the batch until that is closed."""
+    account = _told(progress.open[batch.joint], batch, result)
+    batches = {key: other for key, other in progress.open.items() if key != result.batch_id} | {batch.joint: account}
+    if result.failed:
+        batches[result.batch_id] = replace(batch, waiting=(), failed=result.failed)
+    if account.batches:
+        return replace(progress, open=batches), ()
+    for other in batches.values():
+        if other.joint == batch.joint:
+            account = replace(account, failed=_union(account.failed, other.failed))
+    others = {key: other for key, other in batches.items() if other.joint != batch.joint}
+    return _close(replace(progress, open=others), batch.joint, account), account.failed
+
+
 def second_steps(before: Progress, after: Progress) -> list[str]:
     """Return the open batches that go to their second workers between two states: the first have all reported."""
     return [key for key, batch in after.open.items() if before.open[key].then and not batch.then]
@@ -148,12 +170,10 @@ def ended_steps(before: Progress, after: Progress) -> list[str]:
 
 def replace_batch(progress: Progress, batch_id: str, planned: Sequence[PlannedBatch]) -> Progress:
     """Account that the entries of an open batch went to other workers, in new batches."""
+    lost = progress.open[batch_id]
     still_open = {key: batch for key, batch in progress.open.items() if key != batch_id}
-    return replace(
-        progress,
-        open=still_open | {item.batch.id: _opened(item) for item in planned},
-        batches=progress.batches + len(planned),
-    )
+    opened = _opened_instead(lost, still_open[lost.joint], planned) if lost.joint else _opened_all(planned)
+    return replace(progress, open=still_open | opened, batches=progress.batches + len(planned))
 
 
 def without_open_failures(job: Job) -> Job:
@@ -271,14 +291,66 @@ def _failure_reason(job: Job, progress: Progress) -> str:
     return f"{progress.failed.objects} of {progress.listed.objects} files {what}.{first}"
 
 
+def _opened_all(planned: Sequence[PlannedBatch]) -> dict[str, OpenBatch]:
+    """Return batches as they are opened, each joint account among them."""
+    return {item.batch.id: _opened(item) for item in planned} | _joint_accounts(planned)
+
+
+def _opened_instead(lost: OpenBatch, account: OpenBatch, planned: Sequence[PlannedBatch]) -> dict[str, OpenBatch]:
+    """Return what is opened in the place of a batch of a joint account.
+
+    All present owners are asked for the entries. One copy takes the place of the lost one, and what the others skip is
+    told of those entries already.
+    """
+    others = len(account.copies)
+    opened = {
+        item.batch.id: replace(_opened(item), tally=_NOTHING, joint=lost.joint, copy=others if item.copy else lost.copy)
+        for item in planned
+    }
+    return opened | {lost.joint: replace(account, batches=account.batches - 1 + len(planned))}
+
+
+def _joint_accounts(planned: Sequence[PlannedBatch]) -> dict[str, OpenBatch]:
+    by_account: dict[str, list[PlannedBatch]] = defaultdict(list)
+    for item in planned:
+        if item.joint:
+            by_account[item.joint].append(item)
+    return {
+        joint: OpenBatch(
+            tally=sum((item.tally for item in items), _NOTHING),
+            waiting=(),
+            first=min(number for item in items for number in item.batch.numbers),
+            batches=len(items),
+            copies=(_NOTHING,) * len({item.copy for item in items}),
+        )
+        for joint, items in by_account.items()
+    }
+
+
 def _opened(planned: PlannedBatch) -> OpenBatch:
     keepers = planned.workers if planned.then else ()
     return OpenBatch(
-        tally=planned.batch.tally,
+        tally=_NOTHING if planned.joint else planned.batch.tally,
         waiting=planned.workers,
         then=planned.then,
         keepers=keepers,
         first=min(planned.batch.numbers, default=0),
+        joint=planned.joint,
+        copy=planned.copy,
+    )
+
+
+def _told(account: OpenBatch, batch: OpenBatch, result: BatchResult) -> OpenBatch:
+    """Return a joint account after the result of one of its batches."""
+    copies = list(account.copies)
+    if batch.copy < len(copies):
+        copies[batch.copy] += result.skipped
+    return replace(
+        account,
+        batches=account.batches - 1,
+        copies=tuple(copies),
+        skipped=reduce(_least, copies[1:], copies[0]),
+        first_failed=_first(account.first_failed, _first_failed(batch, result)),
     )
 
 

@@ -209,7 +209,10 @@ class BatchResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenBatch:
-    """A batch whose result is still missing from at least one of its workers."""
+    """A batch whose result is still missing from at least one of its workers.
+
+    Or the joint account of several batches, which nobody waits for itself: it has their objects, and they have none.
+    """
 
     tally: Tally
     waiting: tuple[str, ...]
@@ -228,6 +231,14 @@ class OpenBatch:
     """The least number of an entry."""
     first_failed: int | None = None
     """The least number of an entry that failed so far."""
+    joint: str = ""
+    """Of a batch: the account that it is in together with others, which have other copies of the same objects."""
+    copy: int = 0
+    """Of such a batch: which copy of its entries it makes."""
+    batches: int = 0
+    """Of a joint account: those of its batches that are open."""
+    copies: tuple[Tally, ...] = ()
+    """Of a joint account: what was skipped so far, by copy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TypeVar
 
 import msgspec
 
@@ -18,6 +19,7 @@ Owners = tuple[str, ...]
 Route = tuple[Owners, Owners]
 """Who is to have an object, and who has it as far as that matters."""
 
+_Key = TypeVar("_Key")
 _MESSAGE_BYTES = 900_000
 """Of a batch, or of a result in which all of it failed: the engine takes 1 MiB in one message."""
 _REPORT_BYTES = 500
@@ -112,15 +114,15 @@ class Planner:
             numbers: of each object, as :func:`preheat.accounting.entry_numbers` gives them; by default from 0 on.
         """
 
-        def moved(path: str, item: ObjectInfo) -> Route | None:
-            return self._moved(path, item, placement) if isinstance(item, HeldObject) else None
+        def moved(path: str, item: ObjectInfo) -> tuple[Route, ...]:
+            return self._moved(path, item, placement) if isinstance(item, HeldObject) else ()
 
-        def owned(path: str, _: ObjectInfo) -> Route:
-            return _owners(placement, path, replicas), ()
+        def owned(path: str, _: ObjectInfo) -> tuple[Route, ...]:
+            return ((_owners(placement, path, replicas), ()),)
 
         replicas, numbers = self._replicas, count() if numbers is None else numbers
         if self.action in _JOINT and min(replicas, len(placement.members)) > 1:
-            return list(self._jointly(zip(objects, numbers, strict=False), root, placement, first))
+            return self._jointly(zip(objects, numbers, strict=False), root, placement, first)
         route = moved if self.action is Action.REBALANCE else owned
         return self._planned(self._groups(objects, numbers, root, route), root, placement, first)
 
@@ -132,13 +134,13 @@ class Planner:
             )
         holders = tuple(sorted({*batch.holders, *batch.keepers}))
 
-        def kept(path: str, _: ObjectInfo) -> Route:
-            return _owners(placement, path, len(batch.keepers)), holders
+        def kept(path: str, _: ObjectInfo) -> tuple[Route, ...]:
+            return ((_owners(placement, path, len(batch.keepers)), holders),)
 
         groups = self._groups(batch.entries, batch.numbers or count(), batch.root, kept)
         return self._planned(groups, batch.root, placement, first)
 
-    def _moved(self, path: str, item: HeldObject, placement: PlacementMap) -> Route | None:
+    def _moved(self, path: str, item: HeldObject, placement: PlacementMap) -> tuple[Route, ...]:
         """Return the route of an object whose copies move to its first owners; none if they are there.
 
         Copies that the job itself brought are not counted: an owner before this one may have begun to move it. With
@@ -149,8 +151,8 @@ class Planner:
         kept = [worker for worker in item.workers if worker not in owners][: copies - len(owners)]
         holders = tuple(worker for worker in item.workers if worker not in kept)
         if not owners or (set(owners) == set(holders) and not item.outdated):
-            return None
-        return owners, tuple(sorted(holders + item.outdated))
+            return ()
+        return ((owners, tuple(sorted(holders + item.outdated))),)
 
     def _planned(
         self, groups: Iterable[tuple[Route, _Group]], root: str, placement: PlacementMap, first: int
@@ -171,18 +173,17 @@ class Planner:
         objects: Iterable[ObjectInfo],
         numbers: Iterable[int],
         root: str,
-        route_of: Callable[[str, ObjectInfo], Route | None],
-    ) -> Iterator[tuple[Route, _Group]]:
-        """Yield full groups as they fill up, then the rest."""
-        groups: dict[Route, _Group] = defaultdict(_Group)
+        keys_of: Callable[[str, ObjectInfo], Iterable[_Key]],
+    ) -> Iterator[tuple[_Key, _Group]]:
+        """Yield full groups as they fill up, then the rest; an object is in one for each of its keys."""
+        groups: dict[_Key, _Group] = defaultdict(_Group)
         for item, number in zip(objects, numbers, strict=False):
-            route = route_of(root + item.key, item)
-            if route is None:
-                continue
-            group = groups[route]
-            group.add(item, number, _text(root, item))
-            if self._is_full(group):
-                yield route, groups.pop(route)
+            text = len(root) + len(msgspec.json.encode(item.key)) + len(item.etag) + _REPORT_BYTES
+            for key in keys_of(root + item.key, item):
+                group = groups[key]
+                group.add(item, number, text)
+                if self._is_full(group):
+                    yield key, groups.pop(key)
         yield from groups.items()
 
     def _is_full(self, group: _Group) -> bool:
@@ -191,29 +192,35 @@ class Planner:
 
     def _jointly(
         self, objects: Iterable[tuple[ObjectInfo, int]], root: str, placement: PlacementMap, first: int
-    ) -> Iterator[PlannedBatch]:
-        """Yield batches for each copy and worker as they fill up; a joint account ends when all could be full."""
-        members, batch_numbers = len(placement.members), count(first)
-        most, most_bytes = members * self.spec.options.batch_size, members * self.batch_bytes
-        account = _Account(f"{self.action}-{self.generation}-{first}-joint")
-        for item, number in objects:
-            text = _text(root, item)
-            for copy, owner in enumerate(placement.owners(root + item.key, self._replicas)):
-                group = account.groups[copy, owner.id]
-                group.add(item, number, text)
-                if self._is_full(group):
-                    yield self._share(next(batch_numbers), root, account, copy, owner.id)
-            account.objects, account.size = account.objects + 1, account.size + item.size
-            if account.objects >= most or account.size >= most_bytes:
-                for copy, worker in tuple(account.groups):
-                    yield self._share(next(batch_numbers), root, account, copy, worker)
-                account = _Account(f"{self.action}-{self.generation}-{next(batch_numbers)}-joint")
-        for copy, worker in tuple(account.groups):
-            yield self._share(next(batch_numbers), root, account, copy, worker)
+    ) -> list[PlannedBatch]:
+        """Return batches for each copy and worker; a joint account has so many that every worker's could be full."""
 
-    def _share(self, number: int, root: str, account: _Account, copy: int, worker: str) -> PlannedBatch:
-        batch = self._batch(number, root, ((worker,), ()), account.groups.pop((copy, worker)))
-        return PlannedBatch(batch=batch, workers=(worker,), joint=account.name, copy=copy)
+        def owned(path: str, _: ObjectInfo) -> Iterable[tuple[int, str]]:
+            return enumerate(_owners(placement, path, self._replicas))
+
+        planned: list[PlannedBatch] = []
+        for items, numbers in self._accounts(objects, len(placement.members)):
+            name = f"{self.action}-{self.generation}-{first + len(planned)}-joint"
+            for (copy, worker), group in self._groups(items, numbers, root, owned):
+                batch = self._batch(first + len(planned), root, ((worker,), ()), group)
+                planned.append(PlannedBatch(batch=batch, workers=(worker,), joint=name, copy=copy))
+        return planned
+
+    def _accounts(
+        self, objects: Iterable[tuple[ObjectInfo, int]], workers: int
+    ) -> Iterator[tuple[list[ObjectInfo], list[int]]]:
+        """Yield objects and their numbers for one joint account after the other."""
+        most, most_bytes = workers * self.spec.options.batch_size, workers * self.batch_bytes
+        items, numbers, size = list[ObjectInfo](), list[int](), 0
+        for item, number in objects:
+            items.append(item)
+            numbers.append(number)
+            size += item.size
+            if len(items) >= most or size >= most_bytes:
+                yield items, numbers
+                items, numbers, size = [], [], 0
+        if items:
+            yield items, numbers
 
     @property
     def _replicas(self) -> int:
@@ -261,27 +268,12 @@ class _Group:
         self.text += text
 
 
-@dataclass(slots=True)
-class _Account:
-    """A joint account to come, and those of its batches that are not full."""
-
-    name: str
-    groups: dict[tuple[int, str], _Group] = field(default_factory=lambda: defaultdict(_Group))
-    """By copy and worker."""
-    objects: int = 0
-    size: int = 0
-
-
 def left_out(objects: Sequence[ObjectInfo], planned: Sequence[PlannedBatch]) -> Tally:
     """Return what of a window is in no batch: there was nothing to do."""
     planned_tally = sum((item.tally for item in planned), Tally())
     if planned_tally.objects == len(objects):
         return Tally()
     return Tally(objects=len(objects), bytes=sum(item.size for item in objects)) - planned_tally
-
-
-def _text(root: str, item: ObjectInfo) -> int:
-    return len(root) + len(msgspec.json.encode(item.key)) + len(item.etag) + _REPORT_BYTES
 
 
 def _owners(placement: PlacementMap, path: str, replicas: int) -> Owners:

@@ -119,7 +119,7 @@ def paths_digest(paths: Iterable[str]) -> str:
 def sign(receipt: Receipt, key: Ed25519PrivateKey) -> str:
     """Return a receipt as a compact JWS."""
     headers = {"kid": key_id(key.public_key()), "typ": TOKEN_TYPE}
-    return jwt.encode(msgspec.to_builtins(receipt), key, algorithm=ALGORITHM, headers=headers)
+    return jwt.api_jws.encode(msgspec.json.encode(receipt), key, ALGORITHM, headers)
 
 
 def verify(text: str, keys: Mapping[str, Ed25519PublicKey], *, now: float) -> Receipt:

@@ -157,7 +157,7 @@ class DatasetSettings:
     """Until what changes again soon after it was loaded is loaded again; doubled each time, the first is at once."""
     drift_most_seconds: float = 14_400.0
     drift_calm_seconds: float = 3600.0
-    """How long after a load the under store has to be found as it was listed, until the next change counts as a first."""
+    """How long after a load the under store has to be as it was listed, until the next change counts as a first."""
     look_most_seconds: float = 900.0
     """After which a comparison that did not end is another coordinator's."""
 
@@ -234,11 +234,14 @@ class WriteSettings:
     """Bodies and parts, about 2 KB each."""
     open_uploads: int = 10_000
     """Uploads in parts that were begun at this worker."""
+    upload_idle_seconds: float = 6 * 3600.0
+    """For which nothing comes to an upload in parts until it is dropped: its client may have died."""
     repair_seconds: float = 60.0
     """How long a worker has to be away until what it alone was to hold beside others is copied to another one."""
 
     def __post_init__(self) -> None:
-        least = min(self.staging_bytes, self.staging_memory, self.staged_bodies, self.open_uploads, self.repair_seconds)
+        amounts = (self.staging_bytes, self.staging_memory, self.staged_bodies, self.open_uploads)
+        least = min(*amounts, self.upload_idle_seconds, self.repair_seconds)
         if least <= 0:
             raise InvalidRequest(f"A worker's limits of writes have to be positive, not {least:g}.")
 

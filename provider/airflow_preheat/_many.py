@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 from airflow_preheat._watch import JobEvent, Status
 from airflow_preheat.assets import warm_asset
@@ -18,6 +18,18 @@ _GOOD = ("succeeded", "ready")
 _SHOWN_CHARACTERS = 500
 
 
+class BriefSummary(TypedDict):
+    """What a :class:`~airflow_preheat.jobs.JobSummary` says that the dataset's name and the job's page do not."""
+
+    job_id: str
+    url: str
+    files: int
+    bytes: int
+    failed: int
+    dataset_version: str | None
+    receipt: NotRequired[str | None]
+
+
 class DatasetResult(TypedDict):
     """What became of one dataset."""
 
@@ -25,7 +37,7 @@ class DatasetResult(TypedDict):
     status: str
     """``succeeded``, ``ready``, ``cancelled``, or how it failed."""
     message: str
-    job: JobSummary | None
+    job: BriefSummary | None
 
 
 class ManySummary(TypedDict):
@@ -100,11 +112,6 @@ def is_good(outcome: JobEvent | None) -> bool:
     return outcome is not None and outcome["status"] in _GOOD
 
 
-def is_warm(result: DatasetResult) -> bool:
-    """Say whether a dataset is warm, or as much of it as was waited for."""
-    return result["status"] in _GOOD
-
-
 def summarize(names: Sequence[str], outcomes: Sequence[JobEvent]) -> ManySummary:
     """Return what became of each dataset, small enough for XCom."""
     results = [_result(name, outcome) for name, outcome in zip(names, outcomes, strict=True)]
@@ -118,21 +125,21 @@ def explain(summary: ManySummary) -> str:
     lines = [
         f"  {item['dataset']}: {item['status']}. {item['message']}".rstrip()
         for item in summary["datasets"]
-        if not is_warm(item)
+        if item["status"] not in _GOOD
     ]
     return "\n".join([f"{summary['failed']} of {total} datasets are not warm:", *lines])
 
 
-def news(sources: Sequence[Sequence[str]], summary: ManySummary) -> dict[str, dict[str, Any] | None]:
+def news(sources: Sequence[Sequence[str]], outcomes: Sequence[JobEvent]) -> dict[str, dict[str, Any] | None]:
     """Return what the event of each path's Asset is to say, by its URI; ``None`` if the path is not warm.
 
     Args:
         sources: the paths of each dataset; some have no Asset, as those of files.
-        summary: what became of the datasets.
+        outcomes: what became of them.
     """
     return {
-        uri: {**result["job"], "path": path} if result["job"] and is_warm(result) else None
-        for paths, result in zip(sources, summary["datasets"], strict=True)
+        uri: {**outcome["job"], "path": path} if outcome["job"] and is_good(outcome) else None
+        for paths, outcome in zip(sources, outcomes, strict=True)
         for path in paths
         if (uri := _asset_uri(path)) is not None
     }
@@ -147,4 +154,9 @@ def _asset_uri(path: str) -> str | None:
 
 def _result(name: str, outcome: JobEvent) -> DatasetResult:
     message = outcome["message"][:_SHOWN_CHARACTERS]
-    return {"dataset": name, "status": outcome["status"], "message": message, "job": outcome["job"]}
+    job = _brief(outcome["job"]) if outcome["job"] else None
+    return {"dataset": name, "status": outcome["status"], "message": message, "job": job}
+
+
+def _brief(job: JobSummary) -> BriefSummary:
+    return cast("BriefSummary", {key: job[key] for key in BriefSummary.__annotations__ if key in job})  # type: ignore[literal-required]

@@ -24,6 +24,7 @@ Status = Literal[
     "stopped",
     "deadline",
     "lost",
+    "abandoned",
     "unavailable",
     "error",
 ]
@@ -45,7 +46,7 @@ class JobEvent(TypedDict):
 
     ``ready``: the first files are hot that were waited for, and the job goes on. ``unmet``: they cannot become so any
     more, and it goes on. ``late``: it will not have ended by the deadline; who wants to hear of that waits on
-    afterwards. ``lost``: the coordinator does not know the job, or stopped it as if nobody waited for it.
+    afterwards. ``lost``: the coordinator does not know the job. ``abandoned``: it was stopped as if nobody waited.
     """
 
     status: Status
@@ -213,7 +214,7 @@ def reached(job: Job, first: int | None = None) -> JobEvent | None:
     if job["state"] not in ENDED:
         return _unmet(job, first) if first is not None else None
     if job.get("abandoned"):
-        return {"status": "lost", "job_id": job["id"], "message": _abandoned(job), "job": None}
+        return {"status": "abandoned", "job_id": job["id"], "message": _abandoned(job), "job": summarize(job)}
     statuses: dict[str, Status] = {"SUCCEEDED": "succeeded", "FAILED": "failed", "STOPPED": "stopped"}
     status = statuses[job["state"]]
     message = "" if status == "succeeded" else explain(job)
@@ -229,7 +230,7 @@ def _unmet(job: Job, first: int) -> JobEvent | None:
         return None
     message = (
         f"Preheat job {job['id']} goes on, but of the first {first} files that the task waits for only {at_most} can "
-        f"become hot: the next one has failed, see {job['url']}/failures. {AFTER_CANCEL}"
+        f"become hot: the next one has failed, see {job['url']}. {AFTER_CANCEL}"
     )
     return {"status": "unmet", "job_id": job["id"], "message": message, "job": summarize(job)}
 

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
-from botocore.credentials import EnvProvider
+from botocore.credentials import AssumeRoleWithWebIdentityProvider, EnvProvider
 from typer.main import get_command
 
 from preheat.cli._app import app
@@ -59,6 +59,7 @@ def read_directly() -> frozenset[str]:
 def of_aws() -> frozenset[str]:
     """Return the variables that boto3 reads."""
     names: set[str] = {EnvProvider.ACCESS_KEY, EnvProvider.SECRET_KEY, "AWS_ENDPOINT_URL"}
+    names |= set(AssumeRoleWithWebIdentityProvider._CONFIG_TO_ENV_VAR.values())  # it has no public list
     for _, variables, *_ in BOTOCORE_DEFAUT_SESSION_VARIABLES.values():
         names |= {variables} if isinstance(variables, str) else set(variables or ())
     return frozenset(names)

@@ -77,6 +77,7 @@ def test_the_readme_is_current():
 
 DATASET = '{"images": {"path": "s3://b/i/", "replicas": 4}}'
 MOUNT = '[{"name": "data", "path": "s3://b/", "writes": "async", "writeReplicas": 9}]'
+TWICE = '[{"name": "data", "path": "s3://b/"}, {"name": "data", "path": "s3://b"}]'
 URL = '"tls://nats:4222"'
 
 
@@ -128,6 +129,12 @@ URL = '"tls://nats:4222"'
         (['worker.stagingSize="20GiB"'], "worker.stagingSize=20GiB does not fit on the first disk"),
         (["serviceAccount.create=false"], "serviceAccount.create is false, so serviceAccount.name"),
         ([f"datasets={DATASET}"], "datasets.images.replicas=4 is more than worker.replicas=3"),
+        ([f"mounts={TWICE}"], "mounts: name=data is that of two of them, data and data"),
+        (["mounts=" + TWICE.replace("data", "other", 1)], "mounts: path=s3://b is that of two of them, other and data"),
+        (
+            ['s3.existingSecret="a"', 's3.credentialsSecret="b"'],
+            "s3.credentialsSecret=b and s3.existingSecret=a are different ways to S3: name one",
+        ),
         ([f"mounts={MOUNT}"], "mounts: writeReplicas=9 of data is more than worker.replicas=3"),
     ],
 )

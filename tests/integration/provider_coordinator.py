@@ -40,8 +40,12 @@ class Coordinator:
     url: str = ""
     received: list[Received] = field(default_factory=list)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    made: int = 0
+    """How many jobs there ever were: none gets the id of one that was lost."""
     fences: dict[tuple[str, str], str] = field(default_factory=dict)
     """The present fence of each waiter that has not left, by job and waiter."""
+    leases: dict[tuple[str, str], float | None] = field(default_factory=dict)
+    """For how long each of them was promised to wait; they run out by :meth:`let_leases_run_out` only."""
     leaving: set[tuple[str, str]] = field(default_factory=set)
     """Those whose cancel is within its grace time."""
     datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -121,12 +125,19 @@ class Coordinator:
             self.changed.notify_all()
             return version
 
+    def let_leases_run_out(self) -> None:
+        """Let all leave that have a lease, as if nothing had been heard of them."""
+        with self.changed:
+            self.leaving |= {key for key in self.fences if self.leases[key] is not None}
+        self.let_grace_pass()
+
     def let_grace_pass(self) -> None:
         """Let the cancels that no claim has revoked take effect."""
         with self.changed:
             for job_id, waiter in self.leaving:
                 del self.fences[job_id, waiter]
                 if all(job != job_id for job, _ in self.fences):
+                    self.jobs[job_id]["abandoned"] = self.jobs[job_id]["state"] not in ENDED
                     self._stop(self.jobs[job_id], "Everyone who waited for it has left.")
             self.leaving.clear()
 
@@ -212,6 +223,8 @@ class Coordinator:
                 return self._stop(job, "Somebody stopped it.")
             case ["claim"]:
                 return self._claim(job, **request.body)
+            case ["renew"]:
+                return job
             case ["cancel"]:
                 return self._cancel(job, **request.body)
         return self._wait(job, request.query)
@@ -221,8 +234,10 @@ class Coordinator:
         for job in self.jobs.values():
             is_repeated = key is not None and job["key"] == key
             if is_repeated or (job["state"] not in ENDED and job["source"] == _source(request.body)):
+                self._claim_submitted(job, request.body)
                 return 200, {**job, "attached": True}
-        job_id = f"job-{len(self.jobs) + 1}"
+        self.made += 1
+        job_id = f"job-{self.made}"
         job = deepcopy(CONTRACT_JOB) | {
             "id": job_id,
             "type": request.body["type"],
@@ -235,13 +250,20 @@ class Coordinator:
             "key": key,
         }
         self.jobs[job_id] = job
+        self._claim_submitted(job, request.body)
         return 201, job
+
+    def _claim_submitted(self, job: dict[str, Any], body: dict[str, Any]) -> None:
+        if "waiter" in body:
+            self._claim(job, waiter=body["waiter"], fence=body["fence"], lease=body.get("lease"))
 
     def _wait(self, job: dict[str, Any], query: dict[str, str]) -> dict[str, Any]:
         wait, after, first = float(query.get("wait", 0)), int(query.get("after", -1)), query.get("hotInOrder")
 
         def is_reached() -> bool:
             hot = first is not None and job["hotInOrder"] >= int(first)
+            at_most = job["hotInOrderAtMost"]
+            hot = hot or (first is not None and at_most is not None and at_most < int(first))
             return self.closing or job["state"] in ENDED or job["revision"] > after or hot
 
         self.changed.wait_for(is_reached, timeout=wait)
@@ -253,9 +275,10 @@ class Coordinator:
             self.changed.notify_all()
         return job
 
-    def _claim(self, job: dict[str, Any], *, waiter: str, fence: str) -> dict[str, Any]:
+    def _claim(self, job: dict[str, Any], *, waiter: str, fence: str, lease: float | None = None) -> dict[str, Any]:
         if job["state"] not in ENDED:
             self.fences[job["id"], waiter] = fence
+            self.leases[job["id"], waiter] = lease
             self.leaving.discard((job["id"], waiter))
         return job
 

@@ -19,6 +19,7 @@ from preheat.errors import EngineUnavailable, InvalidRequest
 from preheat.settings import EngineSettings, TlsSettings
 from testbed.certificates import Authority
 from testbed.nats import run_nats
+from testbed.ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,34 @@ async def test_a_client_that_misses_its_cancellation_has_a_deadline_too(monkeypa
     with pytest.raises(EngineUnavailable, match="did not answer"):
         await connect(EngineSettings(connect_seconds=0.1), name="test")
     assert missed == 1
+
+
+@pytest.mark.long
+async def test_a_token_in_a_file_may_change_while_the_connection_is_away(tmp_path: Path):
+    """As a Secret's volume does: NATS starts anew with the new token, and no coordinator or worker has to."""
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    config = 'authorization {{ token: "{}" }}'
+    port = free_port()
+    with run_nats(tmp_path / "nats", config.format("first"), port=port) as address:
+        settings = EngineSettings(url=f"nats://{address}", token_file=file, connect_seconds=20, request_seconds=20)
+        engine = await connect(settings, name="test")
+    try:
+        with run_nats(tmp_path / "nats", config.format("second"), port=port):
+            writing = asyncio.create_task(engine.put(Bucket.CLUSTER, "k", b"v"))
+            await asyncio.sleep(0)
+            file.write_text("second\n")
+            assert await writing > 0
+    finally:
+        await engine.close()
+
+
+@pytest.mark.parametrize("content", ["", "two words", None])
+async def test_a_token_file_that_holds_no_token_is_named(tmp_path: Path, content: str | None):
+    if content is not None:
+        (tmp_path / "token").write_text(content)
+    with pytest.raises(InvalidRequest, match=r"token file .*token"):
+        await connect(EngineSettings(token_file=tmp_path / "token"), name="test")
 
 
 @pytest.mark.parametrize("field", ["ca", "cert", "credentials"])

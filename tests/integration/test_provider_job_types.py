@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
@@ -115,7 +116,7 @@ def test_every_type_of_job_is_submitted_and_waited_for(coordinator, context, ope
         assert coordinator.leaving == {("job-1", "nightly/manual__1/warm/-1")}
     else:
         assert task.execute(context)["job_id"] == "job-1"
-    assert coordinator.received[0].body == {"paths": [PATH]} | body
+    assert coordinator.received[0].body == {"paths": [PATH], "waiter": ANY, "fence": ANY, "lease": 1800.0} | body
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, TaskDeferralTimeout, TaskDeferred
@@ -100,6 +101,9 @@ def test_it_submits_what_it_was_told_and_defers(coordinator, context):
         "type": "load",
         "paths": [PATH],
         "options": {"batchSize": 50, "replicas": 2, "verify": False, "skipIfExists": True, "bandwidth": "100MiB"},
+        "waiter": "nightly/manual__1/warm/-1",
+        "fence": ANY,
+        "lease": 1800.0,
     }
     assert (deferral.trigger.wait.job_id, deferral.method_name) == ("job-1", "execute_complete")
     assert timedelta(days=7) < deferral.timeout < timedelta(days=7, minutes=3)  # a little after the default deadline
@@ -166,7 +170,8 @@ def test_a_claim_that_fails_is_left_to_the_trigger(coordinator, context, capfd):
 
     assert submit(preload(), context).trigger.wait.job_id == "job-1"
 
-    assert coordinator.fences == {}
+    (submitted,) = coordinator.sent("POST", "/jobs")
+    assert coordinator.fences == {("job-1", "nightly/manual__1/warm/-1"): submitted.body["fence"]}
     assert "job-1 could not be claimed" in capfd.readouterr().out
 
 
@@ -210,6 +215,7 @@ def test_the_end_of_the_job_returns_a_summary_and_describes_the_outlets(context)
     [
         ("failed", PreheatJobFailedError),
         ("stopped", PreheatJobStoppedError),
+        ("abandoned", PreheatJobStoppedError),
         ("lost", PreheatJobNotFoundError),
         ("unavailable", PreheatUnavailableError),
         ("error", PreheatError),
@@ -231,8 +237,7 @@ def test_a_job_that_the_coordinator_has_lost_is_submitted_again(coordinator, con
     with pytest.raises(TaskDeferred):
         preload().execute_complete(context, event("lost"))
 
-    assert list(coordinator.jobs) == ["job-1"]
-    assert len(coordinator.sent("POST", "/jobs")) == 2
+    assert list(coordinator.jobs) == ["job-2"]
 
 
 def test_a_passed_deadline_cancels_the_job_and_fails_the_task(coordinator, context):

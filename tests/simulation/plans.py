@@ -15,7 +15,7 @@ from preheat.coordinator._windows import filling, windows
 from preheat.engine import MemoryEngine
 from preheat.jobs import Action, BatchResult, Job, JobOptions, JobSpec, Progress
 from preheat.placement import PlacementMap
-from preheat.planning import PlannedBatch, Planner
+from preheat.planning import PlannedBatch, Planner, owners_of_a_batch
 from preheat.settings import SchedulerSettings
 from preheat.versions import DatasetVersion
 from tests.benchmarks.synthetic import URI, SyntheticListing
@@ -63,8 +63,8 @@ async def _plan(placement: PlacementMap, keys: int, spec: JobSpec) -> Plan:
     job = Job(id="job", spec=spec, submitted_at=0.0)
     progress, open_batches, messages, largest = Progress(), [], 0, 0
     began = time.process_time()
-    each, replicas = spec.options.batch_size, spec.options.replicas
-    enough = filling(batch_size=each, workers=len(members), replicas=replicas)
+    each = spec.options.batch_size
+    enough = filling(batch_size=each, workers=len(members), owners=owners_of_a_batch(spec))
     async for page in windows(source.pages(spec, progress), lambda: enough):
         if page is None:
             break

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from random import Random
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preheat import accounting
@@ -124,18 +126,101 @@ def test_any_history_adds_up(data: st.DataObject):
             assert getattr(progress, name).objects >= getattr(before, name).objects
 
 
-def test_planning_puts_every_object_into_exactly_one_batch_of_its_owners():
-    placement = PlacementMap(members=tuple(Member(id=worker, url="") for worker in WORKERS))
-    spec = JobSpec(paths=("s3://b/",), options=JobOptions(batch_size=7, replicas=2))
-    planner = Planner(job_id="j", spec=spec, action=Action.FETCH, generation=3, batch_bytes=40)
-    items = planner.plan(objects(500), root="s3://b/", placement=placement, first=12)
-    assert sorted(entry.key for item in items for entry in item.batch.entries) == [item.key for item in objects(500)]
+PLACEMENT = PlacementMap(members=tuple(Member(id=worker, url="") for worker in WORKERS))
+
+
+def loader(*, generation: int = 1, batch_size: int = 3, batch_bytes: int = 1 << 20) -> Planner:
+    spec = JobSpec(paths=("s3://b/",), options=JobOptions(batch_size=batch_size, replicas=2))
+    return Planner(job_id="j", spec=spec, action=Action.FETCH, generation=generation, batch_bytes=batch_bytes)
+
+
+def test_planning_puts_each_copy_of_every_object_into_exactly_one_batch_of_its_owner():
+    items = loader(generation=3, batch_size=7, batch_bytes=40).plan(
+        objects(500), root="s3://b/", placement=PLACEMENT, first=12
+    )
     assert [item.batch.id for item in items] == [f"fetch-3-{number}" for number in range(12, 12 + len(items))]
+    assert sum((item.tally for item in items), Tally()) == Tally(objects=500, bytes=5000)
     for item in items:
         assert len(item.batch.entries) <= 4  # 40 bytes end a batch before 7 objects do
         assert [entry.key for entry in item.batch.entries] == sorted(entry.key for entry in item.batch.entries)
-        for entry in item.batch.entries:
-            assert tuple(owner.id for owner in placement.owners(f"s3://b/{entry.key}", 2)) == item.workers
+    planned = Counter((entry.key, item.copy, item.workers) for item in items for entry in item.batch.entries)
+    assert planned == Counter(
+        (entry.key, copy, (owner.id,))
+        for entry in objects(500)
+        for copy, owner in enumerate(PLACEMENT.owners(f"s3://b/{entry.key}", 2))
+    )
+    joint = {(entry.key, item.joint) for item in items for entry in item.batch.entries}
+    assert len(joint) == 500  # all copies of an object are in one account
+    assert len({item.joint for item in items}) > 500 * 10 / (3 * 40) - 1
+
+
+def test_a_thousand_workers_get_a_batch_for_each_copy_and_not_one_for_each_pair_of_owners():
+    members = tuple(Member(id=f"preheat-worker-{number}", url="") for number in range(1000))
+    items = loader(batch_size=500).plan(objects(5000), root="s3://b/", placement=PlacementMap(members=members), first=0)
+    assert len(items) <= 2 * 1000
+
+
+@settings(deadline=None, max_examples=40)
+@given(randoms=st.randoms(use_true_random=False), count=st.integers(1, 20), lost=st.sampled_from([*WORKERS, ""]))
+def test_a_joint_account_counts_each_object_once_by_what_all_of_its_owners_say(randoms: Random, count: int, lost: str):
+    """Results in any order and twice, and a lost worker; what an owner says of an object is known beforehand."""
+    entries, lives = objects(count), set(WORKERS) - {lost}
+    says = {(who, entry.key): randoms.choice(["done", "skipped", "failed"]) for who in WORKERS for entry in entries}
+    queue = loader().plan(entries, root="s3://b/", placement=PLACEMENT, first=0)
+    progress = accounting.record_window(Progress(), queue, cursor="c", version="v")
+    asked, failed, lost_at = set[tuple[str, str]](), list[str](), randoms.randint(0, 2 * len(queue))
+    for step in range(2 * lost_at + 100):
+        if step == lost_at:
+            progress, queue = without(progress, queue, lives)
+        if step >= lost_at and not progress.open:
+            break
+        item = randoms.choice(queue) if step < lost_at + 9 else queue[step % len(queue)]
+        before, (worker,) = progress, item.workers
+        progress, gone = accounting.record_result(before, said(item.batch, worker, says))
+        failed += [each.path for each in gone]
+        asked |= {(worker, entry.key) for entry in item.batch.entries} if progress != before else set()
+        assert adds_up(progress)
+    told = {entry.key: {says[who, key] for who, key in asked if key == entry.key} for entry in entries}
+    skipped = [key for key, words in told.items() if words == {"skipped"}]
+    assert (progress.open, progress.remaining) == ({}, Tally())
+    assert sorted(failed) == [f"s3://b/{key}" for key, words in told.items() if "failed" in words]
+    assert (progress.failed.objects, progress.skipped.objects >= len(skipped)) == (len(failed), True)
+
+
+def without(progress: Progress, queue: list[PlannedBatch], live: set[str]) -> tuple[Progress, list[PlannedBatch]]:
+    """Give what workers that died have not done to those that live."""
+    placement = PlacementMap(members=tuple(member for member in PLACEMENT.members if member.id in live))
+    for batch_id in accounting.lost_batches(progress, live):
+        batch = next(item.batch for item in queue if item.batch.id == batch_id)
+        again = loader().plan_again(batch, placement=placement, first=progress.batches)
+        progress, queue = accounting.replace_batch(progress, batch_id, again), queue + again
+    return progress, queue
+
+
+def said(batch: Batch, worker: str, says: dict[tuple[str, str], str]) -> BatchResult:
+    by = {word: [entry for entry in batch.entries if says[worker, entry.key] == word] for word in says.values()}
+    done, skipped, failed = (by.get(word, []) for word in ("done", "skipped", "failed"))
+    return BatchResult(
+        batch_id=batch.id,
+        job_id="j",
+        worker=worker,
+        done=Tally(objects=len(done), bytes=10 * len(done)),
+        skipped=Tally(objects=len(skipped), bytes=10 * len(skipped)),
+        failed=tuple(FailedObject(path=f"s3://b/{entry.key}", size=10, code="x", message="") for entry in failed),
+    )
+
+
+@pytest.mark.parametrize(("first", "second", "skipped"), [(4, 4, 4), (4, 0, 0), (2, 2, 2)])
+def test_an_object_is_skipped_if_all_of_its_owners_skip_it(first: int, second: int, skipped: int):
+    placement = PlacementMap(members=PLACEMENT.members[:2])
+    items = loader(batch_size=9).plan(objects(4), root="s3://b/", placement=placement, first=0)
+    progress = accounting.record_window(Progress(), items, cursor="c", version="v")
+    left = {0: first, 1: second}
+    for item in items:
+        taken = min(left[item.copy], len(item.batch.entries))
+        left[item.copy] -= taken
+        progress, _ = accounting.record_result(progress, result(item.batch, item.workers[0], skipped=taken))
+    assert (progress.skipped.objects, progress.done.objects) == (skipped, 4 - skipped)
 
 
 def job(load: Progress, verification: Progress | None = None) -> Job:

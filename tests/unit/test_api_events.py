@@ -14,8 +14,10 @@ import httpx
 import msgspec
 import pytest
 
+from preheat.access import Grant, Role, acting_for
 from preheat.api._answers import JobViews
 from preheat.api._events import Connection, EventHub, Filter
+from preheat.datasets import Dataset
 from preheat.engine import Bucket
 from preheat.jobs import Job, JobState
 from tests.unit.memory_cluster import Cluster, load
@@ -134,6 +136,36 @@ async def test_a_lost_worker_is_told(cluster: Cluster, url: str):
         told = await until(stream, "worker", id="worker-1", live=False)
         if not any(event.kind == "placement" and len(event.data["members"]) == 1 for event in told):
             await until(stream, "placement")
+
+
+async def test_a_datasets_phases_and_conditions_are_told_and_not_its_progress(cluster: Cluster, url: str):
+    async with events(url) as stream, httpx.AsyncClient(base_url=url) as client:
+        await until(stream, "worker", id="worker-1", live=True)
+        body = {"path": "s3://b/data/", "preload": {"enabled": True}}
+        assert (await client.put("/v1/datasets/images", json=body)).status_code == 201
+        told: list[Event] = []
+        while not told or told[-1].data["status"]["phase"] != "Loaded":  # type: ignore[index] # of JSON
+            told += await until(stream, "dataset.status", name="images")
+        assert told[-1].data == (await client.get("/v1/datasets/images")).json()
+        assert len([event for event in told if event.kind == "dataset.status"]) < 20
+        async with events(url) as late:
+            await until(late, "dataset.status", name="images")
+        await client.delete("/v1/datasets/images")
+        assert (await until(stream, "dataset-gone"))[-1].data == {"name": "images"}
+
+
+async def test_a_dataset_is_told_to_nobody_whose_token_is_bound_to_other_paths(cluster: Cluster):
+    hub = EventHub(cluster.coordinator, JobViews(cluster.coordinator, base_url="http://test"))
+    datasets = cluster.coordinator.datasets
+    for name in ("mine", "other"):
+        await datasets.declare(Dataset(name=name, path=f"s3://b/{name}/"))
+    with acting_for(Grant(role=Role.READ, prefixes=("s3://b/mine/",))):
+        stream = hub.stream(Filter(), after=None)
+        told = await anext(stream) + await anext(stream)
+    assert told.count(b"event: dataset.status\n") == 1
+    assert b"s3://b/mine/" in told
+    assert b"s3://b/other/" not in told
+    await stream.aclose()
 
 
 async def test_a_stop_of_the_server_ends_streams_and_long_polls_and_breaks_none_off(cluster: Cluster):

@@ -114,7 +114,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("images", {"replicas": 1.5}, "replicas"),
     ("images", {"name": "other"}, "name="),
     ("images", {"quota": "many"}, "quota="),
-    ("images", {"ttl": "soon"}, "expires="),
+    ("images", {"ttl": "soon"}, "ttl="),
     ("images", {"freshness": "max-age"}, "freshness="),
     ("images", {"subPaths": ["s3://b/other/"]}, "not below"),
     ("images", {"preload": {"schedule": "nightly"}}, "schedule="),
@@ -375,6 +375,14 @@ async def test_what_a_file_declares_is_declared_later_if_it_cannot_be_now(
         ("[datasets.images]\npath='x/'", ["datasets.images", "x/"]),
         ("[[mounts]]\nname='data'\npath='s3://b/x/'\nfresh=1", ["mounts.0.fresh=1", "Known there: name, path"]),
         ("[[mounts]]\nname='data'\npath='s3://b/x/'\nfreshness='new'", ["freshness='new'"]),
+        (
+            "[[mounts]]\nname='a'\npath='s3://b/x/'\n[[mounts]]\nname='a'\npath='s3://b/y/'",
+            ["mounts.1: name='a' is that of mounts.0 too", "a (s3://b/x/) and a (s3://b/y/)"],
+        ),
+        (
+            "[[mounts]]\nname='a'\npath='s3://b/x/'\n[[mounts]]\nname='c'\npath='s3://b/x'",
+            ["mounts.1: path='s3://b/x/' is that of mounts.0 too", "a (s3://b/x/) and c (s3://b/x/)"],
+        ),
         ("datasets = ]", ["no TOML", "line 1"]),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -37,6 +38,8 @@ class History:
     """All that was listed, in the order of the index file."""
     hot: set[str] = field(default_factory=set)
     batches: dict[str, PlannedBatch] = field(default_factory=dict)
+    accounts: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """The keys of each account: a joint one, or a batch."""
     mixed: set[int] = field(default_factory=set)
     """Blocks in which names of two buckets alternate: their entries count when all of them are hot."""
     lost: str = ""
@@ -52,8 +55,14 @@ class History:
             job_id="j", spec=JobSpec(options=options), action=Action.FETCH, generation=1, batch_bytes=1 << 20
         )
 
-    def open(self, planned: Sequence[PlannedBatch]) -> None:
+    def open(self, planned: Sequence[PlannedBatch], work: Progress) -> None:
+        self.job = replace(self.job, work=work)
         self.batches |= {item.batch.id: item for item in planned}
+        for item in planned:
+            self.accounts[self.account(item.batch.id)] |= {entry.key for entry in item.batch.entries}
+
+    def account(self, batch_id: str) -> str:
+        return self.job.work.open[batch_id].joint or batch_id
 
     def window(self, groups: Sequence[Sequence[tuple[str, bool]]]) -> None:
         """List a block: names that are there or not, in one group for each bucket."""
@@ -67,15 +76,14 @@ class History:
             planned = self.planner().plan(
                 there, root="s3://b/", placement=placement, first=work.batches, numbers=numbers
             )
-            self.open(planned)
             after = missing[0] if missing else 0
             work = accounting.record_window(
                 work, planned, cursor="c", version="v", missing=len(missing), missing_after=after, whole=whole
             )
-            self.job = replace(self.job, work=work)
+            self.open(planned, work)
 
     def report(self, batch_id: str, worker: str) -> None:
-        """Let a worker do a batch, of which some may fail; a batch is hot when all of its workers have done it."""
+        """Let a worker do a batch, of which some may fail; an object is hot when all of its workers have done it."""
         batch = self.batches[batch_id].batch
         failed = self.data.draw(
             st.sets(st.sampled_from(batch.entries)) if self.data.draw(st.booleans()) else st.just(())
@@ -89,10 +97,10 @@ class History:
             failed=tuple(FailedObject(path=f"s3://b/{item.key}", size=1, code="x", message="") for item in failed),
             first_failed=min(numbers, default=None),
         )
-        union = {item.path for item in (*self.job.work.open[batch_id].failed, *result.failed)}
-        work, _ = accounting.record_result(self.job.work, result)
-        if batch_id not in work.open:
-            self.hot |= {entry.key for entry in batch.entries if f"s3://b/{entry.key}" not in union}
+        account = self.account(batch_id)
+        work, cold = accounting.record_result(self.job.work, result)
+        if account not in work.open:
+            self.hot |= self.accounts[account] - {item.path.removeprefix("s3://b/") for item in cold}
         self.job = replace(self.job, work=work)
 
     def lose(self, worker: str) -> None:
@@ -102,11 +110,11 @@ class History:
             work = self.job.work
             placement, batch = of_worker(worker), self.batches[batch_id].batch
             planned = self.planner().plan_again(batch, placement=placement, first=work.batches)
-            self.open(planned)
-            self.job = replace(self.job, work=accounting.replace_batch(work, batch_id, planned))
+            self.open(planned, accounting.replace_batch(work, batch_id, planned))
 
     def report_any(self) -> None:
-        batch_id = self.data.draw(st.sampled_from(sorted(self.job.work.open)))
+        waited_for = sorted(batch_id for batch_id, batch in self.job.work.open.items() if batch.waiting)
+        batch_id = self.data.draw(st.sampled_from(waited_for))
         self.report(batch_id, self.data.draw(st.sampled_from(self.job.work.open[batch_id].waiting)))
 
     def block(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from preheat.coordinator._window_plan import plan_window
 from preheat.coordinator._windows import windows
 from preheat.engine import MemoryEngine
 from preheat.errors import ObjectNotFound
-from preheat.jobs import Action, BatchResult, FailedObject, Job, JobOptions, JobSpec, Tally
+from preheat.jobs import Action, BatchResult, FailedObject, Job, JobOptions, JobSpec, Progress, Tally
 from preheat.placement import Member, PlacementMap
 from preheat.planning import PlannedBatch, Planner
 from preheat.ufs import MemoryUnderStore
@@ -44,6 +45,8 @@ class Load:
     job: Job
     pages: AsyncGenerator[Page | None, None] | None = None
     batches: dict[str, PlannedBatch] = field(default_factory=dict)
+    accounts: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """The URIs of each account: a joint one, or a batch."""
     hot: set[str] = field(default_factory=set)
     lost: str = ""
 
@@ -69,8 +72,7 @@ class Load:
             return
         planned, after = plan_window(work, page, planner=self.planner(), placement=self.placement())
         if recorded:
-            self.batches |= {item.batch.id: item for item in planned}
-            self.keep(after)
+            self.open(planned, after)
 
     def planner(self) -> Planner:
         generation, spec = self.job.generation, self.job.spec
@@ -79,11 +81,21 @@ class Load:
     def placement(self) -> PlacementMap:
         return PlacementMap(members=tuple(Member(id=each, url="") for each in WORKERS if each != self.lost))
 
+    def open(self, planned: list[PlannedBatch], work: Progress) -> None:
+        self.keep(work)
+        self.batches |= {item.batch.id: item for item in planned}
+        for item in planned:
+            self.accounts[self.account(item.batch.id)] |= {item.batch.root + entry.key for entry in item.batch.entries}
+
+    def account(self, batch_id: str) -> str:
+        return self.job.work.open[batch_id].joint or batch_id
+
     def keep(self, work: object) -> None:
         self.job = replace(self.job, work=work)  # type: ignore[arg-type]
 
     def report(self, failing: bool) -> None:
-        batch_id = self.data.draw(st.sampled_from(sorted(self.job.work.open)))
+        waited_for = sorted(batch_id for batch_id, batch in self.job.work.open.items() if batch.waiting)
+        batch_id = self.data.draw(st.sampled_from(waited_for))
         waiting = self.job.work.open[batch_id].waiting
         batch = self.batches[batch_id].batch
         failed = self.data.draw(st.sets(st.sampled_from(batch.entries), max_size=1)) if failing else set()
@@ -96,10 +108,10 @@ class Load:
             failed=tuple(FailedObject(path=batch.root + e.key, size=e.size, code="x", message="") for e in failed),
             first_failed=min(numbers, default=None),
         )
-        cold = {item.path for item in (*self.job.work.open[batch_id].failed, *result.failed)}
-        work, _ = accounting.record_result(self.job.work, result)
-        if batch_id not in work.open:
-            self.hot |= {batch.root + entry.key for entry in batch.entries} - cold
+        account = self.account(batch_id)
+        work, cold = accounting.record_result(self.job.work, result)
+        if account not in work.open:
+            self.hot |= self.accounts[account] - {item.path for item in cold}
         self.keep(work)
 
     def lose(self, worker: str) -> None:
@@ -108,8 +120,7 @@ class Load:
         for batch_id in accounting.lost_batches(self.job.work, set(WORKERS) - {worker}):
             batch = self.batches[batch_id].batch
             planned = self.planner().plan_again(batch, placement=self.placement(), first=self.job.work.batches)
-            self.batches |= {item.batch.id: item for item in planned}
-            self.keep(accounting.replace_batch(self.job.work, batch_id, planned))
+            self.open(planned, accounting.replace_batch(self.job.work, batch_id, planned))
 
 
 async def load(

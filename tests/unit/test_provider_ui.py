@@ -70,6 +70,12 @@ def test_an_ended_job_took_what_it_took():
     assert (ended.ended, ended.elapsed, ended.left) == (True, "30 s", "")
 
 
+def test_a_receipt_is_told_in_a_line_and_garbage_is_not():
+    assert row().receipt == "verified 1,797 of 1,797 files, 197 KiB, at 2026-11-21 02:00:02 UTC"
+    for receipt in (None, "", "a.b.c", "a.e30.c", "a.W10.c", "a.\u2713.c", 7):
+        assert row(receipt=receipt).receipt == ""
+
+
 def test_datasets_are_those_that_are_kept_warm_and_then_those_that_loads_have_listed():
     inventory = {"path": "s3://b/x/", "version": "sha256:1", "listed": {"files": 2, "bytes": 9}, "pinned": True}
     older = inventory | {"version": "sha256:0", "pinned": False}

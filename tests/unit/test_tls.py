@@ -12,8 +12,8 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from preheat.settings import TlsSettings
-from preheat.tls import server_context
-from preheat.tls_renewal import follow_certificate
+from preheat.tls import client_context, server_context
+from preheat.tls_renewal import follow_certificate, follow_trust
 from testbed.certificates import Authority
 
 LOOK_SECONDS = 0.01
@@ -75,3 +75,37 @@ async def test_a_renewed_certificate_is_shown_and_a_damaged_one_is_not(tmp_path:
 
 async def test_without_a_certificate_there_is_nothing_to_follow():
     assert await follow_certificate(None, TlsSettings()) is None
+
+
+async def test_an_authority_that_is_renewed_is_trusted_by_clients_that_run(tmp_path: Path):
+    old, new = (Authority.make(tmp_path / name) for name in ("old", "new"))
+    trusted = tmp_path / "ca.crt"
+    shutil.copy(old.ca, trusted)
+    server = await asyncio.start_server(
+        lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=server_context(new.issue("worker", "127.0.0.1"))
+    )
+    context = client_context(TlsSettings(ca=trusted))
+
+    async def trusts() -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1], ssl=context)
+        except ssl.SSLCertVerificationError:
+            return False
+        writer.close()
+        return True
+
+    following = asyncio.create_task(follow_trust(look_seconds=LOOK_SECONDS))
+    assert not await trusts()
+    with capture_logs() as told:
+        trusted.write_text("no certificate")
+        async with asyncio.timeout(DEADLINE):
+            while not told:
+                await asyncio.sleep(LOOK_SECONDS)
+    assert [line["action"] for line in told] == ["authority_refused"]
+    shutil.copy(new.ca, trusted)
+    async with asyncio.timeout(DEADLINE):
+        while not await trusts():
+            await asyncio.sleep(LOOK_SECONDS)
+    following.cancel()
+    server.close()
+    await server.wait_closed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator
+from dataclasses import replace
 from itertools import count, repeat
 
 import msgspec
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 from preheat.coordinator._catalog import Page
 from preheat.coordinator._window_plan import plan_window
 from preheat.coordinator._windows import MOST_OBJECTS, filling, windows
+from preheat.copies import HeldObject
 from preheat.errors import OriginUnavailable
-from preheat.jobs import Action, FailedObject, JobOptions, JobSpec, Progress
+from preheat.jobs import Action, FailedObject, JobOptions, JobSpec, JobType, Progress
 from preheat.placement import Member, PlacementMap
-from preheat.planning import Planner
+from preheat.planning import Planner, owners_of_a_batch
 from preheat.versions import ObjectInfo
 
 NO_TIME = repeat(0.0)
@@ -130,20 +132,36 @@ def test_what_ends_a_block_of_several_buckets_does_not_wait_for_what_follows():
     assert sizes(joined([page(0, 5), *pages, page(20, 5)])) == [5, 5, 5, 10, 5]
 
 
-@pytest.mark.parametrize(("workers", "replicas"), [(50, 2), (50, 3)])
-def test_a_window_leaves_a_record_that_the_engine_takes(workers: int, replicas: int):
+@pytest.mark.parametrize(
+    ("kind", "action", "workers", "replicas"),
+    [
+        (JobType.LOAD, Action.FETCH, 200, 2),
+        (JobType.REPLICATE, Action.FETCH, 50, 3),
+        (JobType.REBALANCE, Action.REBALANCE, 100, 1),
+    ],
+)
+def test_a_window_leaves_a_record_that_the_engine_takes(kind: JobType, action: Action, workers: int, replicas: int):
     members = tuple(Member(id=f"preheat-worker-{number}", url="") for number in range(workers))
-    spec = JobSpec(options=JobOptions(replicas=replicas))
-    planner = Planner(job_id="j", spec=spec, action=Action.FETCH, generation=1, batch_bytes=1 << 30)
-    window = page(0, filling(batch_size=500, workers=workers, replicas=replicas))
-    placement = PlacementMap(members=members)
-    planned, progress = plan_window(Progress(), window, planner=planner, placement=placement)
-    assert sum(len(item.workers) for item in planned) <= 1 << 15
-    assert len(msgspec.json.encode(progress)) < 4 << 20
+    spec = JobSpec(type=kind, options=JobOptions(replicas=replicas))
+    planner = Planner(job_id="j", spec=spec, action=action, generation=1, batch_bytes=1 << 30)
+    enough = filling(batch_size=500, workers=workers, owners=owners_of_a_batch(spec))
+    window = page(0, min(enough, MOST_OBJECTS))
+    if action is Action.REBALANCE:
+        window = replace(window, objects=[held(item, number % workers) for number, item in enumerate(window.objects)])
+    planned, progress = plan_window(Progress(), window, planner=planner, placement=PlacementMap(members=members))
+    assert sum(len(item.workers) + len(item.then) for item in planned) <= 1 << 15
+    assert len(msgspec.json.encode(progress)) < 6 << 20
+
+
+def held(item: ObjectInfo, worker: int) -> HeldObject:
+    """Return an object as one worker has it, though not because of this job."""
+    return HeldObject(
+        key=item.key, size=1, etag="e", last_modified=0.0, workers=(f"preheat-worker-{worker}",), job_ids=("other",)
+    )
 
 
 @pytest.mark.parametrize(
-    ("workers", "replicas", "objects"), [(0, 1, 0), (2, 3, 1000), (100, 1, 50_000), (100, 2, 50_000), (500, 2, 1 << 14)]
+    ("workers", "owners", "objects"), [(0, 1, 0), (2, 3, 1000), (100, 1, 50_000), (100, 2, 50_000), (500, 2, 1 << 14)]
 )
-def test_a_window_fills_the_batches_unless_there_would_be_too_many(workers: int, replicas: int, objects: int):
-    assert filling(batch_size=500, workers=workers, replicas=replicas) == objects
+def test_a_window_fills_the_batches_unless_there_would_be_too_many(workers: int, owners: int, objects: int):
+    assert filling(batch_size=500, workers=workers, owners=owners) == objects

@@ -85,7 +85,8 @@ async def test_what_is_for_workers_alone(group: Group):
 
 async def test_one_secret_for_all_workers_and_another_when_it_is_overwritten():
     engine = MemoryEngine()
-    one, other, stranger = Forwarding(), Forwarding(), Forwarding()
+    now = 1000.0
+    one, other, stranger = (Forwarding(clock=lambda: now) for _ in range(3))
     with pytest.raises(EngineUnavailable):
         one.check("")
     async with one.following(engine), other.following(engine), stranger.following(MemoryEngine()):
@@ -97,12 +98,22 @@ async def test_one_secret_for_all_workers_and_another_when_it_is_overwritten():
                 other.check(wrong)
             assert one.headers[FORWARDED] not in str(refused.value)
         before = one.headers[FORWARDED]
+        other.check(before)
         await engine.put(Bucket.SECRETS, "workers", msgspec.json.encode("changed"))
         async with asyncio.timeout(5):
-            while one.headers != {FORWARDED: "changed"}:
+            while one._secret != "changed":
                 await asyncio.sleep(0)
-        with pytest.raises(Forbidden):
-            one.check(before)
+        assert one.headers == {FORWARDED: before}  # another may not have heard of the new one
+        for accepted in (before, "changed"):
+            one.check(accepted)
+        now += 6
+        assert one.headers == {FORWARDED: "changed"}
+        one.check(before)  # another may have heard later
+        now += 30
+        one.check("changed")
+        for wrong in (before, ""):
+            with pytest.raises(Forbidden):
+                one.check(wrong)
 
 
 async def begun(group: Group, key: str, *bodies: bytes) -> tuple[str, list[tuple[int, str]]]:
@@ -236,6 +247,26 @@ async def test_open_uploads_are_bounded(tmp_path: Path):
     assert (refused.code, refused.status, Overloaded.status, Overloaded.retryable) == ("SlowDown", 503, 503, True)
     uploads.end(at("a"), first)
     uploads.create(at("c"))
+
+
+async def test_an_upload_to_which_nothing_comes_is_dropped(tmp_path: Path):
+    now = 0.0
+    staging, uploads = Staging(tmp_path / "staging"), Uploads("w", most=2, idle_seconds=60, clock=lambda: now)
+    idle, busy = uploads.create(at("idle")), uploads.create(at("busy"))
+    uploads.add(at("idle"), idle, 1, await staging.receive(pieces(b"part")))
+    with uploads.using(at("busy"), busy):  # a part is on its way, however slowly
+        now = 61.0
+        uploads.expire()
+        assert [upload.id for upload in uploads.begun("s3://b/")] == [busy]
+        assert staging.staged == 0
+    now = 120.0
+    uploads.create(at("other"))
+    now = 122.0
+    uploads.create(at("third"))  # in the place of one that is idle by now
+    assert [upload.path for upload in uploads.begun("s3://b/")] == ["s3://b/other", "s3://b/third"]
+
+
+async def test_a_worker_refuses_uploads_beyond_its_most(tmp_path: Path):
     async with working(tmp_path, 1) as group:
         worker = group.workers[0]
         worker.writes._local.uploads._most = 0

@@ -147,16 +147,19 @@ def _dataset(name: str, body: DatasetBody) -> Dataset:
 
 
 def _mounts(items: list[FileMount]) -> tuple[Mount, ...]:
-    """Return the mounts; raises InvalidRequest if two have one name, for only one of them could hold."""
-    mounts: dict[str, Mount] = {}
+    """Return the mounts; raises InvalidRequest if two have one name or one path, for only one of them could hold."""
+    mounts: list[Mount] = []
     for number, mount in enumerate(item.to_mount() for item in items):
-        if (other := mounts.setdefault(mount.name, mount)) is not mount:
-            raise InvalidRequest(
-                f"mounts.{number}: name={mount.name!r} is that of two mounts, of path={other.path!r} and of "
-                f"path={mount.path!r}.",
-                remedy="Give one of them another name, or take it out.",
-            )
-    return tuple(mounts.values())
+        for place, other in enumerate(mounts):
+            if same := [key for key in ("name", "path") if getattr(mount, key) == getattr(other, key)]:
+                value = getattr(mount, same[0])
+                raise InvalidRequest(
+                    f"mounts.{number}: {same[0]}={value!r} is that of mounts.{place} too, so that "
+                    f"{other.name} ({other.path}) and {mount.name} ({mount.path}) could not both hold.",
+                    remedy=f"Give one of them another {same[0]}, or take it out.",
+                )
+        mounts.append(mount)
+    return tuple(mounts)
 
 
 def _sentence(found: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ def _whole(value: Any) -> Any:
 
 
 def _seconds(value: Any) -> Any:
-    return parse_lifetime(value) if isinstance(value, str) else value
+    return parse_lifetime(value, field="ttl") if isinstance(value, str) else value
 
 
 def _bytes(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""``GET /v1/events``: changes of jobs, workers and the placement map as server-sent events.
+"""``GET /v1/events``: changes of jobs, workers, datasets and the placement map as server-sent events.
 
 One listener hears of every change and notes it for the connections that want it: a note is the name of what changed,
 and the event is written when the connection sends it. So a connection that nothing happens to costs nothing, and a
@@ -19,7 +19,9 @@ from fastapi.responses import StreamingResponse
 
 from preheat.access import caller, may_see
 from preheat.api._answers import JobViews, PlacementView, WorkerView
+from preheat.api._dataset_views import shown
 from preheat.coordinator import Coordinator
+from preheat.datasets import Record
 from preheat.jobs import Job, JobState
 from preheat.registry import Heartbeat
 
@@ -34,7 +36,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 Note = tuple[str, str]
-"""What changed: the event's name, and the id of the job or the worker."""
+"""What changed: the event's name, and the id of the job or the worker, or the dataset's name."""
 _PLACEMENT: Note = ("placement", "")
 
 
@@ -70,7 +72,7 @@ class Filter:
 
     @property
     def everything(self) -> bool:
-        """Whether workers and the placement map are wanted too."""
+        """Whether workers, datasets and the placement map are wanted too."""
         return not self.jobs and not self.states
 
     def takes(self, job: Job) -> bool:
@@ -129,12 +131,14 @@ class EventHub:
         self._everything: set[Connection] = set()
         self._by_job: defaultdict[str, set[Connection]] = defaultdict(set)
         self._workers: dict[str, tuple[object, ...]] = {}
+        self._datasets: dict[str, tuple[object, ...]] = {}
         self._transfers: dict[str, dict[str, int]] = {}
         self._epoch = 0
         self._late: set[str] = set()
         """Running jobs of which it was told that they will be late."""
         coordinator.jobs.listeners.add(self._on_job)
         coordinator.cluster.listeners.add(self._on_worker)
+        coordinator.datasets.view.listeners.add(self._on_dataset)
 
     async def stream(self, wanted: Filter, *, after: int | None) -> AsyncIterator[bytes]:
         """Yield the events for one connection, several in one piece, and comments while nothing happens."""
@@ -170,6 +174,8 @@ class EventHub:
             connection.note(_PLACEMENT)
             for worker in self._coordinator.cluster.workers():
                 connection.note(("worker", worker.id))
+            for record in self._coordinator.datasets.list():
+                connection.note(("dataset.status", record.dataset.name))
         for job, revision in jobs.values():
             if revision > since and wanted.takes(job) and (resumes or not wanted.everything or not job.state.ended):
                 connection.note(("job", job.id))
@@ -211,6 +217,15 @@ class EventHub:
             self._epoch = placement.epoch
             self._tell_everyone(_PLACEMENT)
 
+    def _on_dataset(self, name: str) -> None:
+        known = self._coordinator.datasets.view.get(name)
+        facts = _told(known[0]) if known and not known[0].removed else ()
+        if self._datasets.get(name, ()) != facts:
+            self._datasets[name] = facts
+            self._tell_everyone(("dataset.status", name))
+        if not facts:
+            self._datasets.pop(name, None)
+
     def _moved(self, worker_id: str, transfers: dict[str, int]) -> list[str]:
         """Return the jobs of which a worker has fetched more, or less, since its last heartbeat."""
         before = self._transfers.pop(worker_id, {})
@@ -239,11 +254,19 @@ class EventHub:
                 unseen = kind != "job" or (caller().prefixes and not wanted.jobs)
                 return b"" if unseen else _lines("job-gone", _identified(key))
             return _lines(kind, self._views.json(known)) if wanted.takes(known.job) else b""
+        if kind == "dataset.status":
+            return self._dataset_event(key)
         if kind == "worker":
             worker = self._worker(key)
             return _lines("worker", self._worker_json(worker)) if worker else _lines("worker-gone", _identified(key))
         view = PlacementView.of(self._coordinator.cluster.placement)
         return _lines(kind, view.model_dump_json(by_alias=True).encode())
+
+    def _dataset_event(self, name: str) -> bytes:
+        if record := self._coordinator.datasets.peek(name):
+            view = shown(record, self._coordinator.service)
+            return _lines("dataset.status", view.model_dump_json(by_alias=True).encode())
+        return b"" if caller().prefixes else _lines("dataset-gone", msgspec.json.encode({"name": name}))
 
     def _worker_json(self, worker: Heartbeat) -> bytes:
         live = any(worker.id == other.id for other in self._coordinator.cluster.live())
@@ -257,6 +280,13 @@ class EventHub:
 def _facts(worker: Heartbeat, *, live: bool) -> tuple[object, ...]:
     """Return what a worker's event is worth sending for: not how full or how busy it is."""
     return (live, worker.leaving, worker.url, worker.zone, worker.capacity, worker.started_at)
+
+
+def _told(record: Record) -> tuple[object, ...]:
+    """Return what a dataset's event is worth sending for: not how far a load is."""
+    conditions = tuple((item.type, item.status, item.reason, item.message) for item in record.conditions)
+    version = record.loaded.version if record.loaded else ""
+    return (record.dataset, record.owner, record.phase, conditions, record.last_job, version)
 
 
 def _lines(event: str, data: bytes) -> bytes:

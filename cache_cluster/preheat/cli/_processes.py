@@ -41,6 +41,7 @@ from preheat.cli._store_options import (
     RepairAfter,
     SegmentSize,
     StagingSize,
+    UploadIdle,
     data_dirs,
 )
 from preheat.cluster import ClusterFiles, default_data_dir
@@ -142,6 +143,7 @@ def worker(
     segment_size: SegmentSize = DEFAULT_SEGMENT_SIZE,  # type: ignore[assignment] # as for the capacity
     staging_size: StagingSize = DEFAULT_STAGING_SIZE,  # type: ignore[assignment] # as for the capacity
     max_uploads: MaxUploads = WriteSettings.open_uploads,
+    upload_idle: UploadIdle = WriteSettings.upload_idle_seconds,
     repair_after: RepairAfter = WriteSettings.repair_seconds,
     zone: Annotated[
         str, typer.Option(envvar="PREHEAT_ZONE", help="What fails together, such as a rack: copies avoid sharing one.")
@@ -170,7 +172,12 @@ def worker(
                 low_watermark=low_watermark,
                 segment_size=segment_size,
             ),
-            writes=WriteSettings(staging_bytes=staging_size, open_uploads=max_uploads, repair_seconds=repair_after),
+            writes=WriteSettings(
+                staging_bytes=staging_size,
+                open_uploads=max_uploads,
+                upload_idle_seconds=upload_idle,
+                repair_seconds=repair_after,
+            ),
             zone=zone,
             host=host,
             port=port,

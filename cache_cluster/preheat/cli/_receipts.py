@@ -129,7 +129,7 @@ def _pairs(receipt: Receipt) -> list[tuple[str, str]]:
         ("receipt", "valid: the cluster signed it"),
         ("issuer", receipt.iss),
         ("job", receipt.sub),
-        ("of", _what(receipt)),
+        ("dataset", _what(receipt)),
         ("files", receipt.file_filter_regex and f"only those that {receipt.file_filter_regex} matches"),
         ("version", receipt.dataset_version or "none: a part of a dataset"),
         ("proven hot", f"{files} files, {count(receipt.verified).partition(', ')[2]}; read back from {owners}"),

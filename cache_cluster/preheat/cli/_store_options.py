@@ -67,6 +67,14 @@ RepairAfter = Annotated[
         help="How long another worker has to be away until what it held of pending writes is copied anew.",
     ),
 ]
+UploadIdle = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        envvar="PREHEAT_UPLOAD_IDLE",
+        help="How long nothing may come to an upload in parts until it is dropped.",
+    ),
+]
 MaxUploads = Annotated[
     int, typer.Option(envvar="PREHEAT_MAX_UPLOADS", help="The uploads in parts that may be open here at once.")
 ]

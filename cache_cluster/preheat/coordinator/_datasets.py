@@ -40,6 +40,11 @@ class Datasets:
         seen = [record for record, _ in self.view.values() if not record.removed and _may_see(record.dataset)]
         return sorted(seen, key=lambda record: record.dataset.name)
 
+    def peek(self, name: str) -> Record | None:
+        """Return a dataset as it was last heard of; none if there is none, or the caller may not see it."""
+        known = self.view.get(name)
+        return known[0] if known and not known[0].removed and _may_see(known[0].dataset) else None
+
     async def get(self, name: str) -> Record:
         """Return a dataset.
 

@@ -31,7 +31,7 @@ from preheat.errors import Conflict, DeadlineExceeded, InvalidRequest, NoLiveWor
 from preheat.jobs import Action, BatchResult, FailedObject, Job, JobControl, JobState, JobType, Priority, Progress
 from preheat.logs import get_logger
 from preheat.placement import PlacementMap
-from preheat.planning import Planner, passes
+from preheat.planning import Planner, owners_of_a_batch, passes
 from preheat.settings import SchedulerSettings
 from preheat.views import BucketView
 
@@ -187,9 +187,8 @@ class JobRunner:
         return (known[0].priority if known else None) or self._job.spec.options.priority
 
     def _filling(self) -> int:
-        options, workers = self._job.spec.options, len(self._cluster.placement.members)
-        replicas = 2 if self._job.spec.type is JobType.REBALANCE else options.replicas  # from one worker to another
-        return filling(batch_size=options.batch_size, workers=workers, replicas=replicas)
+        spec, workers = self._job.spec, len(self._cluster.placement.members)
+        return filling(batch_size=spec.options.batch_size, workers=workers, owners=owners_of_a_batch(spec))
 
     def _has_room(self, action: Action, placement: PlacementMap) -> bool:
         limit = self._settings.open_batches_per_worker * len(placement.members)

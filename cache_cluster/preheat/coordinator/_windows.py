@@ -23,15 +23,15 @@ _SECONDS = 1.0
 """Of listing for one window: what a slow under store has told by then is planned."""
 
 
-def filling(*, batch_size: int, workers: int, replicas: int) -> int:
+def filling(*, batch_size: int, workers: int, owners: int) -> int:
     """Return how many objects fill the workers' batches, with no more of these than a job's record has room for.
 
-    A batch has the same owners for all of its entries: where there are more ways to choose them than a window may have
-    batches, each further object may be a batch of its own.
+    Where the entries of a batch must have several ``owners`` in common, and there are more ways to choose these than a
+    window may have batches, each further object may be a batch of its own.
     """
     fills = batch_size * workers
-    few = perm(workers, min(replicas, workers)) * replicas <= _MOST_MESSAGES
-    return fills if few else min(fills, _MOST_MESSAGES // replicas)
+    few = perm(workers, min(owners, workers)) * owners <= _MOST_MESSAGES
+    return fills if few else min(fills, _MOST_MESSAGES // owners)
 
 
 async def windows(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from preheat.store._base import BLOCK_SIZE, CachedObject, StoreUsage
 from preheat.store._catalog import Entry, Pack
 from preheat.store._faults import DirectoryFailed
 from preheat.store._members import Members
-from preheat.store._pages import check_version, clip
+from preheat.store._pages import check_version, checksums_of, clip
 from preheat.store._pins import Pins
 from preheat.store._volume import Volume
 from preheat.store._writer import BufferSink, Sink, Writer, announce
@@ -78,18 +79,37 @@ class DiskStore:
         Raises:
             StoreError: no directory is left.
         """
-        volume = self._members.of(path)
-        if volume is None:
-            raise StoreError(
-                f"No directory of the page store can be used any more: {', '.join(self.usage().failed)}.",
-                remedy="Replace the disk, or check its permissions, and restart the worker.",
-            )
+        volume = self._home(path)
         announced = announce(
             path, etag=etag, size=size, last_modified=last_modified, job_id=job_id, attributes=attributes
         )
         large = size > self._settings.stream_above
         sink: Sink = _StreamSink(volume, announced) if large else BufferSink(volume.store)
         return Writer(sink, announced, capacity=volume.capacity)
+
+    def put(
+        self,
+        path: str,
+        data: bytes | memoryview,
+        *,
+        etag: str,
+        last_modified: float,
+        job_id: str = "",
+        attributes: str = "",
+    ) -> CachedObject:
+        """Publish a small object all of whose bytes are at hand; raises as a writer does."""
+        item = CachedObject(
+            path=path,
+            etag=etag,
+            size=len(data),
+            last_modified=last_modified,
+            job_id=job_id,
+            cached_at=time.time(),
+            checksums=checksums_of(data),
+            attributes=attributes,
+        )
+        self._home(path).store(item, data)
+        return item
 
     def lookup(self, path: str) -> CachedObject | None:
         """Return the object at exactly this path."""
@@ -229,6 +249,16 @@ class DiskStore:
                 on_failure.callback(volume.close)
                 volumes.append(volume)
         return volumes
+
+    def _home(self, path: str) -> Volume:
+        """Return the directory to which a path belongs; raises StoreError if none is left."""
+        volume = self._members.of(path)
+        if volume is None:
+            raise StoreError(
+                f"No directory of the page store can be used any more: {', '.join(self.usage().failed)}.",
+                remedy="Replace the disk, or check its permissions, and restart the worker.",
+            )
+        return volume
 
     def _locate(self, path: str) -> tuple[Volume, Entry] | None:
         for volume in self._volumes:

@@ -53,6 +53,24 @@ class MemoryStore:
         item = announce(path, etag=etag, size=size, last_modified=last_modified, job_id=job_id, attributes=attributes)
         return Writer(BufferSink(self._store), item, capacity=self._capacity)
 
+    def put(
+        self,
+        path: str,
+        data: bytes | memoryview,
+        *,
+        etag: str,
+        last_modified: float,
+        job_id: str = "",
+        attributes: str = "",
+    ) -> CachedObject:
+        """Publish an object all of whose bytes are at hand; raises as a writer does."""
+        size = len(data)
+        with self.writer(
+            path, etag=etag, size=size, last_modified=last_modified, job_id=job_id, attributes=attributes
+        ) as writer:
+            writer.append(data)
+            return writer.commit()
+
     def lookup(self, path: str) -> CachedObject | None:
         """Return the object at exactly this path."""
         held = self._held.get(path)

@@ -45,6 +45,16 @@ class PageChecksums:
         return (*self._finished, self._crc) if self._filled else tuple(self._finished)
 
 
+def checksums_of(data: bytes | memoryview) -> bytes:
+    """Return the checksums of an object's blocks, as :class:`CachedObject` keeps them."""
+    if 0 < len(data) <= BLOCK_SIZE:  # one block, as most objects have
+        found: bytes = crc32c(data).to_bytes(CHECKSUM_SIZE, "little")
+        return found
+    pages = PageChecksums()
+    pages.update(memoryview(data))
+    return packed(pages.values())
+
+
 def packed(checksums: Collection[int]) -> bytes:
     """Return checksums as :class:`CachedObject` keeps them."""
     return struct.pack(f"<{len(checksums)}I", *checksums)
@@ -52,9 +62,8 @@ def packed(checksums: Collection[int]) -> bytes:
 
 def intact(data: bytes | memoryview, checksums: bytes) -> bool:
     """Return whether the data are exactly as many blocks as there are checksums, and each matches its own."""
-    if 0 < len(data) <= BLOCK_SIZE:  # one block, as most objects have
-        found: bytes = crc32c(data).to_bytes(_CHECKSUM.size, "little")
-        return found == checksums
+    if 0 < len(data) <= BLOCK_SIZE:
+        return checksums_of(data) == checksums
     view, start = memoryview(data), 0
     for (expected,) in _CHECKSUM.iter_unpack(checksums):
         if crc32c(view[start : start + BLOCK_SIZE]) != expected:

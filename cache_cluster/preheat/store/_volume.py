@@ -16,7 +16,7 @@ from preheat.store._base import BLOCK_SIZE, CachedObject, StoreUsage
 from preheat.store._catalog import Entry, Pack
 from preheat.store._eviction import POLICIES, Watermarks
 from preheat.store._faults import DirectoryFailed, disk_faults
-from preheat.store._files import Files
+from preheat.store._files import Buffer, Files
 from preheat.store._format import (
     FILE_HEADER_SIZE,
     HEAD_SIZE,
@@ -145,7 +145,7 @@ class Volume:
                 failed=(str(self.directory),) if self.failed else (),
             )
 
-    def store(self, item: CachedObject, data: bytes) -> None:
+    def store(self, item: CachedObject, data: Buffer) -> None:
         """Append a small object to a pack and publish it."""
         with self._working:
             description = describe(item)

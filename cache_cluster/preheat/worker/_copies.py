@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 
+from preheat.attributes import NONE, Attributes, of_lines
 from preheat.errors import CorruptPage, ObjectNotFound, OriginUnavailable, VersionChanged
 from preheat.inventory import Pin
 from preheat.paths import UfsPath
@@ -99,9 +100,17 @@ class Copies:
         self._check_unpinned(target)
         written = await self._ufs.copy(source, target, etag=info.etag)
         if written is None:
+            attributes = await self._attributes(source, target, info)
             async with aclosing(self._chunks(source, info, throttle)) as chunks:
-                written = await self._ufs.put(target, chunks, size=info.size)
+                written = await self._ufs.put(target, chunks, size=info.size, attributes=attributes)
         self._remember(target, (source, info.etag, written.etag))
+
+    async def _attributes(self, source: UfsPath, target: UfsPath, info: ObjectInfo) -> Attributes:
+        """Return what the version's writer said of it besides, where that is kept: between files it is not."""
+        if not source.scheme == target.scheme == "s3":
+            return NONE
+        known = self._cached(source, info) or await self._stat(source)
+        return of_lines(known.attributes) if known is not None and known.etag == info.etag else NONE
 
     async def _chunks(
         self, source: UfsPath, info: ObjectInfo, throttle: Throttle

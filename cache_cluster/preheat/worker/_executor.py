@@ -24,7 +24,7 @@ from preheat.views import BucketView
 from preheat.worker._actions import Actions, Outcome
 from preheat.worker._bandwidth import BandwidthLimit
 from preheat.worker._intake import HeldBatch, Intake
-from preheat.worker._limited import LimitedBatches, Permits, Work
+from preheat.worker._limited import Lane, LimitedBatches, Permits, Work
 from preheat.worker.fills import Throttle
 
 log = get_logger("worker")
@@ -190,9 +190,13 @@ class BatchExecutor:
         todo = iter(enumerate(entries))
 
         async def attempt_some() -> None:
-            for number, entry in todo:
-                outcomes[number] = await self._attempt(work, entry, throttle)
-                work.note_done()
+            lane = Lane(work.permits)
+            try:
+                for number, entry in todo:
+                    outcomes[number] = await self._attempt(work, entry, throttle, lane)
+                    work.note_done()
+            finally:
+                lane.leave()
 
         lanes = min(self._settings.concurrent_fetches, len(entries))
         await asyncio.gather(*(attempt_some() for _ in range(lanes)))
@@ -210,11 +214,11 @@ class BatchExecutor:
             ]
         return outcomes
 
-    async def _attempt(self, work: Work, entry: ObjectInfo, throttle: Throttle) -> Outcome | FailedObject:
+    async def _attempt(self, work: Work, entry: ObjectInfo, throttle: Throttle, lane: Lane) -> Outcome | FailedObject:
         """Try an entry until it is done, its error is final, or ``fetch_attempts`` were made."""
         batch, attempt = work.batch, 1
         while not self._ended(batch):
-            permits = await work.permits.take()
+            await lane.begin(entry)
             try:
                 return await self._actions.do(batch, entry, throttle)
             except PreheatError as error:
@@ -226,8 +230,7 @@ class BatchExecutor:
                 path = batch.root + entry.key
                 log.exception("An entry met an unexpected error.", action="entry_crashed", path=path)
                 return FailedObject(path=path, size=entry.size, code="internal", message=repr(error)[:_MESSAGE])
-            finally:
-                work.permits.give_back(permits)
+            lane.leave()
             await asyncio.sleep(_RETRY_SECONDS * 2 ** (attempt - 1))
             attempt += 1
         return Outcome.DROPPED

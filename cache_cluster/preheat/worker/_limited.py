@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from preheat.jobs import Action, Batch
+from preheat.versions import ObjectInfo
 from preheat.worker._intake import HeldBatch
 
 _MOST_BATCHES = 8
@@ -17,6 +18,10 @@ _MOST_HELD = 4 << 20
 _SECONDS_AHEAD = 0.25
 """How far ahead of the limit its fetches are: longer than most objects take to come."""
 _BRINGS = frozenset({Action.FETCH, Action.REBALANCE, Action.PERSIST})
+_ENTRIES_A_TURN = 16
+"""Of a batch that a lane does with one permit, while others wait for theirs."""
+_BYTES_A_TURN = 1 << 20
+"""The same: one that is larger is the last one."""
 _LINE_BYTES = 1 << 20
 """Of batches that stand in one job's line."""
 
@@ -43,6 +48,10 @@ class Permits:
                 return permits
             permits.release()
 
+    def has(self, permits: asyncio.Semaphore) -> bool:
+        """Whether a permit that was taken still counts: it does until the batch steps aside."""
+        return permits is self._present
+
     def give_back(self, permits: asyncio.Semaphore) -> None:
         """Give back a permit, unless that was done when the batch stepped aside."""
         if permits is self._present:
@@ -60,6 +69,35 @@ class Permits:
         """Have more permits, after it has stepped aside."""
         for _ in range(lanes):
             self._present.release()
+
+
+class Lane:
+    """What does a batch's entries one after the other.
+
+    It keeps its permit for a few of them, if they are small: to wait for a permit each would cost a small object dear.
+
+    Args:
+        permits: of the batch.
+    """
+
+    def __init__(self, permits: Permits) -> None:
+        self._permits = permits
+        self._held: asyncio.Semaphore | None = None
+        self._left = 0
+
+    async def begin(self, entry: ObjectInfo) -> None:
+        """Wait for a permit, unless the one that is held is for this entry, too."""
+        if self._held is not None and (self._left <= 0 or not self._permits.has(self._held)):
+            self.leave()
+        if self._held is None:
+            self._held, self._left = await self._permits.take(), _BYTES_A_TURN
+        self._left -= _BYTES_A_TURN // _ENTRIES_A_TURN + entry.size
+
+    def leave(self) -> None:
+        """Give the permit back, if one is held."""
+        if self._held is not None:
+            self._permits.give_back(self._held)
+            self._held = None
 
 
 @dataclass(kw_only=True, eq=False)

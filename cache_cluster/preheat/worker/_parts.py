@@ -113,7 +113,11 @@ class Parts:
             reads=self._reads,
             policies=self._policies,
             staging=Staging(directory / "staging", settings.writes),
-            uploads=Uploads(settings.id, most=settings.writes.open_uploads),
+            uploads=Uploads(
+                settings.id,
+                most=settings.writes.open_uploads,
+                idle_seconds=settings.writes.upload_idle_seconds,
+            ),
             owners=self._control.owners,
             workers=RemoteWorkers(token=settings.access.token, tls=settings.tls),
             recent=recent,

@@ -11,6 +11,9 @@ from airflow_preheat.jobs import Claim
 if TYPE_CHECKING:
     from airflow_preheat.hooks import PreheatHook
 
+_LEAVING_SECONDS = 60.0
+"""A claim that is made to be cancelled ends by itself if the cancel does not get through."""
+
 
 def send(hook: PreheatHook, claim: Claim) -> None:
     """Claim a job; who waits for it claims it again, and is patient."""
@@ -32,6 +35,6 @@ def cancel(hook: PreheatHook, claim: Claim) -> None:
 
 def leave(hook: PreheatHook, job_id: str, waiter: str) -> None:
     """Cancel a job in the place of the process that waited for it before."""
-    claim = Claim(job_id=job_id, waiter=waiter)
+    claim = Claim(job_id=job_id, waiter=waiter, lease=_LEAVING_SECONDS)
     send(hook, claim)
     cancel(hook, claim)

@@ -23,8 +23,8 @@ from airflow_preheat.deadlines import Deadline, give_up_at
 from airflow_preheat.exceptions import PreheatDeadlineError, PreheatJobNotFoundError
 from airflow_preheat.jobs import ENDED, Claim, Job, JobOptions, JobSpec, JobSummary, JobType, as_int, source
 from airflow_preheat.links import JOB_URL_XCOM_KEY, PreheatJobLink
-from airflow_preheat.operators import _claims, _durable, _outcomes
-from airflow_preheat.operators._task import BACKSTOP, LateCallback, report_seconds, submit_key, tell, waiter_of
+from airflow_preheat.operators import _claims, _durable, _outcomes, _task
+from airflow_preheat.operators._task import LateCallback, waiter_of
 from airflow_preheat.version_compat import TaskDeferralError, TaskDeferralTimeout
 
 if TYPE_CHECKING:
@@ -53,8 +53,12 @@ class JobOperator(LineageMixin, BaseOperator):
         poll_interval: seconds between two lines of progress in the log; the job's end is noticed at once, except that
             an Alluxio is asked for it this often.
         outage_tolerance: seconds that the coordinator may be away, e.g. for a restart, before the task fails.
-        on_lost: what to do if the coordinator does not know the job any more, because its state was lost, say:
-            ``resubmit`` it and wait on, or ``fail``, so that the task's next try submits it.
+        lease: seconds that the job goes on after the last sign of life of whoever waits for it, in a worker or in the
+            triggerer; at least 10. Then it is stopped, unless other tasks wait for it. ``None``, or
+            ``cancel_on_kill=False``: it goes on for ever.
+        on_lost: what to do if the coordinator does not know the job any more, because its state was lost, say, or
+            if the ``lease`` has run out: ``resubmit`` it and wait on, or ``fail``, so that the task's next try
+            submits it.
         cancel_on_kill: cancel the job when the task is killed. A cancelled job goes on if other tasks wait for
             it, and if this one is cleared and runs again within a few seconds.
         on_late_callback: called with the task's context, as Airflow's own callbacks are, once the job is foreseen to
@@ -89,6 +93,7 @@ class JobOperator(LineageMixin, BaseOperator):
         deadline: Deadline | None = None,
         poll_interval: float = 20.0,
         outage_tolerance: float = 300.0,
+        lease: float | None = _task.LEASE_SECONDS,
         on_lost: Literal["resubmit", "fail"] = "resubmit",
         cancel_on_kill: bool = True,
         on_late_callback: LateCallback | Sequence[LateCallback] | None = None,
@@ -105,6 +110,7 @@ class JobOperator(LineageMixin, BaseOperator):
         self.deadline = deadline
         self.poll_interval = poll_interval
         self.outage_tolerance = outage_tolerance
+        self.lease = lease
         self.on_lost = on_lost
         self.cancel_on_kill = cancel_on_kill
         self.on_late_callback = on_late_callback
@@ -141,17 +147,17 @@ class JobOperator(LineageMixin, BaseOperator):
         """
         return self._submit_and_wait(context)
 
-    def _submit_and_wait(self, context: Context) -> Mapping[str, object]:
+    def _submit_and_wait(self, context: Context, lost: str = "") -> Mapping[str, object]:
         spec = self.spec()
         known = self._known_job(context, spec) if self.durable else None
         wait = self._wait(context, known)
-        job = known or self._submit(context, spec)
+        job = known or self._submit(context, spec, wait.claim(), lost)
         self._announce(context, job)
         return self._wait_for(context, job["id"], reached(job, wait.first), wait)
 
     def _wait_for(self, context: Context, job_id: str, event: JobEvent | None, wait: JobWait) -> Mapping[str, object]:
-        claim = self._claim_job(context, job_id)
-        wait = replace(wait, job_id=job_id, not_before=time.time() + report_seconds())
+        wait = replace(wait, job_id=job_id, not_before=time.time() + _task.report_seconds())
+        claim = self._claim_job(wait)
         if self._killed and self.cancel_on_kill:  # while it was submitted: there was nothing to cancel
             _claims.cancel(self.hook, claim)
         elif event is None and self.deferrable:
@@ -167,14 +173,14 @@ class JobOperator(LineageMixin, BaseOperator):
         """
         outcome = _outcomes.checked(event)
         self.job_id = outcome["job_id"]
-        if outcome["status"] == "lost" and self.on_lost == "resubmit":
+        if outcome["status"] in _outcomes.LOST and self.on_lost == "resubmit" and not self._killed:
             self.log.warning("%s It is submitted again.", outcome["message"])
-            return self._submit_and_wait(context)
+            return self._submit_and_wait(context, lost=self.job_id)
         if outcome["status"] == "late":
             return self._wait_on_late(context, outcome)
-        if outcome["status"] == "deadline":
+        if outcome["status"] in _outcomes.LEFT:
             _claims.leave(self.hook, self.job_id, waiter_of(context))
-        if outcome["status"] == "failed":
+        if outcome["status"] in {"failed", "unmet"}:
             _durable.forget(context)
         self.summary = outcome["job"]
         summary = _outcomes.success(outcome)
@@ -209,7 +215,7 @@ class JobOperator(LineageMixin, BaseOperator):
     def _wait_on_late(self, context: Context, outcome: JobEvent) -> Mapping[str, object]:
         """Tell who wants to know that the job will be late, and wait on, no longer than before."""
         self.log.warning(outcome["message"])
-        tell(self.on_late_callback, context, self.log.exception)
+        _task.tell(self.on_late_callback, context, self.log.exception)
         wait = replace(self._new_wait(context, outcome["deadline"]), tell_late=False)
         return self._wait_for(context, outcome["job_id"], None, wait)
 
@@ -238,6 +244,7 @@ class JobOperator(LineageMixin, BaseOperator):
             outage_tolerance=self.outage_tolerance,
             cancel_on_kill=self.cancel_on_kill,
             tell_late=bool(self.on_late_callback),
+            lease=self.lease,
         )
 
     def _deadline(self, context: Context) -> float:
@@ -266,8 +273,9 @@ class JobOperator(LineageMixin, BaseOperator):
         self.log.info("Going on with Preheat job %s of an earlier try, which is %s", job_id, job["state"])
         return job
 
-    def _submit(self, context: Context, spec: JobSpec) -> Job:
-        job = self.hook.submit(spec, submit_key(context))
+    def _submit(self, context: Context, spec: JobSpec, claim: Claim, lost: str) -> Job:
+        """Submit the job, and claim it in the same step: this process may be gone before the next one."""
+        job = self.hook.submit(spec, _task.submit_key(context, lost), claim)
         if self.durable:
             _durable.remember(context, spec, job["id"])
         verb = "Attached to the running" if job["attached"] else "Submitted"
@@ -279,14 +287,14 @@ class JobOperator(LineageMixin, BaseOperator):
         context["ti"].xcom_push(key=JOB_ID_XCOM_KEY, value=job["id"])
         context["ti"].xcom_push(key=JOB_URL_XCOM_KEY, value=job["url"])
 
-    def _claim_job(self, context: Context, job_id: str) -> Claim:
+    def _claim_job(self, wait: JobWait) -> Claim:
         """Take the place of the process that waited before: this task's trigger, or that of its earlier try."""
-        self._claim = claim = Claim(job_id=job_id, waiter=waiter_of(context))
+        self._claim = claim = wait.claim()
         _claims.send(self.hook, claim)
         return claim
 
     def _defer(self, wait: JobWait) -> None:
         from airflow_preheat.triggers import PreloadTrigger  # noqa: PLC0415 - heavy, see above
 
-        timeout = timedelta(seconds=max(0.0, wait.deadline - time.time())) + BACKSTOP
+        timeout = timedelta(seconds=max(0.0, wait.deadline - time.time())) + _task.BACKSTOP
         self.defer(trigger=PreloadTrigger(**asdict(wait)), method_name="execute_complete", timeout=timeout)

@@ -12,7 +12,6 @@ from typing import Any, cast
 from airflow.providers.common.compat.sdk import Asset, Context
 
 from airflow_preheat._many import (
-    ManySummary,
     Outcomes,
     Quorum,
     explain,
@@ -31,7 +30,7 @@ from airflow_preheat.exceptions import (
     PreheatRequestError,
 )
 from airflow_preheat.jobs import Claim, JobSpec
-from airflow_preheat.operators import _claims, _durable
+from airflow_preheat.operators import _claims, _durable, _outcomes
 from airflow_preheat.operators._load import Load
 from airflow_preheat.operators._preload import PreloadOperator
 from airflow_preheat.operators._task import BACKSTOP, report_seconds, submit_key, waiter_of
@@ -41,8 +40,6 @@ _POLL_SECONDS = 2.0
 """Between two rounds of looks at the jobs, of a task that does not defer."""
 _EACH = frozenset({"path", "index"})
 """What a dataset does not have by default."""
-_LEFT = frozenset({"cancelled", "deadline"})
-"""How a wait ends whose job goes on, unless it is cancelled."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +55,10 @@ class _Dataset:
     def key(self) -> str:
         """Tells its job from those of the others."""
         return self.spec.digest()[:16]
+
+    def wait(self, common: JobWait) -> JobWait:
+        """Return how to wait for its job, which may still have to be submitted."""
+        return replace(common, waiter=self.waiter, first=self.first)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,15 +152,15 @@ class PreloadManyOperator(PreloadOperator):
         for claim in list(self._claims) if self.cancel_on_kill else ():
             _claims.cancel(self.hook, claim)
 
-    def _submit_and_wait(self, context: Context) -> Mapping[str, object]:
+    def _submit_and_wait(self, context: Context, lost: str = "") -> Mapping[str, object]:
         datasets = self._all(context)
         wait = self._wait_or_leave(context)
         quorum = self._quorum(len(datasets))
-        begun = self._begin_all(context, datasets)
+        begun = self._begin_all(context, datasets, wait, lost)
         outcomes: Outcomes = [each.outcome for each in begun]
         wait = replace(wait, not_before=time.time() + report_seconds())
         waits = [
-            replace(wait, job_id=each.job_id, waiter=dataset.waiter, first=dataset.first)
+            replace(dataset.wait(wait), job_id=each.job_id)
             for dataset, each in zip(datasets, begun, strict=True)
             if each.outcome is None
         ]
@@ -191,31 +192,35 @@ class PreloadManyOperator(PreloadOperator):
     def _quorum(self, count: int) -> Quorum:
         return Quorum.of(count, self.min_succeeded, fail_fast=self.fail_fast)
 
-    def _begin_all(self, context: Context, datasets: Sequence[_Dataset]) -> list[_Begun]:
+    def _begin_all(self, context: Context, datasets: Sequence[_Dataset], wait: JobWait, lost: str) -> list[_Begun]:
         """Submit each load, or find the one of an earlier try; a refusal is its outcome."""
         known = _durable.recall_all(context) if self.durable else {}
         self.log.info(
             "Warming %s datasets by dialect %s", len(datasets), self.hook.dialect.name
         )  # asked before threads do
-        key = submit_key(context)
+
+        def begin(dataset: _Dataset) -> _Begun:
+            key = submit_key(context, dataset.key, lost)
+            return self._begin(dataset, known.get(dataset.key), key, dataset.wait(wait).claim())
+
         with ThreadPoolExecutor(max(1, self.parallel_submits)) as pool:
-            begun = list(pool.map(lambda each: self._begin(each, known.get(each.key), f"{key}-{each.key}"), datasets))
+            begun = list(pool.map(begin, datasets))
         job_ids = {dataset.key: each.job_id for dataset, each in zip(datasets, begun, strict=True) if each.job_id}
         if self.durable:
             _durable.remember_all(context, job_ids)
         context["ti"].xcom_push(key=JOB_IDS_XCOM_KEY, value=job_ids)
         return begun
 
-    def _begin(self, dataset: _Dataset, known_id: str | None, key: str) -> _Begun:
-        return _Begun(outcome=given_up("")) if self._killed else self._begin_job(dataset, known_id, key)
+    def _begin(self, dataset: _Dataset, known_id: str | None, key: str, claim: Claim) -> _Begun:
+        return _Begun(outcome=given_up("")) if self._killed else self._begin_job(dataset, known_id, key, claim)
 
-    def _begin_job(self, dataset: _Dataset, known_id: str | None, key: str) -> _Begun:
+    def _begin_job(self, dataset: _Dataset, known_id: str | None, key: str, claim: Claim) -> _Begun:
         try:
             known = self._still_good(known_id, dataset.first) if known_id else None
-            job = known or self.hook.submit(dataset.spec, key)
+            job = known or self.hook.submit(dataset.spec, key, claim)
         except PreheatError as error:
             return _Begun(outcome=refused(error))
-        self._claims.append(claim := Claim(job_id=job["id"], waiter=dataset.waiter))
+        self._claims.append(claim := replace(claim, job_id=job["id"]))
         _claims.send(self.hook, claim)
         if self._killed and self.cancel_on_kill:  # while it was submitted: there was nothing to cancel
             _claims.cancel(self.hook, claim)
@@ -255,11 +260,12 @@ class PreloadManyOperator(PreloadOperator):
     def _conclude(
         self, context: Context, datasets: Sequence[_Dataset], outcomes: Sequence[JobEvent]
     ) -> Mapping[str, object]:
-        if self.on_lost == "resubmit" and any(outcome["status"] == "lost" for outcome in outcomes):
-            self.log.warning("The coordinator does not know some of the jobs any more: they are submitted again.")
-            return self._submit_and_wait(context)
+        lost = [outcome["job_id"] for outcome in outcomes if outcome["status"] in _outcomes.LOST]
+        if lost and self.on_lost == "resubmit" and not self._killed:
+            self.log.warning("Some jobs were lost, or stopped as if nobody waited: they are submitted again.")
+            return self._submit_and_wait(context, lost=lost[0])
         for dataset, outcome in zip(datasets, outcomes, strict=True):
-            if outcome["status"] in _LEFT and outcome["job_id"]:
+            if outcome["status"] in _outcomes.LEFT and outcome["job_id"]:
                 _claims.leave(self.hook, outcome["job_id"], dataset.waiter)
         self._claims = []
         summary = summarize([dataset.name for dataset in datasets], outcomes)
@@ -269,12 +275,12 @@ class PreloadManyOperator(PreloadOperator):
         if summary["failed"]:
             self.log.warning(explain(summary))
         _durable.forget_all(context)
-        self._describe_all(context, datasets, summary)
+        self._describe_all(context, datasets, outcomes)
         return summary
 
-    def _describe_all(self, context: Context, datasets: Sequence[_Dataset], summary: ManySummary) -> None:
+    def _describe_all(self, context: Context, datasets: Sequence[_Dataset], outcomes: Sequence[JobEvent]) -> None:
         """Let the events of the outlets of warm datasets say so; those of others have none."""
-        jobs = news([dataset.spec.source for dataset in datasets], summary)
+        jobs = news([dataset.spec.source for dataset in datasets], outcomes)
         outlets = list[Any]()
         for outlet in self.outlets:
             extra = jobs.get(outlet.uri, {}) if isinstance(outlet, Asset) else {}

@@ -18,12 +18,18 @@ from airflow_preheat.jobs import JobSummary, human_size
 
 _ERRORS: Mapping[Status, type[PreheatError]] = {
     "failed": PreheatJobFailedError,
+    "unmet": PreheatJobFailedError,
     "stopped": PreheatJobStoppedError,
     "deadline": PreheatDeadlineError,
     "lost": PreheatJobNotFoundError,
+    "abandoned": PreheatJobStoppedError,
     "unavailable": PreheatUnavailableError,
     "error": PreheatError,
 }
+LOST = frozenset({"lost", "abandoned"})
+"""How a wait ends whose job may be submitted again."""
+LEFT = frozenset({"cancelled", "deadline", "unmet"})
+"""How a wait ends whose job goes on, unless it is cancelled."""
 _SUCCESS: Mapping[Status, str] = {"succeeded": "succeeded", "ready": "has its first files hot, and goes on"}
 
 

@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 from airflow.providers.common.compat.sdk import Context, conf
 
+LEASE_SECONDS = 1800.0
+"""How long a job goes on by default without a sign of life: longer than a triggerer is away for an update."""
 BACKSTOP = timedelta(minutes=2)
 """How long after the deadline Airflow itself ends a deferral, if no triggerer is alive that would."""
 
@@ -25,10 +27,10 @@ def tell(
             report("on_late_callback failed; the task waits on.")
 
 
-def submit_key(context: Context) -> str:
-    """Return the idempotency key of a try's submit."""
+def submit_key(context: Context, *parts: str) -> str:
+    """Return the idempotency key of a try's submit; the parts tell it from the others of the try."""
     task_instance = context["ti"]
-    return f"airflow-{task_instance.id}-{task_instance.try_number}"
+    return "-".join(filter(None, ("airflow", str(task_instance.id), str(task_instance.try_number), *parts)))
 
 
 def instance_of(context: Context) -> tuple[str, str, str, int]:

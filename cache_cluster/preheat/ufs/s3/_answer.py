@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
+
+import msgspec
 
 from preheat.attributes import lines_in_head
 from preheat.errors import OriginThrottled, PreheatError
@@ -30,8 +31,7 @@ class UnfitError(UnusableError):
     """An answer in a form that cannot be read here; the next one will be no better."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The head of an answer whose body has a known length."""
 
     status: int

@@ -7,6 +7,7 @@ from typing import cast
 
 from preheat.ufs.s3._answer import HEAD_BYTES, Answer, UnfitError, UnusableError, parse_head
 
+_NOTHING = bytearray()
 _NOWHERE = memoryview(bytearray(1))
 """Receives what was not asked for."""
 
@@ -17,7 +18,7 @@ class Wire(asyncio.BufferedProtocol):
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
+        self._buffer = _NOTHING
         self._view = _NOWHERE
         self._filled = 0
         self._answer: Answer | None = None
@@ -31,26 +32,25 @@ class Wire(asyncio.BufferedProtocol):
         """Whether a request may be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
-    async def ask(self, request: bytes, buffer: bytearray) -> Answer:
-        """Send a request; its answer, head and body, is in the buffer when this returns.
+    def ask(self, request: bytes, buffer: bytearray) -> asyncio.Future[Answer]:
+        """Send a request; its answer, head and body, is in the buffer when the future is done.
 
-        Raises:
+        :meth:`forget` comes then. The future may raise:
+
             OSError: the connection broke.
             UnusableError: it is neither a success nor an error, or does not fit into the buffer.
         """
         assert self._transport is not None
         self._buffer, self._view = buffer, memoryview(buffer)
         self._filled, self._answer = 0, None
-        self._done = self._loop.create_future()
+        self._done = done = self._loop.create_future()
         self.heard_at = self._loop.time()
         self._transport.write(request)
-        try:
-            return await self._done
-        except BaseException:
-            self.abort()
-            raise
-        finally:
-            self._done, self._buffer, self._view, self._filled = None, bytearray(), _NOWHERE, 0
+        return done
+
+    def forget(self) -> None:
+        """Let go of the buffer."""
+        self._done, self._buffer, self._view, self._filled = None, _NOTHING, _NOWHERE, 0
 
     def abort(self) -> None:
         """Close it at once."""

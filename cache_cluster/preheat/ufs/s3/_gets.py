@@ -34,13 +34,17 @@ class GetRequests:
         self._credentials: ReadOnlyCredentials | None = None
         self._credentials_until = 0.0
 
+    @property
+    def fresh(self) -> bool:
+        """Whether :meth:`refresh` would do nothing."""
+        return self._credentials is not None and time.time() <= self._credentials_until
+
     async def refresh(self, path: UfsPath) -> None:
         """Look at the credentials again if the last look was a minute ago; raises AccessDenied if there are none."""
-        now = time.time()
-        if self._credentials is None or now > self._credentials_until:
+        if not self.fresh:
             with botocore_errors(path, self._connection.endpoint):
                 self._credentials = await asyncio.to_thread(self._connection.credentials.get_frozen_credentials)
-            self._credentials_until = now + _CREDENTIALS_SECONDS
+            self._credentials_until = time.time() + _CREDENTIALS_SECONDS
 
     def get(self, path: UfsPath, etag: str | None, start: int, end: int | None) -> bytes:
         """Return a GET of bytes [start, end); with no end of all bytes, and of the checksum that S3 keeps of them.

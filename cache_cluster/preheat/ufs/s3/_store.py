@@ -8,6 +8,7 @@ segments, control characters), through boto3 in threads.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
@@ -42,6 +43,8 @@ _HEADERS = frozenset({
     "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Type", "Storage-Class",
 })  # fmt: skip
 """What obstore calls by the names of headers; the rest is the writer's own metadata."""
+_UNSPELLABLE = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)|[\x00-\x1f\x7f]")
+"""In a key: a segment that is empty, ``.`` or ``..``, or a control character."""
 
 
 class S3UnderStore:
@@ -107,7 +110,8 @@ class S3UnderStore:
 
         obstore does not tell what S3 keeps, so only what comes over plain HTTP is compared.
         """
-        await self._connect(path)
+        if self._connection is None:
+            await self._connect(path)
         if self._wire is not None and 0 < info.size <= MAX_BYTES and can_spell(path.key):
             download = await self._wire.get_whole(path, info.etag, info.size)
             if download is not None:
@@ -247,8 +251,7 @@ class S3UnderStore:
 
 def can_spell(key: str) -> bool:
     """Whether obstore asks for exactly this key, and not for one that it takes to be the same."""
-    segments_are_names = all(segment not in ("", ".", "..") for segment in key.split("/"))
-    return segments_are_names and not any(character < " " or character == "\x7f" for character in key)
+    return _UNSPELLABLE.search(key) is None
 
 
 def _options(etag: str | None, start: int, end: int | None) -> GetOptions:

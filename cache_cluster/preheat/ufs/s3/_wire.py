@@ -75,9 +75,10 @@ class S3Wire:
     async def _get(self, path: UfsPath, etag: str | None, start: int, end: int | None, size: int) -> Download | None:
         if not self._fit or asyncio.get_running_loop() is not self._loop:
             return None
-        await self._requests.refresh(path)
+        if not self._requests.fresh:
+            await self._requests.refresh(path)
         try:
-            wire = await self._wire()
+            wire = self._kept() or await self._connect()
         except OSError:
             return None
         buffer, asked_at = self._new_buffer(HEAD_BYTES + size + 1), self._loop.time()
@@ -103,7 +104,11 @@ class S3Wire:
         self._watch()
         try:
             return await wire.ask(request, buffer)
+        except BaseException:
+            wire.abort()
+            raise
         finally:
+            wire.forget()
             self._busy.discard(wire)
 
     def close(self) -> None:
@@ -116,11 +121,14 @@ class S3Wire:
         self._idle.clear()
         self._buffers.clear()
 
-    async def _wire(self) -> Wire:
+    def _kept(self) -> Wire | None:
         while self._idle:
             wire = self._idle.pop()
             if wire.usable:
                 return wire
+        return None
+
+    async def _connect(self) -> Wire:
         async with asyncio.timeout(self._settings.connect_seconds):
             _, wire = await self._loop.create_connection(Wire, self._requests.host, self._requests.port)
         return wire

@@ -73,7 +73,10 @@ class Fill:
         self._heard_at = 0.0
         self._pauses = 0
         self._loop = asyncio.get_running_loop()
-        self._done: asyncio.Future[CachedObject] = self._loop.create_future()
+        self._item: CachedObject | None = None
+        self._error: BaseException | None = None
+        self._end: asyncio.Future[None] | None = None
+        """Made when somebody waits for it; most objects only their job does, which runs the fill."""
         self._interruption: PreheatError | None = None
         self.hear()
 
@@ -88,8 +91,12 @@ class Fill:
     async def pay(self, size: int) -> None:
         """Wait for the bandwidth of bytes that came."""
         if self.throttle:
-            with self.paused():
+            self._pauses += 1
+            try:
                 await self.throttle(size)
+            finally:
+                self._pauses -= 1
+                self.hear()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -111,15 +118,15 @@ class Fill:
         """Note that another version was written: no other one than this is to be published; if empty, none at all."""
         self._superseded_by = etag
 
-    def publish(self, writer: ObjectWriter) -> CachedObject:
+    def publish(self, commit: Callable[[], CachedObject]) -> CachedObject:
         """Commit what came, unless it was superseded meanwhile.
 
         Raises:
-            VersionChanged: it was. Otherwise as ``ObjectWriter.commit``.
+            VersionChanged: it was. Otherwise as ``commit`` does.
         """
         if self._superseded_by is not None and self.arrivals.info and self.arrivals.info.etag != self._superseded_by:
             raise VersionChanged("The object was written anew while it was fetched.", remedy="Read it again.")
-        return writer.commit()
+        return commit()
 
     def hurry(self) -> None:
         """Note that a reader waits: from now on it comes first, and its bandwidth is free."""
@@ -129,20 +136,25 @@ class Fill:
     @property
     def ended(self) -> bool:
         """Whether :meth:`result` returns, or raises, at once."""
-        return self._done.done()
+        return self._item is not None or self._error is not None
 
     async def version(self) -> ObjectInfo:
         """Wait until it is known which version comes; raises what the fill failed with before."""
         while self.arrivals.info is None:
-            if self.ended:
-                self._done.result()
+            if self._error is not None:
+                raise self._error
             await self.arrivals.more()
         return self.arrivals.info
 
     async def result(self) -> CachedObject:
         """Wait for the end; a waiter that is cancelled leaves the fill alone."""
-        await asyncio.wait({self._done})
-        return self._done.result()
+        if not self.ended:
+            self._end = self._end or self._loop.create_future()
+            await asyncio.wait({self._end})
+        if self._item is None:
+            assert self._error is not None
+            raise self._error
+        return self._item
 
     async def run(self, bring: Callable[[], Awaitable[CachedObject]]) -> CachedObject:
         """Bring the object in the task that calls this, and tell all who wait."""
@@ -158,8 +170,8 @@ class Fill:
         except BaseException as error:
             self.fail(error)
             raise
-        self._done.set_result(item)
-        self.arrivals.end()
+        self._item = item
+        self._tell()
         return item
 
     def interrupt(self, error: PreheatError) -> None:
@@ -170,7 +182,11 @@ class Fill:
 
     def fail(self, error: BaseException) -> None:
         """Tell all who wait that it failed, unless it has ended."""
-        if not self._done.done():
-            self._done.set_exception(error)
-            self._done.exception()  # nobody needs to wait for it
-            self.arrivals.end()
+        if not self.ended:
+            self._error = error
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._end is not None:
+            self._end.set_result(None)
+        self.arrivals.end()

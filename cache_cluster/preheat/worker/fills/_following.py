@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right, insort
+from typing import Protocol
 
-from preheat.store import PAGE_SIZE, ObjectWriter
+from preheat.store import PAGE_SIZE
 from preheat.versions import ObjectInfo
 
 _TURNS = 4
 """Of the event loop, until a reader who waits is told, reads and has its bytes sent."""
+
+
+class Readable(Protocol):
+    """What reads back bytes of an object that has come, in part or whole."""
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return bytes [start, end)."""
+        ...
+
+
+class _Held:
+    """All bytes of a small object."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self._data = data
+
+    def read(self, start: int, end: int) -> bytes:
+        return bytes(self._data[start:end])
 
 
 class Arrivals:
@@ -21,18 +40,23 @@ class Arrivals:
     def __init__(self) -> None:
         self.info: ObjectInfo | None = None
         """The version that comes, as soon as it is known."""
-        self.writer: ObjectWriter | None = None
+        self.writer: Readable | None = None
         """Reads back what has arrived, until the object is published or dropped."""
         self._starts: list[int] = []  # of the pieces that were asked for, in order
         self._asked: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._news: asyncio.Future[None] | None = None
 
-    def begin(self, info: ObjectInfo, writer: ObjectWriter) -> None:
+    def begin(self, info: ObjectInfo, writer: Readable) -> None:
         """Say which version comes."""
         self.info = info
         self.writer = writer
         self._tell()
+
+    def come(self, info: ObjectInfo, data: bytes | memoryview) -> None:
+        """Note a small object all of which has come at once."""
+        self._starts, self._asked, self._ends = [0], {0: len(data)}, {0: len(data)}
+        self.begin(info, _Held(data))
 
     def ask(self, start: int, end: int) -> None:
         """Note that bytes [start, end) are being fetched."""

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 from preheat.errors import InvalidRequest, OriginCorrupt, OriginUnavailable, VersionChanged
 from preheat.paths import UfsPath
@@ -68,15 +69,32 @@ class Transfers:
         """Fetch an object as one piece."""
         with self._origin.turn(fill) as turn:
             download = await self._whole(path, fill, turn, wanted)
-            with self._writer(path, fill, download) as writer:
-                async for chunk in download.chunks:
-                    fill.hear()
-                    self._count(download, len(chunk))
-                    writer.append(chunk)
-                    fill.arrivals.add(0, len(chunk))
-                    turn.leave()  # most bodies are one chunk: others may go while this one pays
-                    await fill.pay(len(chunk))
-                return fill.publish(writer)
+            data = await self._collect(path, fill, download)
+        fill.arrivals.come(download.info, data)  # readers who follow need not wait until it is paid for
+        await fill.pay(len(data))
+        return fill.publish(partial(self._put, path, fill, download.info, data))
+
+    async def _collect(self, path: UfsPath, fill: Fill, download: Download) -> bytes | memoryview:
+        """Return all bytes of a small object."""
+        chunks = []
+        async for chunk in download.chunks:
+            fill.hear()
+            self._count(download, len(chunk))
+            chunks.append(chunk)
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if len(data) != download.info.size:
+            raise VersionChanged(f"path='{path}' has {download.info.size} bytes, but {len(data)} came.")
+        return data
+
+    def _put(self, path: UfsPath, fill: Fill, info: ObjectInfo, data: bytes | memoryview) -> CachedObject:
+        return self._store.put(
+            str(path),
+            data,
+            etag=info.etag,
+            last_modified=info.last_modified,
+            job_id=fill.job_id,
+            attributes=info.attributes,
+        )
 
     async def _keep_in_pieces(self, path: UfsPath, fill: Fill) -> CachedObject:
         """Fetch an object by ranges of one version, several at once after the first."""
@@ -102,7 +120,7 @@ class Transfers:
             if first.end - first.start < first.info.size:
                 await fill.arrivals.heard()
                 await _together(keep_some() for _ in range(fill.pieces.at_once))
-            return fill.publish(writer)
+            return fill.publish(writer.commit)
 
     @asynccontextmanager
     async def _piece(self, fill: Fill) -> AsyncIterator[Turn]:

@@ -82,8 +82,8 @@ class WriteEndpoints:
             self._may_copy(path)
             target = UfsPath.parse(fields.get("target", ""))
             attributes = attributes_of(request.headers) if fields.get("attributes") == "replace" else None
-            forwarded = self._is_forwarded(request)
-            return _object(await self._writes.copy(path, target, attributes=attributes, forwarded=forwarded))
+            forwarded, etag = self._is_forwarded(request), fields.get("etag")
+            return _object(await self._writes.copy(path, target, attributes=attributes, etag=etag, forwarded=forwarded))
         if route == _WRITTEN:
             self._check_worker(request)
             revision, pending = _number(fields.get("revision", ""), "revision"), "pending" in fields

@@ -38,6 +38,12 @@ def document(body: bytes, request: http.Request, *, status: int = 200) -> bytes:
     return answer.encode(head_only=request.is_head, keep_alive=request.keep_alive)
 
 
+def document_head(request: http.Request) -> bytes:
+    """Return the head of an answer with a document that comes in chunks."""
+    lines = f"Content-Type: {xml.CONTENT_TYPE}\r\nTransfer-Encoding: chunked\r\nx-amz-request-id: {request_id()}\r\n"
+    return whole_head(200, lines, keep_alive=request.keep_alive)
+
+
 def nothing(request: http.Request, *, status: int = 200, headers: Mapping[str, str] | None = None) -> bytes:
     """Return an answer without a body."""
     fields = {**_id(), **(headers or {})} | ({} if status == _NO_CONTENT else {"Content-Length": "0"})

@@ -7,10 +7,12 @@ import time
 from preheat.paths import UfsPath
 from preheat.worker._forward import Forward
 from preheat.worker._ranges import parse_range
+from preheat.worker.port import Stream
 from preheat.worker.s3 import _answers as answers
 from preheat.worker.s3 import _xml as xml
 from preheat.worker.s3._access import check_bucket, check_write
 from preheat.worker.s3._errors import S3Error
+from preheat.worker.s3._patience import patiently
 from preheat.worker.s3._requests import S3Request
 from preheat.worker.s3._writes import Writes
 from preheat.worker.s3._writing import Resolve, Writing, conditions, incoming, new_attributes
@@ -51,32 +53,40 @@ class Uploading:
         )
         return answers.nothing(request.http, headers={"ETag": f'"{etag}"', **payload.checksums})
 
-    async def part_copy(self, request: S3Request, path: UfsPath) -> bytes:
+    async def part_copy(self, request: S3Request, path: UfsPath) -> bytes | Stream:
         """Answer an UploadPartCopy: a part that is a range of another object."""
         check_write(request.sender, path)
         number = _number(request)
-        source, info = await self._writing.source(request)
         wanted = parse_range(request.headers.get("x-amz-copy-source-range"))
-        opened = await self._forward.open(source, (info.etag,), asked=wanted.asked if wanted else None)
-        start, end = wanted.within(opened.info.size) if wanted else (0, opened.info.size)
-        if wanted and start >= end:
-            raise S3Error("InvalidRange", f"The source has {opened.info.size} bytes.")
-        chunks = opened.pages(start, end)
-        etag = await self._writes.upload_part(path, request.fields["uploadId"], number, chunks, size=end - start)
-        document = xml.object_copied(etag=etag, last_modified=time.time(), part=True)
-        return answers.document(document, request.http)
 
-    async def complete(self, request: S3Request, path: UfsPath) -> bytes:
+        async def copy(source: UfsPath, etag: str) -> str:
+            opened = await self._forward.open(source, (etag,), asked=wanted.asked if wanted else None)
+            start, end = wanted.within(opened.info.size) if wanted else (0, opened.info.size)
+            if wanted and start >= end:
+                raise S3Error("InvalidRange", f"The source has {opened.info.size} bytes.")
+            chunks = opened.pages(start, end)
+            return await self._writes.upload_part(path, request.fields["uploadId"], number, chunks, size=end - start)
+
+        async def work() -> bytes:
+            etag = await self._writing.copied(request, copy)
+            return xml.object_copied(etag=etag, last_modified=time.time(), part=True)
+
+        return await patiently(request.http, work())
+
+    async def complete(self, request: S3Request, path: UfsPath) -> bytes | Stream:
         """Answer a CompleteMultipartUpload."""
         check_write(request.sender, path)
         if_match, if_none_match = conditions(request)
         parts = parse_parts(await incoming(request).whole(MAX_BODY_BYTES))
-        info = await self._writes.complete_upload(
-            path, request.fields["uploadId"], parts, if_match=if_match, if_none_match=if_none_match
-        )
         url = f"http://{request.headers.get('host', '')}{request.http.target.partition('?')[0]}"
-        document = xml.upload_completed(url=url, bucket=request.bucket, key=request.key, etag=info.etag)
-        return answers.document(document, request.http)
+
+        async def work() -> bytes:
+            info = await self._writes.complete_upload(
+                path, request.fields["uploadId"], parts, if_match=if_match, if_none_match=if_none_match
+            )
+            return xml.upload_completed(url=url, bucket=request.bucket, key=request.key, etag=info.etag)
+
+        return await patiently(request.http, work())
 
     async def abort(self, request: S3Request, path: UfsPath) -> bytes:
         """Answer an AbortMultipartUpload."""

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 from preheat.attributes import Attributes, attributes_of
-from preheat.errors import PreheatError
+from preheat.errors import PreheatError, VersionChanged
 from preheat.paths import UfsPath
 from preheat.versions import ObjectInfo
 from preheat.worker._forward import Forward
+from preheat.worker.port import Stream
 from preheat.worker.s3 import _answers as answers
 from preheat.worker.s3 import _xml as xml
 from preheat.worker.s3._access import check_read, check_write
 from preheat.worker.s3._conditions import check_source
 from preheat.worker.s3._errors import S3Error, fault_of
+from preheat.worker.s3._patience import patiently
 from preheat.worker.s3._payload import Payload, payload_of
 from preheat.worker.s3._requests import S3Request
 from preheat.worker.s3._writes import Writes
 from preheat.worker.s3._xml_bodies import MAX_BODY_BYTES, parse_deletion
 
+T = TypeVar("T")
+_ATTEMPTS = 3
+"""To copy an object that is replaced again and again."""
 _DELETED_AT_ONCE = 16
 _NOW = {"cache-control": "no-cache"}
 """The under store copies the version that it has: the conditions are not to be judged by a cached one."""
@@ -60,14 +66,20 @@ class Writing:
         )
         return answers.nothing(request.http, headers={"ETag": f'"{info.etag}"', **payload.checksums})
 
-    async def copy(self, request: S3Request, path: UfsPath) -> bytes:
+    async def copy(self, request: S3Request, path: UfsPath) -> bytes | Stream:
         """Answer a CopyObject."""
         check_write(request.sender, path)
         refuse_conditions(request)
-        source, _ = await self.source(request)
-        info = await self._writes.copy(source, path, attributes=_copied_attributes(request))
-        document = xml.object_copied(etag=info.etag, last_modified=info.last_modified)
-        return answers.document(document, request.http)
+        attributes = _copied_attributes(request)
+
+        async def copy(source: UfsPath, etag: str) -> ObjectInfo:
+            return await self._writes.copy(source, path, attributes=attributes, etag=etag)
+
+        async def work() -> bytes:
+            info = await self.copied(request, copy)
+            return xml.object_copied(etag=info.etag, last_modified=info.last_modified)
+
+        return await patiently(request.http, work())
 
     async def delete(self, request: S3Request, path: UfsPath) -> bytes:
         """Answer a DeleteObject, which S3 does not mind if there is no object."""
@@ -90,13 +102,27 @@ class Writing:
         deleted = () if deletion.quiet else [key for key in deletion.keys if key not in missed]
         return answers.document(xml.objects_deleted(deleted, failed), request.http)
 
-    async def source(self, request: S3Request) -> tuple[UfsPath, ObjectInfo]:
-        """Return what a copy is made of, as it is now, if it may be read and is the version that is wanted."""
-        path = self._resolve(*_source_of(request.headers["x-amz-copy-source"]))
-        check_read(request.sender, path)
-        info, _ = await self._forward.stat(path, wish=_NOW)
-        check_source(request.headers, info)
-        return path, info
+    async def copied(self, request: S3Request, copy: Callable[[UfsPath, str], Awaitable[T]]) -> T:
+        """Copy what a request names, in the version for which its conditions hold.
+
+        Args:
+            request: names the source.
+            copy: copies this version of it, or raises VersionChanged: then the conditions are looked at again.
+
+        Raises:
+            S3Error: PreconditionFailed; a condition does not hold. Otherwise as ``copy``.
+        """
+        source = self._resolve(*_source_of(request.headers["x-amz-copy-source"]))
+        check_read(request.sender, source)
+        for left in reversed(range(_ATTEMPTS)):
+            info, _ = await self._forward.stat(source, wish=_NOW)
+            check_source(request.headers, info)
+            try:
+                return await copy(source, info.etag)
+            except VersionChanged:
+                if not left:
+                    raise
+        raise AssertionError("The last attempt returns or raises.")
 
     async def _delete_one(self, request: S3Request, key: str) -> xml.FailedDeletion | None:
         try:

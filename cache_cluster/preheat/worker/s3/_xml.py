@@ -18,6 +18,8 @@ from preheat.worker.s3._errors import Fault
 from preheat.worker.s3._listing import ListPage, ListQuery
 
 CONTENT_TYPE = "application/xml"
+DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
+"""With which each document begins."""
 _SPECIAL = re.compile('[&<>"\x00-\x1f\x7f-\x9f\ufffe\uffff]')
 _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 _NAMESPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
@@ -179,7 +181,7 @@ def _content(item: ObjectInfo, key: str, *, owner: bool) -> str:
 
 
 def _document(name: str, content: str, *, namespace: str = _NAMESPACE) -> bytes:
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<{name}{namespace}>{content}</{name}>'.encode()
+    return DECLARATION + f"<{name}{namespace}>{content}</{name}>".encode()
 
 
 def _element(name: str, value: str) -> str:

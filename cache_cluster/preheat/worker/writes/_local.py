@@ -106,14 +106,25 @@ class LocalWrites:
         """Remove an object; false if it was not there."""
         return await self._to_the_end(self._delete(path))
 
-    async def copy(self, source: UfsPath, target: UfsPath, attributes: Attributes | None = None) -> ObjectInfo:
-        """Copy an object, by the under store itself if it can, which keeps its attributes if none are given."""
+    async def copy(
+        self,
+        source: UfsPath,
+        target: UfsPath,
+        attributes: Attributes | None = None,
+        etag: str | None = None,
+    ) -> ObjectInfo:
+        """Copy an object, by the under store itself if it can, which keeps its attributes if none are given.
+
+        Only the version with an etag, if one is given.
+        """
         pending = self._table.get(str(source))
         if not (pending or attributes is not None or self._mounts(str(target)).is_temporary(target)):
-            copied = await self._to_the_end(self._copy(source, target))
+            copied = await self._to_the_end(self._copy(source, target, etag))
             if copied is not None:
                 return copied
-        opened = await self._reads.open(source, None if pending else ((await self._origin.stat(source)).etag,))
+        if etag is None and not pending:
+            etag = (await self._origin.stat(source)).etag
+        opened = await self._reads.open(source, None if etag is None else (etag,))
         if attributes is None:
             attributes = of_lines(opened.info.attributes)
         return await self.put(target, opened.pages(0, opened.info.size), size=opened.info.size, attributes=attributes)
@@ -133,13 +144,13 @@ class LocalWrites:
     async def upload_part(self, path: UfsPath, upload_id: str, number: int, chunks: Chunks, *, size: int | None) -> str:
         """Receive a part, and return its etag."""
         check_number(number)
-        self.uploads.parts(path, upload_id)
-        staged = await self._staging.receive(chunks, size=size)
-        try:
-            return self.uploads.add(path, upload_id, number, staged)
-        except NotFound:
-            staged.close()
-            raise
+        with self.uploads.using(path, upload_id):
+            staged = await self._staging.receive(chunks, size=size)
+            try:
+                return self.uploads.add(path, upload_id, number, staged)
+            except NotFound:  # it was aborted meanwhile
+                staged.close()
+                raise
 
     async def complete_upload(self, completion: Completion, write: Write) -> ObjectInfo:
         """Write the parts as one object. Who asks for the same meanwhile gets the same answer.
@@ -152,7 +163,7 @@ class LocalWrites:
             first, task = self._completing[upload_id]
             completion.check_joins(first)
         else:
-            task = self._begin(self._complete(completion, write(body, self.uploads.attributes(completion))))
+            task = self._begin(self._complete(completion, body, write))
             self._completing[upload_id] = completion, task
             task.add_done_callback(lambda _: self._completing.pop(upload_id, None))
         return await asyncio.shield(task)
@@ -191,8 +202,9 @@ class LocalWrites:
         with staged:
             return await self.write(path, staged, condition, attributes)
 
-    async def _complete(self, completion: Completion, writing: Awaitable[ObjectInfo]) -> ObjectInfo:
-        info = await writing
+    async def _complete(self, completion: Completion, body: Body, write: Write) -> ObjectInfo:
+        with self.uploads.using(completion.path, completion.upload_id):
+            info = await write(body, self.uploads.attributes(completion))
         with suppress(UploadNotFound):  # it was dropped meanwhile: too late
             self.uploads.end(UfsPath.parse(completion.path), completion.upload_id)
         return info
@@ -228,8 +240,8 @@ class LocalWrites:
         await self._acknowledge(path, revision)
         return was_there
 
-    async def _copy(self, source: UfsPath, target: UfsPath) -> ObjectInfo | None:
-        copied = await self._through.copy(source, target)
+    async def _copy(self, source: UfsPath, target: UfsPath, etag: str | None) -> ObjectInfo | None:
+        copied = await self._through.copy(source, target, etag=etag)
         if copied is None:
             return None
         await self._acknowledge(target, copied[1])

@@ -176,7 +176,7 @@ class OwnWrites:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(_SWEEP_SECONDS)
+            await asyncio.sleep(min(_SWEEP_SECONDS, self.local.uploads.idle_seconds / 2))
             self.local.uploads.expire()
             try:
                 if self._pending_log.loaded.is_set():

@@ -178,7 +178,13 @@ class WriteService(UploadRequests):
         )
 
     async def copy(
-        self, source: UfsPath, target: UfsPath, *, attributes: Attributes | None = None, forwarded: bool = False
+        self,
+        source: UfsPath,
+        target: UfsPath,
+        *,
+        attributes: Attributes | None = None,
+        etag: str | None = None,
+        forwarded: bool = False,
     ) -> ObjectInfo:
         """Write the present version of an object to another path, and return that.
 
@@ -186,16 +192,18 @@ class WriteService(UploadRequests):
             source: the object.
             target: where to.
             attributes: of the copy; none are those of the source, as far as they are known.
+            etag: the version that it has to be; none is any.
             forwarded: see there.
 
         Raises:
-            ObjectNotFound: there is no source. Otherwise as :meth:`put`.
+            ObjectNotFound: there is no source.
+            VersionChanged: it has another etag. Otherwise as :meth:`put`.
         """
         self._check_writable(target)
         return await self._routes.at_owner(
             target,
-            there=None if forwarded else lambda owner: self._remote.copy(owner, source, target, attributes),
-            here=lambda: self._local.copy(source, target, attributes),
+            there=None if forwarded else lambda owner: self._remote.copy(owner, source, target, attributes, etag),
+            here=lambda: self._local.copy(source, target, attributes, etag),
         )
 
     async def persist(self, path: UfsPath, throttle: Throttle | None = None) -> bool:

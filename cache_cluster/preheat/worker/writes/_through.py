@@ -87,16 +87,16 @@ class ThroughWrites:
             self._log.note(path, "")
             return was_there or claim is not None, await self._announced(path, "", claim)
 
-    async def copy(self, source: UfsPath, target: UfsPath) -> tuple[ObjectInfo, int] | None:
+    async def copy(self, source: UfsPath, target: UfsPath, *, etag: str | None = None) -> tuple[ObjectInfo, int] | None:
         """Have the under store copy an object; none if it cannot, and the bytes have to be put.
 
         Raises:
             ObjectNotFound: there is no source.
-            VersionChanged: it is being replaced.
+            VersionChanged: it has another etag than the given one, or is being replaced.
             EngineUnavailable: as in :meth:`put`. Otherwise as ``UnderStore.copy``.
         """
         async with self._changing(target) as claim:
-            etag = (await self._origin.stat(source)).etag
+            etag = etag or (await self._origin.stat(source)).etag
             info = await self._origin.copy(source, target, etag=etag)
             if info is None:
                 return None

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from preheat.attributes import NONE, Attributes
 from preheat.errors import Conflict, InvalidRequest, NotFound, Overloaded
+from preheat.logs import get_logger
 from preheat.paths import UfsPath
+from preheat.settings import WriteSettings
 from preheat.worker.writes._body import Joined
 from preheat.worker.writes._conditions import ALWAYS, Condition
 from preheat.worker.writes._staging import Staged
 
+log = get_logger("worker")
 MAX_PARTS = 10_000
-LIFETIME_SECONDS = 86400.0
-"""Of an upload to which nothing comes."""
 
 
 class UploadNotFound(NotFound):
-    """There is no such upload: it was completed or aborted, nothing came for a day, or its worker was restarted."""
+    """There is no such upload: it was completed or aborted, nothing came for long, or its worker was restarted."""
 
     code = "no_such_upload"
     default_remedy = "Start another upload."
@@ -97,6 +99,8 @@ class _Open:
     upload: Upload
     attributes: Attributes
     touched_at: float
+    uses: int = 0
+    """What goes on with it now: parts that are coming, and its completion."""
     parts: dict[int, tuple[Part, Staged]] = field(default_factory=dict)
 
     def close(self) -> None:
@@ -111,6 +115,7 @@ class Uploads:
         worker_id: this worker.
         min_part_bytes: what each part but the last one must have at least; S3 wants 5 MiB.
         most: how many there may be at once.
+        idle_seconds: how long nothing may come to one.
         clock: returns seconds since the epoch.
     """
 
@@ -119,11 +124,13 @@ class Uploads:
         worker_id: str,
         *,
         min_part_bytes: int = 5 << 20,
-        most: int = 10_000,
+        most: int = WriteSettings.open_uploads,
+        idle_seconds: float = WriteSettings.upload_idle_seconds,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._worker_id = worker_id
         self._most = most
+        self.idle_seconds = idle_seconds
         self._min_part_bytes = min_part_bytes
         self._clock = clock
         self._open: dict[str, _Open] = {}
@@ -135,10 +142,12 @@ class Uploads:
             Overloaded: there are too many.
         """
         if len(self._open) >= self._most:
+            self.expire()
+        if len(self._open) >= self._most:
             raise Overloaded(
                 f"{len(self._open)} uploads in parts are open here, as many as may be.",
-                remedy="Complete or abort some (GET /v1/uploads names them; those to which nothing comes end after a "
-                "day), or raise --max-uploads of `preheat worker`.",
+                remedy="Complete or abort some (GET /v1/uploads names them; those to which nothing comes end after "
+                "--upload-idle), or raise --max-uploads of `preheat worker`.",
             )
         upload_id, now = f"{secrets.token_hex(16)}.{self._worker_id}", self._clock()
         upload = Upload(path=str(path), id=upload_id, started_at=now)
@@ -201,11 +210,25 @@ class Uploads:
         self._find(path, upload_id)
         self._open.pop(upload_id).close()
 
+    @contextmanager
+    def using(self, path: UfsPath | str, upload_id: str) -> Iterator[None]:
+        """Keep an upload from being idle while the block runs; raises UploadNotFound."""
+        opened = self._find(path, upload_id)
+        opened.uses += 1
+        try:
+            yield
+        finally:
+            opened.uses -= 1
+            opened.touched_at = self._clock()
+
     def expire(self) -> None:
-        """Forget the uploads to which nothing came for a day."""
-        before = self._clock() - LIFETIME_SECONDS
-        for upload_id in [key for key, opened in self._open.items() if opened.touched_at < before]:
-            self._open.pop(upload_id).close()
+        """Forget the uploads to which nothing came for too long."""
+        before = self._clock() - self.idle_seconds
+        idle = [key for key, opened in self._open.items() if not opened.uses and opened.touched_at < before]
+        for upload_id in idle:
+            dropped = self._open.pop(upload_id)
+            dropped.close()
+            log.info("An idle upload in parts was dropped.", action="upload_idle", path=dropped.upload.path)
 
     def close(self) -> None:
         """Forget them all."""

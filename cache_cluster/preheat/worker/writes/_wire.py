@@ -61,11 +61,15 @@ class RemoteWrites:
             return False
         return True
 
-    async def copy(self, member: Member, source: UfsPath, target: UfsPath, attributes: Attributes | None) -> ObjectInfo:
-        """Copy an object; with other attributes if some are given."""
+    async def copy(
+        self, member: Member, source: UfsPath, target: UfsPath, attributes: Attributes | None, etag: str | None
+    ) -> ObjectInfo:
+        """Copy an object, or only a version of it; with other attributes if some are given."""
         where = f"/v1/copy?path={_quoted(source)}&target={_quoted(target)}"
         if attributes is not None:
             where += "&attributes=replace"
+        if etag is not None:
+            where += f"&etag={quote(etag, safe='')}"
         return _info(await self._workers.ask(member, "POST", where, headers=attributes))
 
     async def create_upload(self, member: Member, path: UfsPath, attributes: Attributes) -> str:
