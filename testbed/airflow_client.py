@@ -129,6 +129,10 @@ class AirflowClient:
         body = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_ids": [task_id]}
         self._send("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", body)
 
+    def delete_dag(self, dag_id: str) -> None:
+        """Delete a DAG with its runs, one that waits included; its file makes it known again."""
+        self._send("DELETE", f"/api/v2/dags/{dag_id}")
+
     def xcom(self, dag_id: str, run_id: str, task_id: str, *, key: str = "return_value") -> Any:
         """Return a value that a task left for others."""
         path = f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
@@ -173,7 +177,7 @@ class AirflowClient:
             raise AirflowError(f"{method} {path}: {error}") from error
         if not response.ok:
             raise AirflowError(f"{method} {path}: {response.status_code} {response.text[:500]}")
-        answer: dict[str, Any] = response.json()
+        answer: dict[str, Any] = response.json() if response.content else {}
         return answer
 
 

@@ -7,10 +7,11 @@ header of 24 bytes (little endian: index, status, flags, bytes of info, bytes of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from http import HTTPStatus
 from struct import Struct
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -27,6 +28,7 @@ MAX_OFFSET = (1 << 53) - 1
 _MAX_INFO = 64 << 10
 _HEADER = Struct("<IHHIIQ")
 _HIT = 1
+_OK = HTTPStatus.OK.value
 _Offset = Annotated[int, msgspec.Meta(ge=0, le=MAX_OFFSET)]
 
 
@@ -80,6 +82,15 @@ class Frame(msgspec.Struct, gc=False):
         return from_problem(problem, self.status)
 
 
+class Tagged(Protocol):
+    """A version of an object."""
+
+    @property
+    def etag(self) -> str:
+        """What tells it from others."""
+        ...
+
+
 class BrokenFrame(Exception):
     """The bytes are not frames."""
 
@@ -110,6 +121,17 @@ def decode_batch(body: bytes) -> Batch:
 def frame_head(index: int, status: int, info: bytes, *, hit: bool, size: int, length: int) -> bytes:
     """Return a frame without its body, which has ``length`` bytes."""
     return _HEADER.pack(index, status, _HIT if hit else 0, len(info), length, size) + info
+
+
+def hit_frames(first: int, objects: Iterable[tuple[Tagged, bytes]]) -> list[bytes]:
+    """Return the frames of whole objects that were cached, each in two pieces; ``first`` is the first one's index."""
+    pieces: list[bytes] = []
+    encode, add = _HEADER.pack, pieces.append
+    for index, (version, body) in enumerate(objects, first):
+        info, size = version.etag.encode(), len(body)
+        add(encode(index, _OK, _HIT, len(info), size, size) + info)
+        add(body)
+    return pieces
 
 
 class FrameDecoder:

@@ -100,7 +100,7 @@ class JobSpec:
     destination: str = ""
     """Where a copy or a move writes to."""
     alias: str = ""
-    """A name of the submitter's choosing, to find the job by; not part of the identity."""
+    """What Alluxio's dialect C finds the job by, of the submitter's choosing or random; not part of the identity."""
     retry_of: str = ""
     """The job whose failed objects are to be done, instead of all below the paths."""
     within: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from preheat.placement import Member, PlacementMap
+from preheat.placement import SLOTS, Member, PlacementMap
 
 _GIB = float(1 << 30)
 
@@ -101,7 +101,10 @@ class Registry:
 
 
 def next_placement(current: PlacementMap, live: Iterable[Heartbeat]) -> PlacementMap | None:
-    """Return the map at the next epoch if the live workers differ from the current map's; none if they do not."""
+    """Return the map at the next epoch if the live workers differ from the current map's; none if they do not.
+
+    The first map decides about the slots: with others everything would move.
+    """
     members = tuple(
         Member(
             id=worker.id,
@@ -112,4 +115,6 @@ def next_placement(current: PlacementMap, live: Iterable[Heartbeat]) -> Placemen
         )
         for worker in live
     )
-    return None if members == current.members else PlacementMap(epoch=current.epoch + 1, members=members)
+    if members == current.members:
+        return None
+    return PlacementMap(epoch=current.epoch + 1, members=members, slots=current.slots if current.epoch else SLOTS)

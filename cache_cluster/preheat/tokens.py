@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from hashlib import sha256
 
 import msgspec
 
@@ -41,8 +40,8 @@ class TokenStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._recognised: dict[bytes, TokenRecord] = {}
-        """By a hash of the header that a client sent: most requests cost this one look-up."""
+        self._recognised: dict[str, TokenRecord] = {}
+        """By the header that a client sent: most requests cost this one look-up."""
         self._view = _View(engine, on_change=self._recognised.clear)
 
     @property
@@ -61,13 +60,12 @@ class TokenStore:
             Unauthenticated: it has no token, or one that is unknown, was revoked, or has expired.
             EngineUnavailable: the tokens are not known yet.
         """
-        key = sha256(authorization.encode()).digest()
-        record = self._recognised.get(key)
+        record = self._recognised.get(authorization)
         if record is None:
             record = self._recognise(Token.from_header(authorization))
             if len(self._recognised) >= _MAX_RECOGNISED:
                 self._recognised.clear()
-            self._recognised[key] = record
+            self._recognised[authorization] = record
         if record.expired(time.time()):
             raise Unauthenticated(f"The token {record.id} has expired.")
         return record.grant

@@ -1,7 +1,8 @@
 """One stream of a coordinator's events for all triggers of a process: a thousand that wait cost it one connection.
 
-A trigger that waits by :class:`Subscription` sends nothing while its job goes on. The stream tells of changes only, so
-the job is asked for once after each connection. While there is none, triggers poll, and notice that nobody answers.
+A trigger that waits by :class:`Subscription` sends nothing while its job goes on, but what renews its claim. The
+stream tells of changes only, so the job is asked for once after each connection. While there is none, triggers poll,
+and notice that nobody answers.
 """
 
 from __future__ import annotations

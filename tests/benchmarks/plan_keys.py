@@ -17,7 +17,7 @@ from preheat.coordinator._cached import MemoryCachedListing
 from preheat.coordinator._source import JobSource
 from preheat.engine import MemoryEngine
 from preheat.jobs import Action, BatchResult, JobOptions, JobSpec, Progress
-from preheat.placement import Member, PlacementMap
+from preheat.placement import SLOTS, Member, PlacementMap
 from preheat.planning import PlannedBatch, Planner
 from preheat.settings import SchedulerSettings
 from preheat.versions import DatasetVersion
@@ -33,7 +33,7 @@ async def plan(count: int, *, replicas: int) -> Progress:
     settings = SchedulerSettings()
     planner = Planner(job_id="job", spec=spec, action=_ACTION, generation=1, batch_bytes=settings.batch_bytes)
     members = tuple(Member(id=f"worker-{n}", url=f"http://127.0.0.{n + 2}:28080") for n in range(_WORKERS))
-    placement = PlacementMap(epoch=1, members=members)
+    placement = PlacementMap(epoch=1, members=members, slots=SLOTS)
     source = JobSource(
         engine=MemoryEngine(),
         ufs=SyntheticListing(count),

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from preheat.api._config_file import read_config
 from scripts import chart_readme
-from tests.chart.charts import CHART, HELMS, problem_of
+from tests.chart.charts import CHART, HELMS, helm, load_all, problem_of
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+CONFIG = "templates/coordinator/coordinator-configmap.yaml"
 OF_HELM = {"global", "enabled"}
 """What Helm hands to a chart that is another's dependency, and what that says to leave it out."""
 
@@ -48,12 +51,30 @@ def objects_of(schema: Any) -> Iterator[Any]:
             yield from objects_of(part)
 
 
+def sections(schema: Any, values: Any, path: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Yield each section of the values that may not be left out, with its schema."""
+    optional = path.endswith((".resources", ".labels", ".topologySpread", ".podDisruptionBudget"))
+    if optional or path == "securityContext" or "properties" not in schema:
+        return
+    yield path, (schema, values)
+    for name, part in schema["properties"].items():
+        if isinstance(values.get(name), dict):
+            yield from sections(part, values[name], f"{path}.{name}".lstrip("."))
+
+
 def test_the_schema_has_the_values_and_no_others():
     # CPU has no limit by default, and a disk of the node no request: they may be set all the same.
     optional = re.compile(r".*\.resources\.(limits\.cpu|(limits|requests)\.ephemeral-storage)")
     named = {path for path in schema_paths(SCHEMA) if not optional.fullmatch(path)} - OF_HELM
     by_label = {path for path in value_paths(VALUES) if path.startswith("metrics.dashboard.labels.")}
     assert named == set(value_paths(VALUES)) - by_label
+
+
+def test_the_schema_asks_for_what_has_a_default():
+    """What is set to null is gone: the templates would say so less well."""
+    for path, part in sections(SCHEMA, VALUES):
+        defaults = {name for name, value in part[1].items() if value not in ("", None, [], {})}
+        assert set(part[0].get("required", ())) == defaults & set(part[0]["properties"]), path
 
 
 def test_the_schema_takes_no_key_that_it_does_not_name():
@@ -78,6 +99,21 @@ def test_the_readme_is_current():
 DATASET = '{"images": {"path": "s3://b/i/", "replicas": 4}}'
 MOUNT = '[{"name": "data", "path": "s3://b/", "writes": "async", "writeReplicas": 9}]'
 TWICE = '[{"name": "data", "path": "s3://b/"}, {"name": "data", "path": "s3://b"}]'
+SIZES = ["1", "10GiB", "1.5 tb", "0.5k", 7]
+SCHEDULES = ["0 2 * * *", " */15 0-6/2 1,15,LW JAN-mar MON#1", "@daily", "5 4 * * 5L", "0 0 L * 7"]
+ZONES = ["UTC", "Etc/UTC", "GMT", "Europe/Berlin", "America/Argentina/Ushuaia", "Etc/GMT+5"]
+DEADLINES = ["2h", "1.5h", "6:00", "23:59 Europe/Berlin", "06:00 UTC"]
+PARTS = ["train/", "a/b.csv", "s3://b/i/x/", ".hidden", "..data/x"]
+
+
+def dataset(**fields: Any) -> str:
+    return f"datasets={json.dumps({'images': {'path': 's3://b/i/', **fields}})}"
+
+
+def preload(**fields: Any) -> str:
+    return dataset(preload={"enabled": True, **fields})
+
+
 URL = '"tls://nats:4222"'
 
 
@@ -135,6 +171,14 @@ URL = '"tls://nats:4222"'
             ['s3.existingSecret="a"', 's3.credentialsSecret="b"'],
             "s3.credentialsSecret=b and s3.existingSecret=a are different ways to S3: name one",
         ),
+        (["nats.streamReplicas=2"], "nats.streamReplicas=2 is even"),
+        (['tls.certManager.renewBefore="2160h"'], "tls.certManager.renewBefore=2160h is not less than"),
+        ([dataset(subPaths=["s3://other/"])], "datasets.images: s3://other/ is not below its path=s3://b/i/"),
+        ([preload(schedule="0 2 * *")], 'datasets.images.preload.schedule="0 2 * *" has 4 fields'),
+        ([preload(schedule="0 24 * * *")], 'schedule="0 24 * * *" is no cron schedule: its hour is 24'),
+        ([preload(timezone="Mars/Olympus")], "datasets.images.preload.timezone names the time zone Mars/Olympus"),
+        ([preload(deadline="06:00 Mars")], "datasets.images.preload.deadline names the time zone Mars, which"),
+        ([preload(deadline="soon")], 'datasets.images.preload.deadline="soon" is neither a time span'),
         ([f"mounts={MOUNT}"], "mounts: writeReplicas=9 of data is more than worker.replicas=3"),
     ],
 )
@@ -142,10 +186,34 @@ def test_values_that_do_not_fit_together_are_named(settings: list[str], sentence
     assert sentence in problem_of(*settings)
 
 
+def test_what_helm_takes_of_a_dataset_the_coordinator_takes(tmp_path: Path):
+    """Else coordinators would start and end, start and end."""
+    preloads = [{"schedule": text} for text in SCHEDULES] + [{"timezone": text} for text in ZONES]
+    preloads += [{"deadline": text} for text in DEADLINES] + [{"path": text} for text in PARTS]
+    items: list[Any] = [{"preload": {"enabled": True, **item}} for item in preloads]
+    items += [{"quota": size} for size in SIZES] + [{"ttl": age} for age in ("7d", "090 m", 60)] + [{"subPaths": PARTS}]
+    datasets = {f"d{number}": {"path": "s3://b/i", **item} for number, item in enumerate(items)}
+    options = ("--set-json", f"datasets={json.dumps(datasets)}", "--show-only", CONFIG)
+    (config,) = load_all(helm("helm4", "template", "preheat", CHART, *options).stdout)
+    (tmp_path / "preheat.toml").write_text(config["data"]["preheat.toml"])
+    assert len(read_config(tmp_path / "preheat.toml").datasets) == len(items)
+
+
 @pytest.mark.parametrize("name", HELMS)
 @pytest.mark.parametrize(
     ("setting", "named"),
     [
+        ("worker=null", "worker"),
+        ("worker.capacity=null", "capacity"),
+        ('worker.capacity="0GiB"', "capacity"),
+        ('listenHost="localhost"', "listenHost"),
+        ('networkPolicy.clients=[{"podselector": {}}]', "podselector"),
+        ('worker.extraEnv=[{"nam": "X"}]', "nam"),
+        ('commonLabels={"team": "a b"}', "commonLabels"),
+        (dataset(quota="many"), "quota"),
+        (dataset(ttl="7x"), "ttl"),
+        (dataset(subPaths=["../x"]), "subPaths"),
+        (dataset(path="gs://b/"), "path"),
         ("worker.replica=3", "replica"),
         ("worker.replicas=0", "worker"),
         ('worker.capacity="90G"', "capacity"),

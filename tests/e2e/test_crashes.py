@@ -243,8 +243,7 @@ def wait_for_watcher(log: Path, *, starts: int) -> None:
 def test_a_worker_that_dies_before_its_task_is_deferred_leaves_its_job_to_the_next_try(
     runs: dict[str, Run], dag_id: str
 ) -> None:
-    run = runs[dag_id]
-    assert run.job_state() == "RUNNING"
+    run = runs[dag_id]  # whose second trigger has seen its job running
     run.let_go()
 
     assert run.outcome() == "success"

@@ -13,31 +13,57 @@ from contextlib import closing
 import pytest
 
 from demo import dataset
+from preheat.client import Client
 from testbed.airflow import AirflowStandalone
 from testbed.airflow_client import poll
 from testbed.local_cluster import LocalCluster
 from testbed.s3 import SeaweedFS
-from tests.e2e.runs import SECONDS, TASK, Run, fill, start, wait_for_jobs
+from tests.e2e.runs import SECONDS, TASK, Run, fill, jobs_of, start, wait_for_jobs
 
-DATASETS = {name: name for name in ("cleared", "moved", "failed", "ended")} | {
+ORPHAN = "orphan"
+DATASETS = {name: name for name in ("cleared", "moved", "failed", "ended", "deleted")} | {
     "one_of_two": "both",
     "other_of_two": "both",
 }
 """Which dataset each DAG warms."""
 DAG_FILE = f"""
+import os
+import signal
+from functools import cached_property
+
 from airflow.sdk import DAG
+from airflow_preheat.hooks import PreheatHook
 from airflow_preheat.operators import PreloadOperator
 
-for dag_id, dataset in {DATASETS}.items():
+
+class DyingHook(PreheatHook):
+    def submit(self, *arguments):
+        super().submit(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DiesAfterSubmit(PreloadOperator):
+    @cached_property
+    def hook(self):
+        return DyingHook(self.preheat_conn_id)
+
+
+def preload(dag_id, dataset, operator=PreloadOperator, **arguments):
     with DAG(dag_id, schedule=None):
-        PreloadOperator(
+        operator(
             task_id="{TASK}",
             path=f"s3://{dataset.BUCKET}/fences/{{dataset}}/",
             bandwidth="8KiB",
             batch_size=1,
             verify=False,
             deferrable=True,
+            **arguments,
         )
+
+
+for dag_id, dataset in {DATASETS}.items():
+    preload(dag_id, dataset)
+preload("{ORPHAN}", "{ORPHAN}", DiesAfterSubmit, lease=10.0)
 """
 
 
@@ -45,7 +71,7 @@ for dag_id, dataset in {DATASETS}.items():
 def airflow(
     origin: SeaweedFS, cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AirflowStandalone]:
-    fill(origin, set(DATASETS.values()))
+    fill(origin, {*DATASETS.values(), ORPHAN})
     home = tmp_path_factory.mktemp("airflow")
     dags = tmp_path_factory.mktemp("dags")
     (dags / "fences.py").write_text(DAG_FILE)
@@ -60,7 +86,8 @@ def airflow(
 def runs(airflow: AirflowStandalone, cluster: LocalCluster) -> dict[str, Run]:
     """The runs, some time after Airflow has cancelled the job of each."""
     client = airflow.client()
-    runs = start(airflow, dict.fromkeys(DATASETS, cluster.url))
+    runs = start(airflow, dict.fromkeys((*DATASETS, ORPHAN), cluster.url))
+    orphan = runs.pop(ORPHAN)
     wait_for_jobs(runs.values())
 
     client.clear("cleared", runs["cleared"].run_id, TASK)
@@ -73,12 +100,13 @@ def runs(airflow: AirflowStandalone, cluster: LocalCluster) -> dict[str, Run]:
 
     client.mark("failed", runs["failed"].run_id, TASK, "failed")
     client.mark_run("ended", runs["ended"].run_id, "failed")
-    for dag_id in ("failed", "ended"):
+    client.delete_dag("deleted")
+    for dag_id in ("failed", "ended", "deleted"):
         poll(lambda run=runs[dag_id]: run.job_state() == "STOPPED", seconds=SECONDS, what=f"{dag_id}'s grace")
     for run in runs.values():
         run.outlived_grace = run.job_state() == "RUNNING"
         run.let_go()
-    return runs
+    return runs | {ORPHAN: orphan}
 
 
 def move_trigger(airflow: AirflowStandalone, dag_id: str) -> None:
@@ -125,6 +153,21 @@ def test_a_run_that_is_marked_failed_stops_the_job_of_its_task_after_the_grace(r
     assert run.job_state() == "STOPPED"
     assert run.outcome() == "failed"
     run.wait_for_cancel()
+
+
+def test_a_dag_that_is_deleted_while_its_task_is_deferred_stops_the_job(runs: dict[str, Run]) -> None:
+    assert runs["deleted"].job_state() == "STOPPED"
+
+
+def test_a_worker_that_dies_after_its_submit_and_is_not_tried_again_leaves_no_orphan(runs: dict[str, Run]) -> None:
+    run = runs[ORPHAN]
+    (run.job_id,) = jobs_of(run.url, ORPHAN)
+
+    assert run.outcome() == "failed"
+    poll(lambda: run.job_state() == "STOPPED", seconds=SECONDS, what="the end of the lease")
+    assert run.tries() == 1
+    with Client(run.url) as client:
+        assert "not heard of for 10 s" in client.job(run.job_id).reason
 
 
 def test_a_job_of_two_dags_outlives_the_task_of_one_of_them(runs: dict[str, Run]) -> None:

@@ -10,7 +10,7 @@ from math import inf
 from preheat.engine import Queue
 from preheat.jobs import Job, JobState, Priority, Progress, Tally
 from preheat.versions import DatasetVersion
-from tests.faults import effects
+from tests.faults import effects, receipts
 from tests.faults.history import History, Record, Success
 from tests.faults.workloads import INDEX, NAMED
 
@@ -38,6 +38,7 @@ def violations(history: History) -> list[str]:
         *_left_over(history),
         *_in_turn(history),
         *effects.violations(history),
+        *receipts.violations(history),
     ]
 
 

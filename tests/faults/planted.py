@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from preheat import accounting
+from preheat.accounting import _batches
 from preheat.coordinator import _cached
 from preheat.coordinator._batches import BatchQueue
 from preheat.coordinator._cached import CachedPage, HeldPage
@@ -114,7 +115,7 @@ def drop_before_it_is_there(patch: pytest.MonkeyPatch) -> None:
         for item in planned:
             await self._publish(item.batch, [f"{worker}.{priority}" for worker in item.workers + item.then])
 
-    patch.setattr(accounting, "_opened", opened)
+    patch.setattr(_batches, "_opened", opened)
     patch.setattr(BatchQueue, "publish", publish)
 
 

@@ -12,6 +12,8 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from preheat.coordinator import _cached, _index_file
 from preheat.errors import EngineUnavailable
 from preheat.settings import SchedulerSettings
@@ -38,9 +40,10 @@ class Size:
 
 def simulate(seed: int, size: Size = Size(), workload: Workload = LOADS) -> History:
     """Run one history in virtual time; the same seed gives the same one. Pages and blocks of listings are small."""
-    random = Random(seed)
+    random, keys = Random(seed), Random(seed)
     with (
         patch("uuid.uuid4", lambda: uuid.UUID(int=random.getrandbits(128), version=4)),
+        patch.object(Ed25519PrivateKey, "generate", lambda: Ed25519PrivateKey.from_private_bytes(keys.randbytes(32))),
         patch.object(_cached, "_PAGE_OBJECTS", 10),
         patch.object(_index_file, "_BLOCK_LINES", 5),
         patch.object(_index_file, "_CHUNK_BYTES", 100),

@@ -225,7 +225,7 @@ def test_the_next_try_submits_again_if_the_coordinator_has_lost_the_job(coordina
     deferred(preload(), context)
     coordinator.jobs.clear()
 
-    assert deferred(preload(), next_try(context)).job_id == "job-1"
+    assert deferred(preload(), next_try(context)).job_id == "job-2"
     assert len(coordinator.sent("POST", "/jobs")) == 2
 
 

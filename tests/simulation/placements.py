@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import mean
 
-from preheat.placement import Member, PlacementMap
+from preheat.placement import SLOTS, Member, PlacementMap
 
 _ROOT = "s3://bench/synthetic/shard-"
 
@@ -36,9 +36,10 @@ class Movement:
 
 
 def cluster(workers: int) -> PlacementMap:
-    """Return a map of equal workers."""
+    """Return a new cluster's map of equal workers."""
     return PlacementMap(
         epoch=1,
+        slots=SLOTS,
         members=tuple(Member(id=f"worker-{number}", url=f"http://worker-{number}") for number in range(workers)),
     )
 
@@ -59,7 +60,7 @@ def balance(placement: PlacementMap, placed: list[str]) -> Balance:
 def movement(placement: PlacementMap, placed: list[str]) -> Movement:
     """Return what moves when the last worker leaves; backwards, it is what moves when it joins."""
     *rest, gone = placement.members
-    after = owners(PlacementMap(epoch=2, members=tuple(rest)), len(placed))
+    after = owners(replace(placement, epoch=2, members=tuple(rest)), len(placed))
     changed = [(old, new) for old, new in zip(placed, after, strict=True) if old != new]
     return Movement(
         moved=len(changed) / len(placed),

@@ -75,14 +75,17 @@ async def _plan(placement: PlacementMap, keys: int, spec: JobSpec) -> Plan:
         messages += 2 * sum(len(item.workers) for item in planned)
         open_batches += planned
         if len(open_batches) >= settings.open_batches_per_worker * len(members):
-            largest = max(largest, len(msgspec.json.encode(accounting.with_progress(job, Action.FETCH, progress))))
-            progress = _answered(progress, open_batches)
-            open_batches = []
+            largest = max(largest, _record_bytes(job, progress))
+            progress, open_batches = _answered(progress, open_batches), []
+    largest = max(largest, _record_bytes(job, progress))
     progress = _answered(progress, open_batches)
     assert progress.done.objects == keys
     seconds = time.process_time() - began
-    largest = largest or len(msgspec.json.encode(accounting.with_progress(job, Action.FETCH, progress)))
     return Plan(keys=keys, replicas=spec.options.replicas, seconds=seconds, messages=messages, record_bytes=largest)
+
+
+def _record_bytes(job: Job, progress: Progress) -> int:
+    return len(msgspec.json.encode(accounting.with_progress(job, Action.FETCH, progress)))
 
 
 def _answered(progress: Progress, planned: list[PlannedBatch]) -> Progress:

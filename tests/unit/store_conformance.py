@@ -246,6 +246,27 @@ class StoreConformance(StoreFixtures):
             item = writer.commit()
         assert store.read(item) == b"12345678"
 
+    @pytest.mark.parametrize("size", [0, 1, BLOCK_SIZE, BLOCK_SIZE + 1, PAGE_SIZE])
+    def test_bytes_at_hand_are_put_as_a_writer_would(self, store: PageStore, size: int) -> None:
+        written, old = put(store, A, content(size)), put(store, B, b"old")
+        data = bytearray(content(size))
+        item = store.put(B, memoryview(data), etag="v2", last_modified=1.5, job_id="job", attributes="a: b\r\n")
+        data[:] = bytes(size)
+        assert store.read(item) == content(size)
+        assert (item.checksums, item.job_id, item.attributes) == (written.checksums, "job", "a: b\r\n")
+        assert store.lookup(B) == item
+        store.verify(item)
+        with pytest.raises(VersionChanged):
+            store.read(old)
+        assert store.usage().used == 2 * size
+
+    def test_bytes_at_hand_that_do_not_fit_drop_nothing(self, make_store: StoreFactory) -> None:
+        store = make_store(PAGE_SIZE)
+        put(store, A, b"kept")
+        with pytest.raises(StoreFull):
+            store.put(B, bytes(PAGE_SIZE + 1), etag="v1", last_modified=0)
+        assert paths(store) == [A]
+
     def test_a_writer_serves_one_object(self, store: PageStore) -> None:
         with store.writer(A, etag="v1", size=1, last_modified=0) as writer:
             writer.append(b"1")

@@ -20,6 +20,7 @@ from preheat.versions import ObjectInfo
 from preheat.worker._freshness import Wish
 from preheat.worker._ranges import Asked, RangeReads, resolve
 from preheat.worker._reads import OpenedRead, ReadService
+from preheat.worker.fills import _transfers
 from preheat.worker.fills._following import Arrivals
 from preheat.worker.fills._pieces import FOR_READERS
 from preheat.worker.port._server import DataServer
@@ -271,6 +272,24 @@ async def test_a_range_does_not_wait_for_what_the_fill_brings_before(reads: Read
     assert b"".join([bytes(page) async for page in pages]) == HUGE[PAGE_SIZE:]
 
 
+@pytest.mark.parametrize(("soon", "at_once"), [(60.0, 2), (0.0, 4)])
+async def test_more_is_fetched_at_once_where_the_first_pieces_do_not_come_soon(
+    reads: ReadService, origin: GatedOrigin, monkeypatch: pytest.MonkeyPatch, soon: float, at_once: int
+) -> None:
+    monkeypatch.setattr(_transfers, "_SOON_SECONDS", soon)
+    origin.write(URI, HUGE)
+    pages = (await reads.open(PATH)).pages(0, len(HUGE))
+    await anext(pages)
+    while len(origin.asked) < 1 + at_once:
+        await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    starts = [PAGE_SIZE, *range(8 * PAGE_SIZE, 40 * PAGE_SIZE, 8 * PAGE_SIZE)]
+    assert [start for start, _ in origin.asked[1:]] == starts[:at_once]
+    origin.gate.set()
+    assert b"".join([bytes(page) async for page in pages]) == HUGE[PAGE_SIZE:]
+
+
 async def test_a_small_object_is_filled_with_its_first_range(
     reads: ReadService, origin: GatedOrigin, store: MemoryStore
 ) -> None:
@@ -378,6 +397,32 @@ def test_arrivals_know_how_far_the_bytes_go() -> None:
     assert [arrivals.expects(position) for position in (0, 250, 299, 300)] == [True, True, True, False]
     arrivals.ask(300, 8 * PAGE_SIZE)
     assert [arrivals.expects(position) for position in (300, 299 + PAGE_SIZE, 300 + PAGE_SIZE)] == [True, True, False]
+
+
+async def test_who_waits_for_a_byte_hears_of_it_and_of_the_end_alone() -> None:
+    arrivals = Arrivals()
+    arrivals.ask(0, 100)
+    arrivals.ask(100, 200)
+    waiting = [asyncio.create_task(arrivals.more(position)) for position in (0, 50, 100, 150)]
+    await asyncio.sleep(0)
+    heard: list[list[bool]] = []
+    for tell in (lambda: arrivals.add(100, 50), lambda: arrivals.add(0, 60), arrivals.end):
+        tell()
+        await asyncio.sleep(0)
+        heard.append([task.done() for task in waiting])
+    assert heard == [[False, False, True, False], [True, True, True, False], [True] * 4]
+
+
+async def test_a_reader_who_leaves_does_not_wake_the_others() -> None:
+    arrivals = Arrivals()
+    arrivals.ask(0, 100)
+    leaving, staying = (asyncio.create_task(arrivals.more(0)) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait({leaving})
+    assert not staying.done()
+    arrivals.add(0, 1)
+    await staying
 
 
 def test_range_reads_forget_what_is_old() -> None:

@@ -16,6 +16,7 @@ from preheat.datasets import (
     Dataset,
     Forget,
     Idle,
+    Leave,
     Look,
     Owner,
     Phase,
@@ -33,6 +34,7 @@ from preheat.datasets import (
     failed,
     looked,
     next_time,
+    without_run,
 )
 from preheat.errors import InvalidRequest
 from preheat.jobs import Job, JobOptions, JobState, Progress, Tally
@@ -65,6 +67,7 @@ class World:
     due: dict[str, float] = field(default_factory=dict)
     submitted: list[tuple[bool, JobOptions]] = field(default_factory=list)
     looks: int = 0
+    left: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, item: Dataset) -> World:
@@ -88,6 +91,9 @@ class World:
                 self.submitted.append((run.is_load, run.spec.options))
                 self.job = Job(id=f"job-{len(self.submitted)}", spec=run.spec, submitted_at=self.now)
                 self.record = replace(self.record, run=replace(run, job_id=self.job.id))
+            case Leave(run=run):
+                self.left.append(run.job_id)
+                self.record = replace(self.record, left=None)
             case SetRule(rule=rule):
                 self.rule = rule
             case SetTtl(path=path, seconds=None):
@@ -347,6 +353,21 @@ def test_an_order_file_is_the_loads_index_and_the_metadata_is_the_datasets():
     world.end()
     assert (world.job.spec.index, world.job.spec.paths) == ("s3://b/order.txt", ())
     assert world.record.dataset.grant.prefixes == (PATH, "s3://b/order.txt/")
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_a_load_that_nobody_wants_any_more_is_left_once(attached: bool):
+    for dataset_now in (dataset(enabled=False), dataset(replicas=2), None):
+        world = World.of(dataset()).settle().end()
+        assert world.record.run
+        world.record = replace(world.record, run=replace(world.record.run, attached=attached))
+        if dataset_now:
+            world.record = declared(world.record, dataset_now, Owner.API, world.now)
+        else:
+            world.record = replace(without_run(world.record), removed=True)
+        world.settle()
+        assert world.left == ([] if attached else ["job-2"])
+        assert world.record.left is None
 
 
 def test_declaring_again_keeps_what_still_holds():

@@ -18,12 +18,12 @@ from structlog.testing import capture_logs
 from preheat.access import Grant, Role, acting_for
 from preheat.api._config_file import follow_config, read_config
 from preheat.api._datasets import PreloadBody
-from preheat.coordinator import Coordinator
+from preheat.coordinator import Claim, Coordinator
 from preheat.coordinator._datasets import Datasets
-from preheat.datasets import Cause, Cycle, Dataset, Owner, Preload, Record, Run
+from preheat.datasets import Cause, Cycle, Dataset, Owner, Phase, Preload, Record, Run
 from preheat.engine import Bucket, MemoryEngine
 from preheat.errors import Conflict, Forbidden, InvalidRequest
-from preheat.jobs import JobControl
+from preheat.jobs import JobControl, JobState
 from preheat.mounts import Freshness, Mount, MountTable, WriteMode
 from tests.unit.memory_cluster import Cluster, load
 
@@ -164,6 +164,37 @@ async def test_a_load_never_attaches_to_a_job_that_brings_metadata_only(cluster:
     found = await service.find(load())
     assert found
     assert found.job.id == noted.id, "the latest of the path, as Alluxio's clients ask for it"
+
+
+@pytest.mark.parametrize("others", [False, True])
+async def test_a_load_of_what_is_no_longer_declared_stops_unless_others_wait(cluster: Cluster, others: bool):
+    cluster.fill(5)
+    datasets, service = cluster.coordinator.datasets, cluster.coordinator.service
+    item = Dataset(name="images", path=PATH, preload=Preload(enabled=True, schedule="0 0 1 1 *"))
+    await datasets.declare(item)
+
+    async def listed() -> bool:
+        return (await datasets.get("images")).listed is not None
+
+    async def loading() -> bool:
+        return (await datasets.get("images")).phase is Phase.LOADING
+
+    await until(listed)
+    await cluster.pause_workers()
+    await datasets.declare(replace(item, preload=Preload(enabled=True)))
+    await until(loading)
+    job_id = (await datasets.get("images")).last_job
+    if others:
+        await service.claim(job_id, Claim(waiter="dag", fence="1"))
+    await datasets.remove("images")
+
+    async def left() -> bool:
+        return (await cluster.engine.get(Bucket.DATASETS, "images")) is None
+
+    await until(left)
+    if others:
+        cluster.resume_workers()
+    assert await cluster.ended(job_id) is (JobState.SUCCEEDED if others else JobState.STOPPED)
 
 
 async def test_of_two_coordinators_that_write_one_wins():
@@ -376,12 +407,12 @@ async def test_what_a_file_declares_is_declared_later_if_it_cannot_be_now(
         ("[[mounts]]\nname='data'\npath='s3://b/x/'\nfresh=1", ["mounts.0.fresh=1", "Known there: name, path"]),
         ("[[mounts]]\nname='data'\npath='s3://b/x/'\nfreshness='new'", ["freshness='new'"]),
         (
-            "[[mounts]]\nname='a'\npath='s3://b/x/'\n[[mounts]]\nname='a'\npath='s3://b/y/'",
-            ["mounts.1: name='a' is that of mounts.0 too", "a (s3://b/x/) and a (s3://b/y/)"],
+            "[[mounts]]\nname='data'\npath='s3://b/x/'\n[[mounts]]\nname='data'\npath='s3://b/y/'",
+            ["mounts.1: name='data' is that of mounts.0 too", "data (s3://b/x/) and data (s3://b/y/)"],
         ),
         (
-            "[[mounts]]\nname='a'\npath='s3://b/x/'\n[[mounts]]\nname='c'\npath='s3://b/x'",
-            ["mounts.1: path='s3://b/x/' is that of mounts.0 too", "a (s3://b/x/) and c (s3://b/x/)"],
+            "[[mounts]]\nname='data'\npath='s3://b/x/'\n[[mounts]]\nname='more'\npath='s3://b/x'",
+            ["mounts.1: path='s3://b/x/' is that of mounts.0 too", "data (s3://b/x/) and more (s3://b/x/)"],
         ),
         ("datasets = ]", ["no TOML", "line 1"]),
     ],

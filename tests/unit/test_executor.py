@@ -18,7 +18,7 @@ from preheat.paths import UfsPath
 from preheat.ufs import Download, MemoryUnderStore
 from preheat.versions import ObjectInfo
 from preheat.worker import _limited
-from preheat.worker._limited import _MOST_BATCHES, _ROOM, LimitedBatches, Permits, Work
+from preheat.worker._limited import _MOST_BATCHES, _ROOM, Lane, LimitedBatches, Permits, Work
 from tests.faults import virtual_time
 from tests.unit.memory_cluster import Worker
 
@@ -245,6 +245,34 @@ async def test_a_worker_that_stops_drains_limited_batches_too(rig: Rig) -> None:
         await asyncio.sleep(1)
     assert list(rig.ended) == ["job-0"]
     assert await rig.engine.peek(Queue.BATCHES, "worker-0.normal.slower.slower-0") is not None
+
+
+async def test_a_lane_keeps_its_permit_for_some_small_entries_and_none_behind_a_large_one() -> None:
+    shared = asyncio.Semaphore(1)
+    permits = Permits(shared)
+    lane, other = Lane(permits), Lane(permits)
+    await lane.begin(entry_of(4 * KIB))
+    waiting = asyncio.create_task(other.begin(entry_of(MIB)))
+    for _ in range(3):
+        await lane.begin(entry_of(4 * KIB))
+    assert not waiting.done()
+    going_on = asyncio.create_task(lane.begin(entry_of(MIB)))  # the last one of this turn
+    await going_on
+    again = asyncio.create_task(lane.begin(entry_of(4 * KIB)))
+    await waiting
+    assert not again.done()
+    other.leave()
+    await again
+    permits.step_aside(2)
+    assert not shared.locked()
+    await other.begin(entry_of(1))
+    lane.leave()
+    assert not shared.locked()
+    other.leave()
+
+
+def entry_of(size: int) -> ObjectInfo:
+    return ObjectInfo(key="k", size=size, etag="e", last_modified=0.0)
 
 
 def test_the_lanes_of_all_limited_batches_hold_little_memory() -> None:

@@ -397,6 +397,11 @@ async def test_from_the_command_line(url: str, cluster: Cluster, tmp_path: Path,
     (tmp_path / "edited").write_text(shown[:-5] + "AAAA\n")
     assert await preheat("receipt", "verify", str(tmp_path / "edited")) == 1
     assert "edited, or forged" in capsys.readouterr().err
+    (tmp_path / "garbage").write_bytes(b"\xff\0\n")
+    assert await preheat("receipt", "verify", str(tmp_path / "garbage")) == 1
+    assert "not a receipt" in capsys.readouterr().err
+    assert await preheat("receipt", "verify", "--keys", str(tmp_path), str(tmp_path / "receipt")) == 1
+    assert "cannot be read" in capsys.readouterr().err
     (tmp_path / "foreign").write_text(VECTOR)
     assert await preheat("receipt", "verify", str(tmp_path / "foreign"), "--json") == 1
     assert json.loads(capsys.readouterr().out)["code"] == "invalid_receipt"

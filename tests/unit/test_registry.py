@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from preheat.placement import PlacementMap
+from preheat.placement import SLOTS, PlacementMap
 from preheat.registry import Heartbeat, Registry, next_placement
 
 
@@ -50,3 +50,13 @@ def test_who_is_silent_for_half_of_the_timeout_is_a_suspect_until_given_up():
     registry = Registry(timeout_seconds=10)
     registry.record(beat(0), now=100)
     assert [registry.suspects(now=now) for now in (104, 106, 109, 111)] == [False, True, True, False]
+
+
+def test_a_cluster_keeps_the_slots_that_it_began_with():
+    began = next_placement(PlacementMap(), [beat(0)])
+    assert began is not None
+    assert began.slots == SLOTS
+    for kept in (0, 5):
+        grown = next_placement(PlacementMap(epoch=3, slots=kept), [beat(0)])
+        assert grown is not None
+        assert grown.slots == kept

@@ -26,6 +26,7 @@ from preheat.worker.s3 import S3Credentials
 from preheat.worker.s3._xml_bodies import MAX_BODY_BYTES
 from testbed.certificates import Authority
 from tests.unit.s3_ports import S3Group, S3Port, s3_ports
+from tests.unit.writing_workers import at
 
 DEEP = Mount(name="deep", path="s3://b/deep/prefix/", writes=WriteMode.THROUGH)
 NAMES = [
@@ -181,7 +182,7 @@ async def test_parameters_of_reads(port: S3Port, origin: MemoryUnderStore, http:
     assert headers["content-disposition"].encode("latin-1").decode() == 'attachment; filename="ü"'
     answer = await port("get_object", Key="k", PartNumber=1)
     assert (answer["PartsCount"], answer["ContentRange"]) == (1, "bytes 0-9/10")
-    assert await port.refused("get_object", Key="k", PartNumber=2) == (416, "InvalidRange")
+    assert await port.refused("get_object", Key="k", PartNumber=2) == (416, "InvalidPartNumber")
     assert (await port("head_object", Key="k", PartNumber=1))["ContentLength"] == 10
     assert await code_of(http, port, "/data/k?response-content-type=x") == (400, "InvalidRequest")
     presigned = "AWSAccessKeyId=x&response-content-type=text/plain"
@@ -422,10 +423,60 @@ async def test_uploads_in_parts(port: S3Port, origin: MemoryUnderStore) -> None:
     assert done["Key"] == "big ü"
     answer = await port("get_object", Key="big ü")
     assert (answer["Body"], answer["ETag"]) == (body, done["ETag"])
-    assert await port.refused("complete_multipart_upload", MultipartUpload={"Parts": parts}, **how) == (
-        404,
-        "NoSuchUpload",
-    )
+    origin.write("s3://b/big ü", b"another writer's")
+    again = await port("complete_multipart_upload", MultipartUpload={"Parts": parts}, **how)
+    assert again["ETag"] == done["ETag"]  # a client that lost the answer asks again, and nothing is written again
+    assert (await origin.stat(at("big ü"))).etag != done["ETag"].strip('"')
+    for other in ({"MultipartUpload": {"Parts": parts[:2]}}, {"MultipartUpload": {"Parts": parts}, "IfMatch": "*"}):
+        assert await port.refused("complete_multipart_upload", **how, **other) == (404, "NoSuchUpload")
+
+
+@pytest.mark.parametrize(
+    "span", ["bytes=0", "bytes=0-", "bytes=-4", "bytes=3-2", "bytes=2-10", "bytes=10-12", "0-2", "bytes=a-b", ""]
+)
+async def test_a_range_of_a_part_that_is_copied_is_not_passed_over(
+    port: S3Port, origin: MemoryUnderStore, span: str
+) -> None:
+    origin.write("s3://b/source", b"0123456789")
+    upload = {"Key": "k", "UploadId": (await port("create_multipart_upload", Key="k"))["UploadId"]}
+    how = {**upload, "PartNumber": 1, "CopySource": "data/source"}
+    assert await port.refused("upload_part_copy", **how, CopySourceRange=span) == (400, "InvalidArgument")
+    assert not (await port("list_parts", **upload)).get("Parts")
+
+
+async def test_versions_of_objects_are_not_taken_for_the_present_one(port: S3Port, origin: MemoryUnderStore) -> None:
+    origin.write("s3://b/k", b"body")
+    for operation in ("get_object", "delete_object"):
+        assert await port.refused(operation, Key="k", VersionId="v1") == (501, "NotImplemented")
+    assert (await port("get_object", Key="k", VersionId="null"))["Body"] == b"body"
+    for condition in ({"ETag": '"other"'}, {"Size": 3}):
+        asked = {"Objects": [{"Key": "k", **condition}]}
+        assert await port.refused("delete_objects", Delete=asked) == (501, "NotImplemented")
+    assert (await port("get_object", Key="k"))["Body"] == b"body"
+    await port("delete_object", Key="k", VersionId="null")
+    assert await port.refused("get_object", Key="k") == (404, "NoSuchKey")
+
+
+@pytest.mark.parametrize("delimiter", ["", "/"])
+async def test_a_directory_that_is_only_marked_is_there(port: S3Port, origin: MemoryUnderStore, delimiter: str) -> None:
+    """Clients make directories so, and look whether that worked; where something is below, the marker is left out."""
+    await port("put_object", Key="made/", Body=b"")
+    for key, listed in (("made/", ["made/"]), ("none/", [])):
+        answer = await port("list_objects_v2", Prefix=key, Delimiter=delimiter, MaxKeys=2)
+        found = [item["Key"] for item in answer.get("Contents", [])]
+        assert (found, answer["KeyCount"], answer["IsTruncated"]) == (listed, len(listed), False)
+    assert "Contents" not in await port("list_objects_v2", Prefix="made/", Delimiter=delimiter, StartAfter="made/")
+    origin.write("s3://b/made/x", b"x")
+    answer = await port("list_objects_v2", Prefix="made/", Delimiter=delimiter)
+    assert [item["Key"] for item in answer["Contents"]] == ["made/x"]
+
+
+async def test_a_copy_to_itself_changes_something(port: S3Port, origin: MemoryUnderStore) -> None:
+    origin.write("s3://b/k", b"body")
+    assert await port.refused("copy_object", Key="k", CopySource="data/k") == (400, "InvalidRequest")
+    await port("copy_object", Key="k", CopySource="data/k", MetadataDirective="REPLACE", ContentType="text/css")
+    answer = await port("get_object", Key="k")
+    assert (answer["Body"], answer["ContentType"]) == (b"body", "text/css")
 
 
 async def test_an_upload_that_is_given_up_leaves_nothing(port: S3Port) -> None:

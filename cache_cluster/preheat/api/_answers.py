@@ -226,12 +226,14 @@ class PlacementView(Schema):
 
     epoch: int
     members: list[MemberView]
+    slots: int
+    """What the paths are divided into before their owners are computed."""
 
     @classmethod
     def of(cls, placement: PlacementMap) -> PlacementView:
         """Show a placement map."""
         members = [MemberView(id=m.id, url=m.url, weight=m.weight, zone=m.zone) for m in placement.members]
-        return cls(epoch=placement.epoch, members=members)
+        return cls(epoch=placement.epoch, members=members, slots=placement.slots)
 
 
 class JobViews:

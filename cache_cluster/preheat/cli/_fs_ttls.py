@@ -68,7 +68,7 @@ def set_ttl(
     """Free what is cached at and below a path when its time is over. The under store is not touched."""
     parsed = parse_path(path)
     with usage_errors():
-        seconds = parse_lifetime(ttl)
+        seconds = parse_lifetime(ttl, field="time")
     with TtlClient.from_environment(coordinator) as client:
         report = client.set_ttl(str(parsed), seconds)
     if as_json:

@@ -81,8 +81,6 @@ def verify(
         typer.Option(
             "--keys",
             metavar="FILE",
-            exists=True,
-            dir_okay=False,
             help="The cluster's keys, as `preheat receipt keys` prints them.  [default: ask the coordinator]",
             show_default=False,
         ),
@@ -96,7 +94,7 @@ def verify(
     """Check that the cluster signed a receipt, and say what it proves. Exit 1 if it is forged or another cluster's."""
     with server_extra():
         from preheat import receipts  # noqa: PLC0415 - only with preheat[server]
-    text = _read(receipt).strip()
+    text = _read(receipt).decode(errors="replace").strip()
     checked = receipts.verify(text, receipts.read_keys(_keys(keys_file, coordinator)), now=time.time())
     if as_json:
         print_json(msgspec.to_builtins(checked) | {"hotFraction": checked.hot_fraction})
@@ -108,18 +106,17 @@ def verify(
 
 def _keys(file: Path | None, coordinator: str) -> bytes:
     if file is not None:
-        return file.read_bytes()
+        return _read(str(file))
     with ReceiptClient.from_environment(coordinator) as client:
         return client.receipt_keys()
 
 
-def _read(file: str) -> str:
-    """Return what may be a receipt."""
+def _read(file: str) -> bytes:
     try:
         with sys.stdin.buffer if file == "-" else Path(file).open("rb") as stream:
-            return stream.read(_MAX_BYTES).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{file} cannot be read as a receipt: {error}.", remedy="Name its file.") from error
+            return stream.read(_MAX_BYTES)
+    except OSError as error:
+        raise InvalidRequest(f"{file} cannot be read: {error.strerror}.", remedy="Name another file.") from error
 
 
 def _pairs(receipt: Receipt) -> list[tuple[str, str]]:

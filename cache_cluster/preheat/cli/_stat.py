@@ -54,6 +54,7 @@ def _counts(job: JobReport) -> list[tuple[str, str]]:
         ("Verified", count(job.verified) if job.verified else ""),
         ("Hot", f"{job.hot_fraction:.1%}" if is_load else ""),
         ("Dataset Version", job.dataset_version or ""),
+        ("Receipt", f"preheat receipt show {job.id}" if job.receipt else ""),
     ]
 
 

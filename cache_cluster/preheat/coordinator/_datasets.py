@@ -11,7 +11,7 @@ from dataclasses import replace
 import msgspec
 
 from preheat.access import Role, authorize, caller
-from preheat.datasets import Dataset, Owner, Record, check_name, declared
+from preheat.datasets import Dataset, Owner, Record, check_name, declared, without_run
 from preheat.engine import Bucket, Engine, Entry
 from preheat.errors import Conflict, NotFound
 from preheat.logs import get_logger
@@ -95,6 +95,8 @@ class Datasets:
     async def remove(self, name: str, *, owner: Owner = Owner.API) -> None:
         """Remove a declaration; what is cached stays, until its time to live is over if it has one.
 
+        A load that runs stops, unless others wait for it.
+
         Raises:
             NotFound, Forbidden: as :meth:`get`.
             Conflict: a file declares it.
@@ -105,7 +107,7 @@ class Datasets:
             if before is None or before.removed:
                 raise NotFound(f"There is no dataset {name!r} any more.")
             _check_change(before, owner)
-            return replace(before, removed=True)
+            return replace(without_run(before), removed=True)
 
         await self._change(name, change)
         log.info("A dataset is no longer declared.", action="dataset_removed", dataset=name, owner=owner)

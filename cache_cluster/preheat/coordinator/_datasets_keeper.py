@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import assert_never
 
@@ -26,6 +27,7 @@ from preheat.datasets import (
     Decision,
     Forget,
     Idle,
+    Leave,
     Record,
     Run,
     Seen,
@@ -173,6 +175,8 @@ class DatasetKeeper:
                 return await self._datasets.write(after, revision)
             case Submit(run=run):
                 return await self._submit(record, revision, run)
+            case Leave(run=run):
+                return await self._leave(record, revision, run)
             case SetRule(rule=rule):
                 await self._mounts.set_rule(record.dataset.name, rule)
             case SetTtl(path=path, seconds=seconds):
@@ -199,8 +203,15 @@ class DatasetKeeper:
             log.warning("A dataset cannot be loaded now.", action="dataset_refused", dataset=name, error=str(error))
             return await self._datasets.write(failed(record, error.code, str(error), self._settings, now), revision)
         log.info("A dataset is being loaded.", action="dataset_run", dataset=name, job=known.job.id, load=run.is_load)
-        submitted = replace(record, run=replace(run, job_id=known.job.id), last_job=known.job.id)
+        run = replace(run, job_id=known.job.id, attached=known.job.submitted_at < run.made_at)
+        submitted = replace(record, run=run, last_job=run.job_id)
         return await self._datasets.write(submitted, revision)
+
+    async def _leave(self, record: Record, revision: int, run: Run) -> bool:
+        claim = _claim(record.dataset.name, run)
+        with suppress(JobNotFound):  # it ended so long ago that it is forgotten
+            await self._service.cancel(run.job_id, claim.waiter, claim.fence)
+        return await self._datasets.write(replace(record, left=None), revision)
 
     async def _take_look(self, claimed: Record, revision: int) -> bool:
         if claimed.loaded is None or not await self._datasets.write(claimed, revision):

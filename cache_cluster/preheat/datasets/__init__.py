@@ -5,6 +5,7 @@ from preheat.datasets._decisions import (
     Decision,
     Forget,
     Idle,
+    Leave,
     Seen,
     SetRule,
     SetTtl,
@@ -29,6 +30,7 @@ from preheat.datasets._state import (
     Record,
     Run,
     declared,
+    without_run,
 )
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Decision",
     "Forget",
     "Idle",
+    "Leave",
     "Loaded",
     "Look",
     "Owner",
@@ -66,4 +69,5 @@ __all__ = [
     "next_time",
     "parse_freshness",
     "progress_of",
+    "without_run",
 ]

@@ -54,6 +54,13 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """Wait no longer for a run's job, and forget the run."""
+
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
 class SetRule:
     """Let something hold for the readers; none lets it hold no longer."""
 
@@ -79,7 +86,7 @@ class Forget:
     """Delete the record."""
 
 
-Decision = Idle | Change | Submit | SetRule | SetTtl | TakeLook | Forget
+Decision = Idle | Change | Submit | Leave | SetRule | SetTtl | TakeLook | Forget
 
 
 def decide(record: Record, seen: Seen, now: float, settings: DatasetSettings | None = None) -> Decision:
@@ -92,6 +99,8 @@ def decide(record: Record, seen: Seen, now: float, settings: DatasetSettings | N
         settings: how patient to be.
     """
     settings = settings or DatasetSettings()
+    if record.left is not None:
+        return Leave(record.left)
     rule = None if record.removed else record.dataset.rule
     if seen.rule != rule:
         return SetRule(rule)
@@ -218,7 +227,7 @@ def _go_on(record: Record, cycle: Cycle, settings: DatasetSettings, now: float) 
     if cycle.listed:
         record = record.no_longer(ConditionType.QUOTA_EXCEEDED, "Fits", now=now)
     spec = dataset.load_spec(now) if cycle.listed else dataset.metadata_spec()
-    run = Run(key=f"dataset {dataset.name} {record.changed_at} {record.runs}", spec=spec)
+    run = Run(key=f"dataset {dataset.name} {record.changed_at} {record.runs}", spec=spec, made_at=now)
     return Change(replace(record, run=run, runs=record.runs + 1))
 
 

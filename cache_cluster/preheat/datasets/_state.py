@@ -65,8 +65,11 @@ class Run:
     key: str
     """Its idempotency key."""
     spec: JobSpec
+    made_at: float = 0.0
     job_id: str = ""
     """Empty until it was submitted."""
+    attached: bool = False
+    """The job was there already: somebody else's."""
 
     @property
     def is_load(self) -> bool:
@@ -130,6 +133,8 @@ class Record:
     observed: bool = False
     cycle: Cycle | None = None
     run: Run | None = None
+    left: Run | None = None
+    """One that is not wanted any more: its job goes on only if others wait for it."""
     runs: int = 0
     """So far; the next one's number."""
     held: bool = False
@@ -191,9 +196,16 @@ def declared(before: Record | None, dataset: Dataset, owner: Owner, now: float) 
     if before is None:
         return Record(dataset=dataset, owner=owner, changed_at=now)
     if before.removed or dataset.content != before.dataset.content:
-        return Record(dataset=dataset, owner=owner, changed_at=now, runs=before.runs, observed=before.observed)
+        left, observed = without_run(before).left, before.observed
+        return Record(dataset=dataset, owner=owner, changed_at=now, runs=before.runs, observed=observed, left=left)
     if dataset == before.dataset:
         return replace(before, owner=owner, held=before.held and owner is Owner.FILE)  # a file is read at each start
     cycle = replace(before.cycle, failures=0, retry_at=0.0) if before.cycle else None
     changed = replace(before, dataset=dataset, owner=owner, changed_at=now, held=False, cycle=cycle)
-    return changed if dataset.preload.enabled else replace(changed, cycle=None, run=None)
+    return changed if dataset.preload.enabled else replace(without_run(changed), cycle=None)
+
+
+def without_run(record: Record) -> Record:
+    """Return the record when its run is not wanted any more."""
+    run = record.run
+    return replace(record, run=None, left=run if run and run.job_id and not run.attached else record.left)

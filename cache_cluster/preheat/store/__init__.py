@@ -2,6 +2,7 @@
 
 from preheat.store._base import BLOCK_SIZE, PAGE_SIZE, CachedObject, ObjectWriter, PageStore, StoreUsage
 from preheat.store._disk import DiskStore
+from preheat.store._extents import Extent
 from preheat.store._memory import MemoryStore
 from preheat.store._notes import Notes
 from preheat.store._path_ids import PathIds, path_id
@@ -11,6 +12,7 @@ __all__ = [
     "PAGE_SIZE",
     "CachedObject",
     "DiskStore",
+    "Extent",
     "MemoryStore",
     "Notes",
     "ObjectWriter",

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from types import TracebackType
 from typing import Protocol, Self
 
 import msgspec
+
+from preheat.store._extents import Extent
 
 PAGE_SIZE = 1 << 20
 """Bytes that are read and sent as one piece."""
@@ -146,11 +149,18 @@ class PageStore(Protocol):
         """
         ...
 
-    def read_small(self, paths: Sequence[str]) -> list[tuple[CachedObject, bytes]]:
+    def read_small(self, paths: Sequence[str], limit: float = inf) -> list[tuple[CachedObject, bytes]]:
         """Return the objects at some paths, up to the first that is not cached, larger than a block, or not intact.
 
-        For readers of thousands: it takes half the time of a look-up and a read each. What it left out is to be read
-        by :meth:`read`, which tells why.
+        For readers of thousands: it takes a third of the time of a look-up and a read each. What it left out is to be
+        read by :meth:`read`, which tells why. It ends with the object that brings their bytes to the limit.
+        """
+        ...
+
+    def extent(self, item: CachedObject, start: int, end: int) -> Extent | None:
+        """Return where bytes [start, end) of exactly this version are in a file, to be sent from there.
+
+        It counts as a read. None if they are not known to be intact there, or are too few: then :meth:`read` them.
         """
         ...
 

@@ -57,6 +57,10 @@ class Pack:
         except IndexError:
             self.set_use(ordinal, tick, 1)
 
+    def was_read(self, ordinal: int) -> bool:
+        """Whether an object was ever read."""
+        return ordinal < len(self.reads) and self.reads[ordinal] > 0
+
     def set_use(self, ordinal: int, last_read: int, reads: int) -> None:
         """Set how an object was used."""
         if (missing := ordinal + 1 - len(self.last_read)) > 0:
@@ -87,6 +91,8 @@ class Entry(msgspec.Struct, kw_only=True, eq=False, gc=False):
     """Bytes of data per segment of a large object; 0 in a pack."""
     seen: int = 0
     """The tick at which it was last put into the map of entries."""
+    body: bytes | None = None
+    """Its bytes, if it is small and they are kept in memory."""
 
     @property
     def data(self) -> int:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
+from itertools import groupby
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
 from preheat.errors import CorruptPage, StoreError
 from preheat.logs import get_logger
 from preheat.settings import StoreSettings
-from preheat.store._base import BLOCK_SIZE, CachedObject, StoreUsage
+from preheat.store._base import CachedObject, StoreUsage
 from preheat.store._catalog import Entry, Pack
+from preheat.store._extents import EXTENT_BYTES, Extent
 from preheat.store._faults import DirectoryFailed
 from preheat.store._members import Members
 from preheat.store._pages import check_version, checksums_of, clip
@@ -116,8 +120,9 @@ class DiskStore:
         for peek in self._peeks:
             if entry := peek(path):
                 return entry.item
-        found = self._locate(path)
-        return found[1].item if found else None
+        home = self._members.of(path)
+        found = home.get(path) if home else None
+        return found.item if found else None
 
     def read(self, item: CachedObject, start: int = 0, end: int | None = None) -> bytes:
         """Return bytes [start, end) of exactly this version, cut to its size.
@@ -132,26 +137,32 @@ class DiskStore:
             start, end = clip(item, start, end)
         return self._read(item, lambda volume, entry: volume.reader.read(entry, start, end))
 
-    def read_small(self, paths: Sequence[str]) -> list[tuple[CachedObject, bytes]]:
-        """Return the objects at some paths, up to the first that is not cached, larger than a block, or not intact."""
+    def read_small(self, paths: Sequence[str], limit: float = inf) -> list[tuple[CachedObject, bytes]]:
+        """Return the objects at some paths, up to the first that is not cached, larger than a block, or not intact.
+
+        It ends with the object that brings their bytes to the limit.
+        """
         found: list[tuple[CachedObject, bytes]] = []
         with suppress(StoreError):
-            for path in paths:
-                place = self._locate(path)
-                if place is None or place[1].item.size > BLOCK_SIZE:
+            for volume, group in self._by_volume(paths):
+                wanted = list(group)
+                read = volume.reader.read_small(wanted, volume.get, limit) if volume else []
+                found += read
+                limit -= sum([len(body) for _, body in read])
+                if len(read) < len(wanted) or limit <= 0:
                     break
-                volume, entry = place
-                data = volume.reader.read_block(entry)
-                if data is None:
-                    break
-                found.append((entry.item, data))
         return found
+
+    def extent(self, item: CachedObject, start: int, end: int) -> Extent | None:
+        """Return where bytes [start, end) of exactly this version are in a file, if they are known to be intact."""
+        found = self._locate(item.path) if end - start >= EXTENT_BYTES else None
+        return found[0].reader.extent(found[1], start, end) if found and found[1].item is item else None
 
     def verify(self, item: CachedObject) -> None:
         """Read every block back and compare its checksum; raises as :meth:`read` does."""
         self._current(item)
         for start in range(0, item.size, _VERIFY_STEP):
-            self.read(item, start, start + _VERIFY_STEP)
+            self._read(item, partial(_verify_step, start))
 
     def delete(self, path: str) -> bool:
         """Drop the object; false if it was not there."""
@@ -268,6 +279,10 @@ class DiskStore:
         found = home.get(path) if home else None
         return (home, found) if home and found else None
 
+    def _by_volume(self, paths: Sequence[str]) -> Iterable[tuple[Volume | None, Iterable[str]]]:
+        volumes = self._members.volumes
+        return ((volumes[0], paths),) if len(volumes) == 1 else groupby(paths, key=self._members.of)
+
     def _read(self, item: CachedObject, read: Callable[[Volume, Entry], T]) -> T:
         while True:
             volume, entry = self._current(item)
@@ -321,6 +336,10 @@ class _StreamSink:
             if self._pack is None:
                 self._pack = self._volume.open_stream(self._announced)
             return self._pack
+
+
+def _verify_step(start: int, volume: Volume, entry: Entry) -> None:
+    volume.reader.verify(entry, start, min(start + _VERIFY_STEP, entry.item.size))
 
 
 def _entries(volume: Volume, prefix: str, after: str) -> Iterator[tuple[Entry, int, Volume]]:

@@ -16,6 +16,7 @@ from preheat.errors import CorruptPage, StoreError
 from preheat.store._catalog import PACKED, FileKey
 from preheat.store._faults import disk_fault, disk_faults
 from preheat.store._format import FILE_HEADER_SIZE, SEGMENT_START
+from preheat.store._verified import Verified
 
 Buffer = bytes | bytearray | memoryview
 _MAX_OPEN_FILES = 256
@@ -44,13 +45,14 @@ class _OpenFile:
     """An open file. It is closed when the last thread that uses it lets go of it, hence not in the middle of a call."""
 
     def __init__(self, path: Path, flags: int) -> None:
-        self._descriptor = os.open(path, flags, 0o644)
-        weakref.finalize(self, os.close, self._descriptor)
+        self.descriptor = os.open(path, flags, 0o644)
+        self.verified = Verified(self.descriptor)
+        weakref.finalize(self, os.close, self.descriptor)
 
     def read(self, offset: int, size: int) -> bytes:
-        data = os.pread(self._descriptor, size, offset)
+        data = os.pread(self.descriptor, size, offset)
         while (done := len(data)) < size:  # one call reads 2 GiB at most
-            piece = os.pread(self._descriptor, size - done, offset + done)
+            piece = os.pread(self.descriptor, size - done, offset + done)
             if not piece:
                 break
             data += piece
@@ -59,16 +61,16 @@ class _OpenFile:
     def write(self, data: memoryview, offset: int, head: bytes = b"") -> None:
         step = _ONE_WRITE if len(head) + len(data) <= _ONE_WRITE else _WRITE_STEP
         while head or data:
-            written = os.pwritev(self._descriptor, (head, data[:step]), offset)
+            written = os.pwritev(self.descriptor, (head, data[:step]), offset)
             offset += written
             of_head = min(written, len(head))
             head, data = head[of_head:], data[written - of_head :]
 
     def reserve(self, offset: int, size: int) -> None:
-        _fallocate(self._descriptor, _KEEP_SIZE, offset, size)  # what it cannot do, the writes will
+        _fallocate(self.descriptor, _KEEP_SIZE, offset, size)  # what it cannot do, the writes will
 
     def truncate(self, size: int) -> None:
-        os.ftruncate(self._descriptor, size)
+        os.ftruncate(self.descriptor, size)
 
 
 class Files:
@@ -157,6 +159,10 @@ class Files:
             return self._file(key).read(offset, size)
         except OSError as error:
             raise self._unreadable(key, error) from error
+
+    def opened(self, key: FileKey) -> _OpenFile | None:
+        """Return a file that was used lately; none if it was not, or is gone."""
+        return self._open.get(key)
 
     def truncate(self, key: FileKey, size: int) -> None:
         """Cut what stands behind ``size`` bytes off."""

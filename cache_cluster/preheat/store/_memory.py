@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from preheat.errors import CorruptPage, StoreError, StoreFull
 from preheat.settings import StoreSettings
 from preheat.store._base import BLOCK_SIZE, CachedObject, StoreUsage
 from preheat.store._eviction import POLICIES, Use, Watermarks
+from preheat.store._extents import Extent
 from preheat.store._pages import check_version, clip, intact, whole_blocks
 from preheat.store._pins import Pins
 from preheat.store._writer import BufferSink, Writer, announce
@@ -97,7 +99,7 @@ class MemoryStore:
             self._note_read(held)
             return held.data[start:end]
 
-    def read_small(self, paths: Sequence[str]) -> list[tuple[CachedObject, bytes]]:
+    def read_small(self, paths: Sequence[str], limit: float = inf) -> list[tuple[CachedObject, bytes]]:
         """Return the objects at some paths, up to the first that is not cached, larger than a block, or not intact."""
         found: list[tuple[CachedObject, bytes]] = []
         with self._lock:
@@ -107,7 +109,14 @@ class MemoryStore:
                     break
                 self._note_read(held)
                 found.append((held.item, held.data))
+                limit -= len(held.data)
+                if limit <= 0:
+                    break
         return found
+
+    def extent(self, item: CachedObject, start: int, end: int) -> Extent | None:  # noqa: ARG002 - part of the protocol
+        """Return none: there are no files."""
+        return None
 
     def verify(self, item: CachedObject) -> None:
         """Read every block back and compare its checksum; raises as :meth:`read` does."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from preheat.errors import CorruptPage
+from preheat.errors import CorruptPage, StoreError
+from preheat.store._base import BLOCK_SIZE, CachedObject
 from preheat.store._catalog import Entry, Pack
+from preheat.store._extents import EXTENT_BYTES, Extent
 from preheat.store._files import Files
 from preheat.store._format import pieces
+from preheat.store._hot import HOT_BYTES, HotBodies
 from preheat.store._pages import intact, whole_blocks
+from preheat.store._verified import note
 
 
 class Reader:
@@ -22,37 +26,84 @@ class Reader:
     def __init__(self, files: Files, tick: Callable[[], int]) -> None:
         self._files = files
         self._tick = tick
+        self._hot = HotBodies()
 
     def read(self, entry: Entry, start: int, end: int) -> bytes:
-        """Return bytes [start, end) of an object after verifying each block that they touch.
+        """Return bytes [start, end) of an object, after verifying each block that they touch.
 
         Raises:
             CorruptPage: a block is lost or does not match its checksum.
         """
+        body = entry.body
+        data = self.verify(entry, start, end) if body is None else body[start:end]
+        entry.pack.note_read(entry.ordinal, self._tick())
+        return data
+
+    def verify(self, entry: Entry, start: int, end: int) -> bytes:
+        """Return bytes as they are on the disk; raises as :meth:`read`."""
         first, last, checksums = whole_blocks(entry.item, start, end)
-        pack = entry.pack
         if entry.segment_size:
-            data = self.segments(pack, first, last, entry.segment_size)
+            data = self.segments(entry.pack, first, last, entry.segment_size)
+        elif last - first == entry.item.size >= EXTENT_BYTES:
+            return self._verify_extent(entry)[start:end]
         else:
-            data = self._files.read(pack.key, entry.data + first, last - first)
+            data = self._files.read(entry.pack.key, entry.data + first, last - first)
         _check(entry, data, checksums, first)
-        pack.note_read(entry.ordinal, self._tick())
         return data[start - first : end - first]
 
-    def read_block(self, entry: Entry) -> bytes | None:
-        """Return the bytes of an object that is not larger than a block; none if they are not intact."""
+    def extent(self, entry: Entry, start: int, end: int) -> Extent | None:
+        """Return where bytes are that :meth:`read` would find intact; none if that is not known."""
         pack = entry.pack
-        if entry.segment_size:
-            data = self.segments(pack, 0, entry.item.size, entry.segment_size)
-        else:
-            data = self._files.read(pack.key, entry.record + entry.record_length, entry.item.size)
+        file = self._files.opened(pack.key)
+        if file is None or entry.segment_size or not file.verified.holds(entry.record):
+            return None
         pack.note_read(entry.ordinal, self._tick())
-        return data if intact(data, entry.item.checksums) else None
+        return Extent(file, entry.record + entry.record_length + start, end - start)
+
+    def read_small(
+        self, paths: Sequence[str], find: Callable[[str], Entry | None], limit: float
+    ) -> list[tuple[CachedObject, bytes]]:
+        """Return the objects at some paths, as ``PageStore.read_small``; ``find`` returns the one at a path."""
+        found: list[tuple[CachedObject, bytes]] = []
+        tick = self._tick()
+        for entry in map(find, paths):
+            if entry is None or ((body := entry.body) is None and (body := self._read_block(entry)) is None):
+                break
+            entry.pack.note_read(entry.ordinal, tick)
+            found.append((entry.item, body))
+            limit -= len(body)
+            if limit <= 0:
+                break
+        return found
 
     def segments(self, pack: Pack, start: int, end: int, segment_size: int) -> bytes:
         """Return bytes of a large object, unverified; fewer if they are lost."""
         found = pieces(start, end, segment_size)
         return b"".join(self._files.read((pack.number, segment), offset, size) for segment, offset, size in found)
+
+    def _verify_extent(self, entry: Entry) -> bytes:
+        """Return all bytes of a packed object, and note that they are intact."""
+        file = self._files.opened(entry.pack.key)
+        verified = file.verified.since_written() if file else {}
+        data = self._files.read(entry.pack.key, entry.data, entry.item.size)
+        _check(entry, data, entry.item.checksums, 0)
+        note(verified, entry.record)
+        return data
+
+    def _read_block(self, entry: Entry) -> bytes | None:
+        """Return the bytes of a packed object of one block; none if they cannot be read, or are not intact."""
+        pack, item = entry.pack, entry.item
+        if entry.segment_size or item.size > BLOCK_SIZE:
+            return None
+        try:
+            data = self._files.read(pack.key, entry.record + entry.record_length, item.size)
+        except StoreError:
+            return None
+        if not intact(data, item.checksums):
+            return None
+        if item.size <= HOT_BYTES and pack.was_read(entry.ordinal):
+            self._hot.keep(entry, data)
+        return data
 
 
 def _check(entry: Entry, data: bytes | memoryview, checksums: bytes, first: int) -> None:

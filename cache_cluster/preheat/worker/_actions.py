@@ -57,7 +57,7 @@ class Actions:
             Action.PERSIST: self._persist,
         }
 
-    async def do(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Outcome:
+    def do(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Awaitable[Outcome]:
         """Do one entry.
 
         Args:
@@ -68,7 +68,7 @@ class Actions:
         Raises:
             PreheatError: as the store and the under store do.
         """
-        return await self._by_action[batch.action](batch, entry, throttle)
+        return self._by_action[batch.action](batch, entry, throttle)
 
     def flush(self) -> None:
         """Make what the entries brought survive this process; raises as ``PageStore.flush`` does."""
@@ -151,8 +151,8 @@ class Actions:
         persisted = self._persist_path is not None and await self._persist_path(path, throttle)
         return Outcome.DONE if persisted else Outcome.SKIPPED
 
-    async def _load(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> CachedObject:
-        return await self._reads.fetch(
+    def _load(self, batch: Batch, entry: ObjectInfo, throttle: Throttle) -> Awaitable[CachedObject]:
+        return self._reads.fetch(
             _source(batch, entry),
             info=entry,
             job_id=batch.job_id,

@@ -98,7 +98,7 @@ class Bodies:
                 yield page
                 start += len(page)
             elif patient or arrivals.expects(start):
-                await arrivals.more()
+                await arrivals.more(start)
             else:
                 break
         if start < end:

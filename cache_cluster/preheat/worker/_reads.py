@@ -19,12 +19,13 @@ import time
 from collections.abc import Collection, Sequence
 from functools import partial
 from itertools import takewhile
+from math import inf
 
 from preheat.copies import CachedCopy
 from preheat.errors import ObjectNotFound, VersionChanged
 from preheat.paths import UfsPath
 from preheat.placement import Member
-from preheat.store import CachedObject, Notes, PageStore
+from preheat.store import CachedObject, Extent, Notes, PageStore
 from preheat.ufs import UnderStore
 from preheat.versions import ObjectInfo
 from preheat.worker._bodies import Bodies, info_of
@@ -105,22 +106,30 @@ class ReadService:
             return item
         return item if self._gate.passes(item, wish) else None
 
-    def read(self, item: CachedObject, start: int, end: int) -> bytes:
-        """Read bytes [start, end) of a hit at once, and count it; raises as ``PageStore.read`` does."""
+    def read(self, item: CachedObject, start: int, end: int, *, counted: bool = False) -> bytes:
+        """Read bytes [start, end) of a hit at once, and count it, if it is not; raises as ``PageStore.read`` does."""
         data = self._store.read(item, start, end)
-        self.counters.hits += 1
-        self.counters.hit_bytes += len(data)
+        if not counted:
+            self.counters.hits += 1
+            self.counters.hit_bytes += len(data)
         return data
 
-    def read_small(self, uris: Sequence[str], wish: Wish = ANY) -> list[tuple[CachedObject, bytes]]:
+    def extent(self, item: CachedObject, start: int, end: int) -> Extent | None:
+        """Return where bytes of a hit can be sent from, as ``PageStore.extent``, and count it; none if nowhere."""
+        if extent := self._store.extent(item, start, end):
+            self.counters.hits += 1
+            self.counters.hit_bytes += end - start
+        return extent
+
+    def read_small(self, uris: Sequence[str], wish: Wish = ANY, limit: float = inf) -> list[tuple[CachedObject, bytes]]:
         """Read whole hits at once, as ``PageStore.read_small``, up to the first that may not be served; count them."""
         if self._pending_uris:
             uris = [*takewhile(lambda uri: not self._is_pending(uri, None, wish), uris)]
-        found = self._store.read_small(uris)
+        found = self._store.read_small(uris, limit)
         if wish is not ANY or not self.policies.allows_all:
             found = list(takewhile(lambda hit: self._gate.passes(hit[0], wish), found))
         self.counters.hits += len(found)
-        self.counters.hit_bytes += sum(item.size for item, _ in found)
+        self.counters.hit_bytes += sum([item.size for item, _ in found])
         return found
 
     async def has(self, path: UfsPath, if_match: ETags = None, wish: Wish = ANY) -> bool:

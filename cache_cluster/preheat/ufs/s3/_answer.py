@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
@@ -18,7 +19,14 @@ from preheat.versions import ObjectInfo
 HEAD_BYTES = 8 << 10
 """What the head of an answer may take."""
 _SUCCESS = {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
-_CHECKSUM = b"\r\nx-amz-checksum-"
+_LEAST_REFUSAL = int(HTTPStatus.BAD_REQUEST)
+_CHECKSUM = b"x-amz-checksum-"
+_FIELDS = re.compile(
+    rb"\r\n(content-length|content-range|transfer-encoding|connection|etag|last-modified|retry-after|x-amz-checksum-[^:\r\n]+):"
+    rb"[ \t]*([^\r\n]*)",
+    re.IGNORECASE,
+)
+"""What is read of a head. The name ends at the colon; what the value ends with is cut."""
 _MOST_RETRY_SECONDS = 30.0
 """Of a wish to be left alone; one that is longer is likely a mistake, and the next refusal repeats it."""
 
@@ -50,7 +58,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def refused(self) -> bool:
         """Whether it is an error."""
-        return self.status >= HTTPStatus.BAD_REQUEST
+        return self.status >= _LEAST_REFUSAL
 
     def bytes_of(self, key: str, start: int, end: int | None) -> tuple[ObjectInfo, int, int]:
         """Return the version, and which bytes of it [first, last) the body is.
@@ -91,60 +99,56 @@ def parse_head(head: bytes) -> Answer:
         UnusableError: it is neither a success nor an error, or does not say how long its body is.
         ValueError, TypeError: it is not HTTP.
     """
-    lower = head.lower()
     status = int(head[9:12])
+    found = _FIELDS.findall(head)
+    fields = {name.lower(): value.rstrip().decode("latin-1") for name, value in reversed(found)}
     plain = (
         head.startswith(b"HTTP/1.1 ")
-        and b"\r\ntransfer-encoding:" not in lower
-        and lower.count(b"\r\ncontent-length:") == 1
+        and b"transfer-encoding" not in fields
+        and (len(fields) == len(found) or _once(b"content-length", found))
     )
     if status not in _SUCCESS:
         if status < HTTPStatus.BAD_REQUEST or not plain:
             raise UnusableError("it is no success")
-        return _refusal(status, head, lower)
-    if not plain:
+        return _refusal(status, head, fields)
+    if not plain or b"content-length" not in fields:
         raise UnfitError("its length is unknown")
     return Answer(
         status=status,
         body_start=len(head) + 4,
-        length=int(_field(head, lower, b"content-length")),
-        etag=plain_etag(_field(head, lower, b"etag")),
-        last_modified=_seconds(_field(head, lower, b"last-modified")),
-        content_range=_field(head, lower, b"content-range"),
-        reusable=_field(head, lower, b"connection").lower() != "close",
+        length=int(fields[b"content-length"]),
+        etag=plain_etag(fields.get(b"etag", "")),
+        last_modified=_seconds(fields.get(b"last-modified", "")),
+        content_range=fields.get(b"content-range", ""),
+        reusable=fields.get(b"connection", "").lower() != "close",
         attributes=lines_in_head(head),
-        checksums=_checksums(head, lower) if _CHECKSUM in lower else {},
+        checksums=_checksums(fields) if _CHECKSUM in head.lower() else {},
     )
 
 
-def _refusal(status: int, head: bytes, lower: bytes) -> Answer:
-    wish = _field(head, lower, b"retry-after")
+def _once(name: bytes, found: list[tuple[bytes, bytes]]) -> bool:
+    return [other.lower() for other, _ in found].count(name) == 1
+
+
+def _refusal(status: int, head: bytes, fields: dict[bytes, str]) -> Answer:
+    wish = fields.get(b"retry-after", "")
     return Answer(
         status=status,
         body_start=len(head) + 4,
-        length=int(_field(head, lower, b"content-length")),
-        reusable=_field(head, lower, b"connection").lower() != "close",
+        length=int(fields[b"content-length"]),
+        reusable=fields.get(b"connection", "").lower() != "close",
         retry_after=min(float(wish), _MOST_RETRY_SECONDS) if wish.isdecimal() else 0.0,
         checksums={},
     )
 
 
-def _checksums(head: bytes, lower: bytes) -> dict[str, str]:
+def _checksums(fields: dict[bytes, str]) -> dict[str, str]:
     """Return what the endpoint says of the whole object: not the type of its checksum, and not one of checksums."""
-    names = [line.partition(b":")[0] for line in lower.split(b"\r\n") if line.startswith(_CHECKSUM[2:])]
-    found = {name[len(_CHECKSUM) - 2 :].decode("latin-1"): _field(head, lower, name) for name in names}
+    prefix = len(_CHECKSUM)
+    found = {name[prefix:].decode("latin-1"): value for name, value in fields.items() if name.startswith(_CHECKSUM)}
     if found.pop("type", "").upper() == "COMPOSITE":
         return {}
     return {name: value for name, value in found.items() if "-" not in value}
-
-
-def _field(head: bytes, lower: bytes, name: bytes) -> str:
-    at = lower.find(b"\r\n" + name + b":")
-    if at < 0:
-        return ""
-    at += len(name) + 3
-    end = head.find(b"\r\n", at)
-    return head[at : end if end >= 0 else None].strip().decode("latin-1")
 
 
 @lru_cache(maxsize=1024)

@@ -8,7 +8,7 @@ whatever else an endpoint answers are left to the caller's other client, which a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from urllib.request import getproxies
 
@@ -55,22 +55,22 @@ class S3Wire:
         """Whether this client can speak to an endpoint: plain HTTP, and no proxy in between."""
         return endpoint.startswith("http://") and not getproxies().keys() & {"http", "all"}
 
-    async def get(self, path: UfsPath, *, etag: str | None, start: int, end: int) -> Download | None:
+    def get(self, path: UfsPath, *, etag: str | None, start: int, end: int) -> Awaitable[Download | None]:
         """Read bytes [start, end) of an object, at most :data:`MAX_BYTES`; None if the other client should.
 
         Raises:
             PreheatError: what the endpoint refused with.
             OriginUnavailable: the endpoint sent nothing for ``read_seconds``.
         """
-        return await self._get(path, etag, start, end, end - start)
+        return self._get(path, etag, start, end, end - start)
 
-    async def get_whole(self, path: UfsPath, etag: str, size: int) -> Download | None:
+    def get_whole(self, path: UfsPath, etag: str, size: int) -> Awaitable[Download | None]:
         """Read all of an object, as :meth:`get`, and compare it with the checksum that the endpoint keeps, if any.
 
         Raises:
             OriginCorrupt: they do not match. Otherwise as :meth:`get`.
         """
-        return await self._get(path, etag, 0, None, size)
+        return self._get(path, etag, 0, None, size)
 
     async def _get(self, path: UfsPath, etag: str | None, start: int, end: int | None, size: int) -> Download | None:
         if not self._fit or asyncio.get_running_loop() is not self._loop:
@@ -155,14 +155,12 @@ class S3Wire:
             return None
         if answer.checksums and (first, last) == (0, info.size):
             check_bytes(path, body, answer.checksums)
-        return Download(info=info, start=first, end=last, chunks=self._chunks(body), waited=waited)
+        return Download(info=info, start=first, end=last, chunks=_OneChunk(body, self._keep), waited=waited)
 
-    async def _chunks(self, body: memoryview) -> AsyncIterator[memoryview]:
-        buffer = body.obj
-        assert isinstance(buffer, bytearray)
-        yield body
+    def _keep(self, buffer: bytearray) -> None:
+        """Use a large buffer again, unless somebody may still read it."""
         if len(buffer) > _KEPT_BUFFER_BYTES and len(self._buffers) < _MAX_KEPT_BUFFERS:
-            with suppress(BufferError):  # the chunk was not released: somebody may still read it
+            with suppress(BufferError):  # its chunk was not released
                 buffer.pop()
                 buffer.append(0)
                 self._buffers.append(buffer)
@@ -179,3 +177,25 @@ class S3Wire:
                 wire.fail(TimeoutError())
         if self._busy:
             self._watch()
+
+
+class _OneChunk(AsyncIterator[memoryview]):
+    """A body that is there: a generator would cost a small object dear, for event loops keep a list of them.
+
+    Args:
+        body: all of it.
+        done: gets its buffer when the next chunk is asked for.
+    """
+
+    def __init__(self, body: memoryview, done: Callable[[bytearray], None]) -> None:
+        self._body: memoryview | None = body
+        self._buffer = body.obj
+        self._done = done
+
+    async def __anext__(self) -> memoryview:
+        body, self._body = self._body, None
+        if body is None:
+            assert isinstance(self._buffer, bytearray)
+            self._done(self._buffer)
+            raise StopAsyncIteration
+        return body

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from preheat.errors import PreheatError, Unavailable, VersionChanged
 from preheat.paths import UfsPath
-from preheat.store import CachedObject, ObjectWriter
+from preheat.store import CachedObject
 from preheat.ufs import Download
 from preheat.versions import ObjectInfo
 from preheat.worker.fills._following import Arrivals
@@ -51,6 +51,8 @@ class Fill:
         throttle: Throttle | None = None,
         source: Source | None = None,
     ) -> None:
+        self.uri = ""
+        """Of the object, once it is begun."""
         self.etag = etag
         self.size = size
         self.pieces = pieces

@@ -201,7 +201,8 @@ class Fills:
     def _new(self, path: UfsPath, fill: Fill) -> Fill:
         if self._closed:
             raise Unavailable("The worker is stopping.")
-        self._fills[str(path)] = fill
+        fill.uri = str(path)
+        self._fills[fill.uri] = fill
         fill.began_at = self._clock()
         self._watch()
         return fill
@@ -232,10 +233,10 @@ class Fills:
         try:
             item = await self._transfers.bring(path, fill)
         finally:
-            self._fills.pop(str(path), None)
+            self._fills.pop(fill.uri, None)
         if self.on_filled:
             self.on_filled(path, item, fill)
-        self._notes.forget(str(path))
+        self._notes.forget(fill.uri)
         if not fill.job_id:
             self._flush_soon()
         return item

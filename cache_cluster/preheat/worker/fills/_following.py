@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from bisect import bisect_right, insort
 from typing import Protocol
 
@@ -45,7 +46,8 @@ class Arrivals:
         self._starts: list[int] = []  # of the pieces that were asked for, in order
         self._asked: dict[int, int] = {}
         self._ends: dict[int, int] = {}
-        self._news: asyncio.Future[None] | None = None
+        self._waiting: dict[asyncio.Future[None], int] = {}
+        """Who waits, and for the byte at which position."""
 
     def begin(self, info: ObjectInfo, writer: Readable) -> None:
         """Say which version comes."""
@@ -67,7 +69,7 @@ class Arrivals:
     def add(self, start: int, size: int) -> None:
         """Note bytes that were appended behind those that the piece beginning at ``start`` has."""
         self._ends[start] += size
-        self._tell()
+        self._tell(start, self._ends[start])
 
     def end(self) -> None:
         """Say that nothing more comes, and that the writer is closed."""
@@ -100,13 +102,17 @@ class Arrivals:
         for _ in range(_TURNS):
             await asyncio.sleep(0)
 
-    async def more(self) -> None:
-        """Wait for the next thing to be noted."""
-        if self._news is None:
-            self._news = asyncio.get_running_loop().create_future()
-        await asyncio.wait({self._news})  # a reader who leaves must not cancel it for the others
+    async def more(self, position: int = 0) -> None:
+        """Wait until the byte at a position arrives, or what is said of the whole changes."""
+        news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[news] = position
+        try:
+            await news
+        finally:
+            self._waiting.pop(news, None)
 
-    def _tell(self) -> None:
-        if self._news is not None:
-            self._news.set_result(None)
-            self._news = None
+    def _tell(self, start: int = 0, end: int = sys.maxsize) -> None:
+        """Wake those who wait for one of the bytes [start, end); the others would only look and wait again."""
+        for news, position in self._waiting.items():
+            if start <= position < end and not news.done():
+                news.set_result(None)

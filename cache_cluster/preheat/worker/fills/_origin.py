@@ -33,13 +33,16 @@ class Turn:
         self._fill = fill
         self._held = False
 
-    async def take(self, now: float) -> None:
-        """Wait for the place, unless it is held; ``now`` is the loop's time."""
-        if not self._held:
-            if not self._turns.take_now(self._fill, now):
-                with self._fill.paused():
-                    await self._turns.take(self._fill)
-            self._held = True
+    def take_now(self, now: float) -> bool:
+        """Take the place if nobody has to wait, and say whether it is held; ``now`` is the loop's time."""
+        self._held = self._held or self._turns.take_now(self._fill, now)
+        return self._held
+
+    async def take(self) -> None:
+        """Wait for the place."""
+        with self._fill.paused():
+            await self._turns.take(self._fill)
+        self._held = True
 
     def leave(self) -> None:
         """Give the place back, if it is held."""
@@ -117,7 +120,8 @@ class Origin:
         time = asyncio.get_running_loop().time
         patient_until = time() + _PATIENCE_SECONDS
         while True:
-            await turn.take(time())
+            if not turn.take_now(time()):
+                await turn.take()
             asked_at = time()
             try:
                 answer = await request()

@@ -25,6 +25,8 @@ class Pieces:
     other_bytes: int
     at_once: int
     """Pieces after the first that are fetched at the same time."""
+    at_first: int
+    """How many of them where the first ones come soon: more would only delay what a reader waits for."""
     start: int = 0
     """Where the first one begins."""
     stop: int = 0
@@ -51,7 +53,7 @@ class Pieces:
                     yield max(start, begin), min(start + step, end)
 
 
-FOR_JOBS = Pieces(first_bytes=8 << 20, other_bytes=8 << 20, at_once=8)
+FOR_JOBS = Pieces(first_bytes=8 << 20, other_bytes=8 << 20, at_once=8, at_first=8)
 """Small enough to be held in memory; more at once gained nothing."""
-FOR_READERS = Pieces(first_bytes=PAGE_SIZE, other_bytes=8 << 20, at_once=4)
+FOR_READERS = Pieces(first_bytes=PAGE_SIZE, other_bytes=8 << 20, at_once=4, at_first=2)
 """The first bytes come soon, and the others in an order in which a reader can use them."""

@@ -29,6 +29,9 @@ from preheat.worker.fills._turns import Turns
 _PIECES_IN_FLIGHT = 8
 """Pieces that are fetched at once, of all objects together, so their memory is bounded; those of readers apart."""
 
+_SOON_SECONDS = 0.04
+"""Within which a large piece comes from an origin that is so near, or so fast, that a few connections are enough."""
+
 
 class Transfers:
     """Fetches objects for fills.
@@ -72,7 +75,7 @@ class Transfers:
             data = await self._collect(path, fill, download)
         fill.arrivals.come(download.info, data)  # readers who follow need not wait until it is paid for
         await fill.pay(len(data))
-        return fill.publish(partial(self._put, path, fill, download.info, data))
+        return fill.publish(partial(self._put, fill, download.info, data))
 
     async def _collect(self, path: UfsPath, fill: Fill, download: Download) -> bytes | memoryview:
         """Return all bytes of a small object."""
@@ -86,9 +89,9 @@ class Transfers:
             raise VersionChanged(f"path='{path}' has {download.info.size} bytes, but {len(data)} came.")
         return data
 
-    def _put(self, path: UfsPath, fill: Fill, info: ObjectInfo, data: bytes | memoryview) -> CachedObject:
+    def _put(self, fill: Fill, info: ObjectInfo, data: bytes | memoryview) -> CachedObject:
         return self._store.put(
-            str(path),
+            fill.uri,
             data,
             etag=info.etag,
             last_modified=info.last_modified,
@@ -108,6 +111,7 @@ class Transfers:
             await fill.pay(first.end - first.start)
             writer = await checked(writer, path, asked, (first.start, first.end))
             others = fill.pieces.others(first.info.size)
+            came, pieces = asyncio.Event(), fill.pieces
 
             async def keep_some() -> None:
                 for piece in others:
@@ -115,11 +119,21 @@ class Transfers:
                         fill.arrivals.ask(*piece)
                         if not await self._pour(path, fill, turn, writer, piece):
                             await self._append(fill, writer, await self._get(path, fill, turn, *piece))
+                    came.set()
                     await fill.pay(piece[1] - piece[0])
+                came.set()
+
+            async def help_slow() -> None:
+                try:
+                    async with asyncio.timeout(_SOON_SECONDS):
+                        await came.wait()
+                except TimeoutError:
+                    await keep_some()
 
             if first.end - first.start < first.info.size:
                 await fill.arrivals.heard()
-                await _together(keep_some() for _ in range(fill.pieces.at_once))
+                keepers = [keep_some() for _ in range(pieces.at_first)]
+                await _together([*keepers, *(help_slow() for _ in range(pieces.at_once - pieces.at_first))])
             return fill.publish(writer.commit)
 
     @asynccontextmanager

@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from preheat.store import CachedObject, Extent
+
+
+class Placed(NamedTuple):
+    """A whole answer whose body is in a file."""
+
+    head: bytes
+    extent: Extent
+    item: CachedObject
+    start: int
+    """Where in the object the body begins."""
+
 
 Parts = tuple[bytes, ...]
 """A whole answer: its head and, apart so that it need not be copied, its body."""

@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 import msgspec
 
-from preheat.batch_read import MAX_BODY, Batch, Order, Read, frame_head
+from preheat.batch_read import MAX_BODY, Batch, Order, Read, frame_head, hit_frames
 from preheat.errors import (
     CorruptPage,
     InvalidRequest,
@@ -31,8 +31,8 @@ from preheat.worker.port._http import UnsatisfiableRange
 
 _WRITE_BYTES = 256 << 10
 """Bytes after which what was read is sent: more makes no write cheaper, and keeps other connections waiting."""
-_AT_ONCE = 16
-"""Small objects that are read by one call; the last one may take a write beyond its size by 1 MiB."""
+_AT_ONCE = 256
+"""Small objects that are read by one call, at most."""
 _FETCHES = 32
 """Objects of one batch that are fetched at once."""
 _LOOK_AHEAD = 1024
@@ -140,17 +140,13 @@ class BatchAnswer:
 
     def _small_hits(self) -> tuple[list[bytes], int]:
         """Return the frames of the small objects that come next, and the bytes of these, if they are all asked for."""
-        frames: list[bytes] = []
-        size, found = 0, _AT_ONCE
-        while self._plain and not self._fetching and found == _AT_ONCE and size < _WRITE_BYTES:
-            objects = self._reads.read_small(self._plain[self._next : self._next + _AT_ONCE], self._wish)
-            for index, (item, body) in enumerate(objects, self._next):
-                info = item.etag.encode()
-                frames += frame_head(index, _OK, info, hit=True, size=item.size, length=item.size), body
-                size += item.size
-            found = len(objects)
-            self._next += found
-        return frames, size
+        if not self._plain or self._fetching:
+            return [], 0
+        uris = self._plain[self._next : self._next + _AT_ONCE]
+        found = self._reads.read_small(uris, self._wish, _WRITE_BYTES)
+        frames = hit_frames(self._next, found)
+        self._next += len(found)
+        return frames, sum(map(len, frames))
 
     def _hit(self, index: int, read: Read) -> tuple[bytes, bytes] | None:
         try:

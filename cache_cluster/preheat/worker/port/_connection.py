@@ -16,55 +16,20 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from math import inf
-from typing import Protocol, cast
+from typing import cast
 
 from preheat.errors import PreheatError
 from preheat.logs import get_logger
 from preheat.worker.port._access import Authorizer
-from preheat.worker.port._answers import Parts, Stream
-from preheat.worker.port._http import Answer, Request
+from preheat.worker.port._answers import Placed, Stream
+from preheat.worker.port._http import Request
 from preheat.worker.port._incoming import Incoming
 from preheat.worker.port._limits import ServerSettings
-from preheat.worker.port._request_body import Intake
+from preheat.worker.port._sending import FileSender
+from preheat.worker.port._service import Service, Shortcut
 
 log = get_logger("data_server")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class Service(Protocol):
-    """What a port answers."""
-
-    def intake(self, method: str, target: str) -> Intake:
-        """Return what becomes of the body of such a request."""
-        ...
-
-    def answer_now(self, request: Request) -> Parts | None:
-        """Return the answer if no wait is needed.
-
-        Raises:
-            PreheatError: the request cannot be answered.
-        """
-        ...
-
-    async def answer(self, request: Request) -> bytes | Stream:
-        """Return the answer to a request that :meth:`answer_now` left; the body that it streams was read by then.
-
-        Raises:
-            PreheatError: the request cannot be answered.
-        """
-        ...
-
-    def problem(self, error: PreheatError, request: Request | None) -> Answer:
-        """Return how an error is told to whoever sent a request, or something that is none."""
-        ...
-
-
-class Shortcut(Protocol):
-    """Answers the most frequent requests without parsing them."""
-
-    def answer(self, data: bytes) -> Parts | None:
-        """Return the whole answer to one whole request, or nothing if it takes the long way."""
-        ...
 
 
 class Connection(asyncio.Protocol):
@@ -92,11 +57,13 @@ class Connection(asyncio.Protocol):
             settings,
             endpoints.intake,
             on_begin=self._set_deadline,
+            admit=authorizer.check if authorizer else None,
             on_expect=self._continue_held,
             on_demand=self._body_wanted,
         )
         self._queue = self._incoming.queue
         self._task: asyncio.Task[None] | None = None
+        self._files: FileSender | None = None
         self._writable = asyncio.Event()
         self._writable.set()
         self.deadline = inf
@@ -119,11 +86,14 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._encrypted = transport.get_extra_info("sslcontext") is not None
         self._opened(self)
         self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - part of the protocol
         self._closed(self)
+        if self._files:
+            self._files.close()
         if self._task:
             self._task.cancel()
 
@@ -167,10 +137,17 @@ class Connection(asyncio.Protocol):
         """Answer a plain request that arrives alone, and whole, at a connection with nothing else to do."""
         if self._hits is None or self._incoming.in_message or self._queue or self._task or not self._writable.is_set():
             return False
-        if len(data) > self._settings.max_head_bytes or (answer := self._hits.answer(data)) is None:
+        if len(data) > self._settings.max_head_bytes:
+            return False
+        answer = self._hits.answer(data, from_file=not self._encrypted)
+        if answer is None:
             return False
         self.deadline = self._loop.time() + self._settings.idle_seconds
-        self._transport.writelines(answer)
+        if isinstance(answer, Placed):
+            self._files = self._files or FileSender(self._transport, self._hits.rest)
+            self._files.send(answer)
+        else:
+            self._transport.writelines(answer)
         return True
 
     def _serve(self) -> None:

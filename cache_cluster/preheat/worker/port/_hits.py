@@ -2,22 +2,27 @@
 
 Ten thousand readers a second send the same header lines again and again, and parsing them takes longer than reading
 the object. So ``httptools`` judges lines once, and later requests that have the same, but for their byte range, are
-not parsed. Whatever is unusual is left to the connection's parser, which would have given the same answer.
+not parsed; of one that came before, byte by byte, it is known what it asks for. Whether that is allowed, and what is
+cached, is looked up each time. Whatever is unusual is left to the connection's parser, which would have given the same
+answer.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from time import time
+from typing import NamedTuple
 
 import httptools
 
 from preheat.errors import InvalidPath, PreheatError
 from preheat.paths import UfsPath
-from preheat.store import PAGE_SIZE
+from preheat.store import PAGE_SIZE, CachedObject
 from preheat.worker._freshness import Wish, wished
 from preheat.worker._reads import ETags, ReadService
 from preheat.worker.port import _http as http
 from preheat.worker.port._access import Authorizer
+from preheat.worker.port._answers import Parts, Placed
 
 _START = b"GET " + http.DATA_PREFIX.encode()
 _VERSION = b" HTTP/1.1\r\n"
@@ -31,12 +36,16 @@ _UNUSUAL = frozenset({
 """Headers that change the answer, or what follows the head."""
 _MAX_KNOWN = 1024
 _MAX_LINES_BYTES = 2048
+_MAX_UNDERSTOOD = 8192
+"""Requests that are not even taken apart."""
 
 Span = tuple[int, int] | None
 """First and last byte that are wanted; none is all of them."""
 Plain = tuple[str, ETags, Wish]
 """What the header lines of a plain request say: the ``Authorization``, empty if there is none, the versions, and how
 fresh they have to be."""
+Asked = tuple[UfsPath, str, Plain, Span]
+"""What a plain request asks for: the object, its URI, what the lines say, and the range."""
 
 
 class Hits:
@@ -52,9 +61,35 @@ class Hits:
         self._authorizer = authorizer
         self._known: dict[bytes, Plain | None] = {}
         """By header lines, with the empty one that ends them; none if they are unusual."""
+        self._understood = lru_cache(maxsize=_MAX_UNDERSTOOD)(self._understand)
 
-    def answer(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """Return the head and the body of the answer to a request, or nothing if it takes the long way."""
+    def answer(self, data: bytes, *, from_file: bool = False) -> Parts | Placed | None:
+        """Return the answer to a request, or nothing if it takes the long way.
+
+        Args:
+            data: the request.
+            from_file: whether the body may be sent from a file.
+        """
+        asked = self._understood(data) if len(data) <= _MAX_LINES_BYTES else self._understand(data)
+        if asked is None:
+            return None
+        path, uri, (authorization, accepted, wish), span = asked
+        try:
+            if self._authorizer:
+                self._authorizer.check_read(authorization, path)
+            item = self._reads.servable(uri, accepted, wish)
+            return self._send(item, span, from_file=from_file) if item else None
+        except PreheatError:  # the long way says why, or fetches what went bad
+            return None
+
+    def rest(self, answer: Placed, sent: int) -> bytes:
+        """Return what follows the first bytes of an answer, read; raises as ``PageStore.read`` does."""
+        head, extent, item, start = answer
+        of_body = max(sent - len(head), 0)
+        return head[sent:] + self._reads.read(item, start + of_body, start + extent.size, counted=True)
+
+    def _understand(self, data: bytes) -> Asked | None:
+        """Return what a request asks for; none if it is not plain."""
         line, _, lines = data.partition(_VERSION)
         end = lines.find(_END)
         if end < 1 or end + len(_END) != len(lines) or not line.startswith(_START):
@@ -62,15 +97,7 @@ class Hits:
         lines, span = (lines, None) if lines in self._known else _without_range(lines)
         plain = self._known[lines] if lines in self._known else self._learn(lines)
         named = plain and _object(line[4:])
-        if not (plain and named):
-            return None
-        authorization, accepted, wish = plain
-        try:
-            if self._authorizer:
-                self._authorizer.check_read(authorization, named[0])
-            return self._read(named[1], accepted, wish, span)
-        except PreheatError:  # the long way says why, or fetches what went bad
-            return None
+        return (*named, plain, span) if plain and named else None
 
     def _learn(self, lines: bytes) -> Plain | None:
         if len(lines) > _MAX_LINES_BYTES:
@@ -80,15 +107,30 @@ class Hits:
         self._known[lines] = plain = _judge(lines)
         return plain
 
-    def _read(self, uri: str, accepted: ETags, wish: Wish, span: Span) -> tuple[bytes, bytes] | None:
-        item = self._reads.servable(uri, accepted, wish)
-        if item is None:
-            return None
+    def _send(self, item: CachedObject, span: Span, *, from_file: bool) -> Parts | Placed | None:
         status, start, end = (200, 0, item.size) if span is None else (206, span[0], min(span[1] + 1, item.size))
         if end - start > PAGE_SIZE or (span and start >= end):
             return None
-        body = self._reads.read(item, start, end)
-        return http.head_of_part(item, status, start, end, hit=True, keep_alive=True), body
+        extent = self._reads.extent(item, start, end) if from_file else None
+        body = b"" if extent else self._reads.read(item, start, end)
+        told = _Told(item.etag, item.size, item.last_modified, item.attributes)
+        head = _head(told, status, start, end, int(time()))
+        return Placed(head, extent, item, start) if extent else (head, body)
+
+
+class _Told(NamedTuple):
+    """What a head tells of an object."""
+
+    etag: str
+    size: int
+    last_modified: float
+    attributes: str
+
+
+@lru_cache(maxsize=4096)
+def _head(told: _Told, status: int, start: int, end: int, second: int) -> bytes:  # noqa: ARG001 - heads have a date
+    """Return the head of a hit: whoever reads the same within a second gets the same."""
+    return http.head_of_part(told, status, start, end, hit=True, keep_alive=True)
 
 
 def _without_range(lines: bytes) -> tuple[bytes, Span]:

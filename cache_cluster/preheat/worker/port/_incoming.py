@@ -25,6 +25,7 @@ class Incoming:
     Args:
         settings: the limits.
         intake: says by the method and the target what becomes of a request's body.
+        admit: raises if a request must not be made, so that its body need not be held; without, each may.
         on_begin: called when a request begins.
         on_expect: called when a client waits to be told that its body is held.
         on_demand: called when the reader of a streamed body wants more.
@@ -35,12 +36,14 @@ class Incoming:
         settings: ServerSettings,
         intake: Callable[[str, str], Intake],
         *,
+        admit: Callable[[Request], None] | None = None,
         on_begin: Callable[[], None],
         on_expect: Callable[[], None],
         on_demand: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._intake = intake
+        self._admit = admit
         self._on_begin = on_begin
         self._on_expect = on_expect
         self._on_demand = on_demand
@@ -119,7 +122,10 @@ class Incoming:
         length = int(self._headers.get("content-length", "0"))  # the parser has refused what is no number
         self._method, self._target = self._parser.get_method().decode("ascii"), self._url.decode("latin-1")
         kind = self._intake(self._method, self._target)
-        if (refusal := self._refusal(kind, length)) is not None:
+        refusal = self._refusal(kind, length)
+        if refusal is None and length and kind is Intake.HELD:
+            refusal = self._denial()
+        if refusal is not None:
             self._refuse(refusal)
         elif kind is Intake.STREAMED:
             self._stream(None if _CODING in self._headers else length)
@@ -167,6 +173,15 @@ class Incoming:
         in_chunks = kind is Intake.STREAMED and self._is_1_1
         decodable = coding is None or (coding.lower() == "chunked" and in_chunks)
         return None if decodable else InvalidRequest("A request with a body in this coding is not taken here.")
+
+    def _denial(self) -> PreheatError | None:
+        """Return why a request must not be made: said before its body is held."""
+        try:
+            if self._admit:
+                self._admit(self._request())
+        except PreheatError as error:
+            return error
+        return None
 
     def _stream(self, length: int | None) -> None:
         limit, continue_due = self._settings.receive_buffer_bytes, self._expects_continue

@@ -19,10 +19,11 @@ from preheat.worker._readiness import Readiness
 from preheat.worker._reads import ReadService
 from preheat.worker.port._access import Authorizer
 from preheat.worker.port._alluxio import AlluxioWorker
-from preheat.worker.port._connection import Connection, Service, Shortcut
+from preheat.worker.port._connection import Connection
 from preheat.worker.port._endpoints import Endpoints
 from preheat.worker.port._hits import Hits
 from preheat.worker.port._limits import ServerSettings
+from preheat.worker.port._service import Service, Shortcut
 from preheat.worker.writes import WriteService
 
 __all__ = ["DataServer", "Server", "ServerSettings"]

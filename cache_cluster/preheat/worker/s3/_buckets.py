@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from preheat.errors import BucketNotFound
+from preheat.errors import BucketNotFound, ObjectNotFound
 from preheat.paths import UfsPath
-from preheat.ufs import BucketLister
+from preheat.ufs import BucketLister, is_marker
 from preheat.versions import ObjectInfo
-from preheat.worker._freshness import Wish, wished
+from preheat.worker._freshness import NotCached, Wish, wished
 from preheat.worker._policies import Policies
 from preheat.worker._reads import ReadService
 from preheat.worker.s3 import _answers as answers
@@ -16,7 +16,7 @@ from preheat.worker.s3 import _xml as xml
 from preheat.worker.s3._access import check_bucket, check_write, sees_bucket
 from preheat.worker.s3._credentials import authorize_listing
 from preheat.worker.s3._errors import S3Error
-from preheat.worker.s3._listing import ListQuery, list_page
+from preheat.worker.s3._listing import ListPage, ListQuery, list_page
 from preheat.worker.s3._requests import S3Request
 
 REGION = "us-east-1"
@@ -80,8 +80,19 @@ class Buckets:
         mounts = self._policies.mounts
         root = mounts.resolve(request.bucket, "")
         authorize_listing(request.sender.grant, mounts.resolve(request.bucket, query.prefix))
-        page = await list_page(query, _Listing(self._reads, root, wished(request.headers)))
+        wish = wished(request.headers)
+        page = await list_page(query, _Listing(self._reads, root, wish))
+        if query.asks_for_marker and not (page.objects or page.groups):
+            page = await self._marker(mounts.resolve(request.bucket, query.prefix), query.prefix, wish)
         return answers.document(xml.listing(query, page, bucket=request.bucket), request.http)
+
+    async def _marker(self, path: UfsPath, key: str, wish: Wish) -> ListPage:
+        """Return the page of an empty directory: its marker, if there is one, for listings leave markers out."""
+        try:
+            info, _ = await self._reads.stat(path, wish=wish)
+        except (ObjectNotFound, NotCached):
+            return ListPage()
+        return ListPage(objects=(_renamed(info, key),) if is_marker(key, info.size) else ())
 
     async def _check_exists(self, request: S3Request) -> None:
         """Return if the sender may know of a bucket, and it is there."""

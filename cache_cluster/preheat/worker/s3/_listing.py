@@ -82,6 +82,11 @@ class ListQuery:
             token=token or "",
         )
 
+    @property
+    def asks_for_marker(self) -> bool:
+        """Whether the prefix may be the key of a directory's marker that is to be listed."""
+        return self.prefix.endswith("/") and self.after < self.prefix and self.max_keys > 0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListPage:

@@ -100,7 +100,7 @@ def _part(request: S3Request, info: ObjectInfo) -> http.Slice:
     """Decide what to send: all of it, a range, or nothing.
 
     Raises:
-        S3Error: PreconditionFailed; InvalidRange if there is no such part.
+        S3Error: PreconditionFailed; InvalidPartNumber if there is no such part.
         UnsatisfiableRange: the range has no byte of the object.
     """
     if is_unmodified(request.headers, info):
@@ -109,7 +109,9 @@ def _part(request: S3Request, info: ObjectInfo) -> http.Slice:
     if number is None:
         return http.slice_of(request.http, info)
     if number != "1":
-        raise S3Error("InvalidRange", f"partNumber={number[:20]!r}: an object has one part here, which is all of it.")
+        raise S3Error(
+            "InvalidPartNumber", f"partNumber={number[:20]!r}: an object has one part here, which is all of it."
+        )
     return http.Slice(status=206 if info.size else 200, end=info.size)
 
 

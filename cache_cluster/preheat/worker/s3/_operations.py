@@ -91,6 +91,8 @@ def operation_of(method: str, target: Target, headers: Mapping[str, str]) -> Ope
     """
     if absent := _NOT_HERE.intersection(target.fields):
         raise S3Error("NotImplemented", f"{', '.join(sorted(absent))} is not implemented by Preheat.")
+    if target.fields.get("versionId", "null") != "null":
+        raise S3Error("NotImplemented", "Objects have no versions here but the present one, versionId=null.")
     if target.key:
         return _of_object(method, target.fields, headers)
     return _of_bucket(method, target.fields) if target.bucket else _of_all(method)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from preheat.paths import UfsPath
+from preheat.versions import ObjectInfo
 from preheat.worker._forward import Forward
-from preheat.worker._ranges import parse_range
 from preheat.worker.port import Stream
 from preheat.worker.s3 import _answers as answers
 from preheat.worker.s3 import _xml as xml
@@ -19,6 +20,8 @@ from preheat.worker.s3._writing import Resolve, Writing, conditions, incoming, n
 from preheat.worker.s3._xml_bodies import MAX_BODY_BYTES, MAX_PARTS, parse_parts
 
 _MAX_LISTED = 1000
+_RANGE = "x-amz-copy-source-range"
+_FIRST_LAST = re.compile(r"bytes=([0-9]{1,18})-([0-9]{1,18})")
 
 
 class Uploading:
@@ -57,13 +60,13 @@ class Uploading:
         """Answer an UploadPartCopy: a part that is a range of another object."""
         check_write(request.sender, path)
         number = _number(request)
-        wanted = parse_range(request.headers.get("x-amz-copy-source-range"))
+        wanted = _copied_range(request)
 
-        async def copy(source: UfsPath, etag: str) -> str:
-            opened = await self._forward.open(source, (etag,), asked=wanted.asked if wanted else None)
-            start, end = wanted.within(opened.info.size) if wanted else (0, opened.info.size)
-            if wanted and start >= end:
-                raise S3Error("InvalidRange", f"The source has {opened.info.size} bytes.")
+        async def copy(source: UfsPath, info: ObjectInfo) -> str:
+            start, end = wanted or (0, info.size)
+            if end > info.size:
+                raise _outside(request, f"the source has {info.size} bytes")
+            opened = await self._forward.open(source, (info.etag,), asked=wanted)
             chunks = opened.pages(start, end)
             return await self._writes.upload_part(path, request.fields["uploadId"], number, chunks, size=end - start)
 
@@ -132,6 +135,26 @@ class Uploading:
 
 def _number(request: S3Request) -> int:
     return _whole_number(request, "partNumber", default=0, least=1, most=MAX_PARTS)
+
+
+def _copied_range(request: S3Request) -> tuple[int, int] | None:
+    """Return the bytes [start, end) that a part is to be copied from; none if that is all of the source.
+
+    Raises:
+        S3Error: InvalidArgument; unlike a reader's range, one that is malformed is not passed over.
+    """
+    header = request.headers.get(_RANGE)
+    if header is None:
+        return None
+    match = _FIRST_LAST.fullmatch(header)
+    first, last = (int(match[1]), int(match[2])) if match else (1, 0)
+    if first > last:
+        raise _outside(request, "it has to be bytes=FIRST-LAST")
+    return first, last + 1
+
+
+def _outside(request: S3Request, why: str) -> S3Error:
+    return S3Error("InvalidArgument", f"{_RANGE}={request.headers[_RANGE][:40]!r} is not possible: {why}.")
 
 
 def _whole_number(request: S3Request, name: str, *, default: int, least: int, most: int = 2**31 - 1) -> int:

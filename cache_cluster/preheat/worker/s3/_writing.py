@@ -72,8 +72,14 @@ class Writing:
         refuse_conditions(request)
         attributes = _copied_attributes(request)
 
-        async def copy(source: UfsPath, etag: str) -> ObjectInfo:
-            return await self._writes.copy(source, path, attributes=attributes, etag=etag)
+        async def copy(source: UfsPath, info: ObjectInfo) -> ObjectInfo:
+            if source == path and attributes is None:
+                raise S3Error(
+                    "InvalidRequest",
+                    "This copy request is illegal because it is trying to copy an object to itself without changing "
+                    "the object's metadata.",
+                )
+            return await self._writes.copy(source, path, attributes=attributes, etag=info.etag)
 
         async def work() -> bytes:
             info = await self.copied(request, copy)
@@ -102,7 +108,7 @@ class Writing:
         deleted = () if deletion.quiet else [key for key in deletion.keys if key not in missed]
         return answers.document(xml.objects_deleted(deleted, failed), request.http)
 
-    async def copied(self, request: S3Request, copy: Callable[[UfsPath, str], Awaitable[T]]) -> T:
+    async def copied(self, request: S3Request, copy: Callable[[UfsPath, ObjectInfo], Awaitable[T]]) -> T:
         """Copy what a request names, in the version for which its conditions hold.
 
         Args:
@@ -118,7 +124,7 @@ class Writing:
             info, _ = await self._forward.stat(source, wish=_NOW)
             check_source(request.headers, info)
             try:
-                return await copy(source, info.etag)
+                return await copy(source, info)
             except VersionChanged:
                 if not left:
                     raise

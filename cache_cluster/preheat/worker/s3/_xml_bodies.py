@@ -12,6 +12,7 @@ MAX_BODY_BYTES = 8 << 20
 """10,000 parts, or 1,000 keys whose every byte is escaped, and room to spare."""
 MAX_DELETED_KEYS = 1000
 MAX_PARTS = 10_000
+_CONDITIONS = ("ETag", "LastModifiedTime", "Size")
 _MAX_DEPTH = 8
 _MAX_ELEMENTS = 10 * MAX_PARTS
 """A part has a number, an etag and some checksums. A body of nothing but elements would stop all others for seconds."""
@@ -61,7 +62,8 @@ def parse_deletion(body: bytes) -> Deletion:
     """Return what a DeleteObjects names.
 
     Raises:
-        S3Error: MalformedXML; or NotImplemented if it names versions of objects.
+        S3Error: MalformedXML; or NotImplemented if it names versions of objects, or sets conditions: passed over, they
+            would destroy what they are to save.
     """
     root = _parse(body, "Delete")
     objects = [element for element in root.children if element.name == "Object"]
@@ -69,6 +71,8 @@ def parse_deletion(body: bytes) -> Deletion:
         raise _malformed(f"it has to name 1 to {MAX_DELETED_KEYS} objects")
     if any(element.child("VersionId").strip() not in ("", "null") for element in objects):
         raise S3Error("NotImplemented", "Objects have no versions here that could be deleted.")
+    if any(element.child(name) for element in objects for name in _CONDITIONS):
+        raise S3Error("NotImplemented", f"Conditions of a deletion ({', '.join(_CONDITIONS)}) are not implemented.")
     keys = tuple(element.child("Key") for element in objects)
     if not all(keys):
         raise _malformed("an object has no key")

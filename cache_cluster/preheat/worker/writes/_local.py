@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from preheat.attributes import NONE, Attributes, of_lines
@@ -23,7 +22,7 @@ from preheat.worker.writes._conditions import ALWAYS, Condition
 from preheat.worker.writes._held import HeldCopies
 from preheat.worker.writes._staging import Chunks, Staged, Staging
 from preheat.worker.writes._through import ThroughWrites
-from preheat.worker.writes._uploads import Completion, Part, UploadNotFound, Uploads, check_number
+from preheat.worker.writes._uploads import Completion, Part, Uploads, check_number
 from preheat.writes import PendingWrite
 
 T = TypeVar("T")
@@ -153,11 +152,13 @@ class LocalWrites:
                 raise
 
     async def complete_upload(self, completion: Completion, write: Write) -> ObjectInfo:
-        """Write the parts as one object. Who asks for the same meanwhile gets the same answer.
+        """Write the parts as one object. Who asks for the same meanwhile, or again, gets the same answer.
 
         Raises:
             Conflict: the upload is being completed under another condition. Otherwise as ``Uploads.join``.
         """
+        if info := self.uploads.completed(completion):
+            return info
         body, upload_id = self.uploads.join(completion), completion.upload_id
         if upload_id in self._completing:
             first, task = self._completing[upload_id]
@@ -205,8 +206,7 @@ class LocalWrites:
     async def _complete(self, completion: Completion, body: Body, write: Write) -> ObjectInfo:
         with self.uploads.using(completion.path, completion.upload_id):
             info = await write(body, self.uploads.attributes(completion))
-        with suppress(UploadNotFound):  # it was dropped meanwhile: too late
-            self.uploads.end(UfsPath.parse(completion.path), completion.upload_id)
+        self.uploads.complete(completion, info)
         return info
 
     async def write(self, path: UfsPath, body: Body, condition: Condition, attributes: Attributes) -> ObjectInfo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,12 +15,15 @@ from preheat.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from preheat.logs import get_logger
 from preheat.paths import UfsPath
 from preheat.settings import WriteSettings
+from preheat.versions import ObjectInfo
 from preheat.worker.writes._body import Joined
 from preheat.worker.writes._conditions import ALWAYS, Condition
 from preheat.worker.writes._staging import Staged
 
 log = get_logger("worker")
 MAX_PARTS = 10_000
+_MAX_COMPLETED = 1000
+"""Uploads of which it is remembered what they have become."""
 
 
 class UploadNotFound(NotFound):
@@ -81,6 +85,11 @@ class Completion:
     """Their numbers and etags, in order."""
     condition: Condition = ALWAYS
 
+    def is_again(self, first: Completion) -> bool:
+        """Whether it asks for the same as another one."""
+        same = (self.path, _bare(self.parts), self.condition) == (first.path, _bare(first.parts), first.condition)
+        return same and self.upload_id == first.upload_id
+
     def check_joins(self, first: Completion) -> None:
         """Return if this is answered by what another one is answered, for the same path and etags of parts.
 
@@ -134,6 +143,7 @@ class Uploads:
         self._min_part_bytes = min_part_bytes
         self._clock = clock
         self._open: dict[str, _Open] = {}
+        self._completed: OrderedDict[str, tuple[Completion, ObjectInfo]] = OrderedDict()
 
     def create(self, path: UfsPath, attributes: Attributes = NONE) -> str:
         """Begin an upload and return its id.
@@ -204,6 +214,19 @@ class Uploads:
                 raise PartTooSmall(f"The part {part.number} has {part.size} bytes, not {self._min_part_bytes} or more.")
         opened.touched_at = self._clock()
         return Joined(parts=[staged for _, staged in chosen])
+
+    def completed(self, completion: Completion) -> ObjectInfo | None:
+        """Return what an upload has become, for a client that did not hear of it and asks again; none if it has not."""
+        known = self._completed.get(completion.upload_id)
+        return known[1] if known and completion.is_again(known[0]) else None
+
+    def complete(self, completion: Completion, info: ObjectInfo) -> None:
+        """Note what an upload has become, and forget it with its parts; it may have been dropped."""
+        self._completed[completion.upload_id] = completion, info
+        if len(self._completed) > _MAX_COMPLETED:
+            self._completed.popitem(last=False)
+        if opened := self._open.pop(completion.upload_id, None):
+            opened.close()
 
     def end(self, path: UfsPath, upload_id: str) -> None:
         """Forget an upload with its parts; raises UploadNotFound."""
