@@ -11,8 +11,6 @@ owners: these are found once, as they are asked for, and remembered. Whoever com
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import repeat
@@ -26,8 +24,8 @@ SLOTS = 1 << 21
 _TWO_64 = float(2**64)
 _REMEMBERED_OWNERS = 4
 """Of a slot, at most, with two bytes for each."""
-_MOST_REMEMBERED = 0xFFFF
-"""Members of a map, for these two bytes."""
+_FEWEST_REMEMBERED, _MOST_REMEMBERED = 16, 0xFFFF
+"""Members of a map: with fewer it is quicker to compute again, and more places do not fit into two bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,29 +59,33 @@ class PlacementMap:
 
     def owners(self, path: str, replicas: int = 1) -> tuple[Member, ...]:
         """Return the ``replicas`` owners of a path (all members if there are fewer), the first owner first."""
+        members = self.members
         if not self.slots:
-            return self._named(self._ranked(path.encode(), replicas))
+            return tuple([members[place] for place in self._ranked(path.encode(), replicas)])
         slot, tables = xxh3_64_intdigest(path.encode()) % self.slots, self._tables
         if replicas > len(tables):
-            return self._named(self._ranked(b"%d" % slot, replicas))
+            return tuple([members[place] for place in self._ranked(b"%d" % slot, replicas)])
         ends = [table[slot] for table in tables[:replicas]]
         if not all(ends):
             ends = [place + 1 for place in self._ranked(b"%d" % slot, replicas)]
             for table, end in zip(tables, ends, strict=False):
                 table[slot] = end
-        return tuple([self.members[end - 1] for end in ends])
-
-    def _named(self, places: Iterable[int]) -> tuple[Member, ...]:
-        return tuple([self.members[place] for place in places])
+        return tuple([members[end - 1] for end in ends])
 
     def _ranked(self, key: bytes, count: int) -> list[int]:
         """Return the places of the ``count`` members that rank highest for a key."""
         scores = self._scores(key)
-        if count == 1:
-            return [scores.index(max(scores))] if scores else []
-        most = len(scores) if self._zoned else count
-        ranked = heapq.nlargest(most, range(len(scores)), key=scores.__getitem__)
-        return _spread(ranked, [member.zone for member in self.members], count) if self._zoned else ranked
+        if count == 1 and scores:
+            return [scores.index(max(scores))]
+        if self._zoned or count > _REMEMBERED_OWNERS:
+            ranked = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
+            return _spread(ranked, [member.zone for member in self.members], count)
+        ranked = []
+        for _ in range(min(count, len(scores))):
+            place = scores.index(max(scores))
+            ranked.append(place)
+            scores[place] = -1.0
+        return ranked
 
     def member(self, worker_id: str) -> Member | None:
         """Return the member with this id, if it is live."""
@@ -124,7 +126,7 @@ def _tables(ranking: tuple[tuple[str, float, str], ...], slots: int) -> list[mem
     In them is the owner's place among the members, from 1 on, and 0 as long as nobody asked. Maps of the same members
     share them, so they outlive a restart of a worker. What nobody wrote to takes no memory.
     """
-    count = min(len(ranking), _REMEMBERED_OWNERS) if len(ranking) <= _MOST_REMEMBERED else 0
+    count = min(len(ranking), _REMEMBERED_OWNERS) if _FEWEST_REMEMBERED <= len(ranking) <= _MOST_REMEMBERED else 0
     return [memoryview(mmap(-1, 2 * slots)).cast("H") for _ in range(count)]
 
 

@@ -177,18 +177,19 @@ class Planner:
     ) -> Iterator[tuple[_Key, _Group]]:
         """Yield full groups as they fill up, then the rest; an object is in one for each of its keys."""
         groups: dict[_Key, _Group] = defaultdict(_Group)
+        most, most_bytes = self.spec.options.batch_size, self.batch_bytes
         for item, number in zip(objects, numbers, strict=False):
             text = len(root) + len(msgspec.json.encode(item.key)) + len(item.etag) + _REPORT_BYTES
             for key in keys_of(root + item.key, item):
                 group = groups[key]
-                group.add(item, number, text)
-                if self._is_full(group):
+                group.entries.append(item)
+                group.numbers.append(number)
+                group.size += item.size
+                group.text += text
+                full = group.size >= most_bytes or group.text >= _MESSAGE_BYTES
+                if full or len(group.entries) >= most:
                     yield key, groups.pop(key)
         yield from groups.items()
-
-    def _is_full(self, group: _Group) -> bool:
-        most = self.spec.options.batch_size
-        return len(group.entries) >= most or group.size >= self.batch_bytes or group.text >= _MESSAGE_BYTES
 
     def _jointly(
         self, objects: Iterable[tuple[ObjectInfo, int]], root: str, placement: PlacementMap, first: int
@@ -196,8 +197,9 @@ class Planner:
         """Return batches for each copy and worker; a joint account has so many that every worker's could be full."""
 
         def owned(path: str, _: ObjectInfo) -> Iterable[tuple[int, str]]:
-            return enumerate(_owners(placement, path, self._replicas))
+            return enumerate([member.id for member in owners_of(path, replicas)])
 
+        replicas, owners_of = self._replicas, placement.owners
         planned: list[PlannedBatch] = []
         for items, numbers in self._accounts(objects, len(placement.members)):
             name = f"{self.action}-{self.generation}-{first + len(planned)}-joint"
@@ -261,12 +263,6 @@ class _Group:
     text: int = 0
     """Bytes of the batch, or of a result in which all of it failed."""
 
-    def add(self, item: ObjectInfo, number: int, text: int) -> None:
-        self.entries.append(item)
-        self.numbers.append(number)
-        self.size += item.size
-        self.text += text
-
 
 def left_out(objects: Sequence[ObjectInfo], planned: Sequence[PlannedBatch]) -> Tally:
     """Return what of a window is in no batch: there was nothing to do."""
@@ -277,4 +273,4 @@ def left_out(objects: Sequence[ObjectInfo], planned: Sequence[PlannedBatch]) -> 
 
 
 def _owners(placement: PlacementMap, path: str, replicas: int) -> Owners:
-    return tuple(member.id for member in placement.owners(path, replicas))
+    return tuple([member.id for member in placement.owners(path, replicas)])

@@ -21,6 +21,7 @@ from testbed.s3 import SeaweedFS
 from tests.e2e.runs import SECONDS, TASK, Run, fill, jobs_of, start, wait_for_jobs
 
 ORPHAN = "orphan"
+TIMEOUT = "timeout"
 DATASETS = {name: name for name in ("cleared", "moved", "failed", "ended", "deleted")} | {
     "one_of_two": "both",
     "other_of_two": "both",
@@ -29,6 +30,7 @@ DATASETS = {name: name for name in ("cleared", "moved", "failed", "ended", "dele
 DAG_FILE = f"""
 import os
 import signal
+from datetime import timedelta
 from functools import cached_property
 
 from airflow.sdk import DAG
@@ -56,14 +58,14 @@ def preload(dag_id, dataset, operator=PreloadOperator, **arguments):
             bandwidth="8KiB",
             batch_size=1,
             verify=False,
-            deferrable=True,
             **arguments,
         )
 
 
 for dag_id, dataset in {DATASETS}.items():
-    preload(dag_id, dataset)
-preload("{ORPHAN}", "{ORPHAN}", DiesAfterSubmit, lease=10.0)
+    preload(dag_id, dataset, deferrable=True)
+preload("{ORPHAN}", "{ORPHAN}", DiesAfterSubmit, deferrable=True, lease=10.0)
+preload("{TIMEOUT}", "{TIMEOUT}", deferrable=False, execution_timeout=timedelta(seconds=30))
 """
 
 
@@ -71,7 +73,7 @@ preload("{ORPHAN}", "{ORPHAN}", DiesAfterSubmit, lease=10.0)
 def airflow(
     origin: SeaweedFS, cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AirflowStandalone]:
-    fill(origin, {*DATASETS.values(), ORPHAN})
+    fill(origin, {*DATASETS.values(), ORPHAN, TIMEOUT})
     home = tmp_path_factory.mktemp("airflow")
     dags = tmp_path_factory.mktemp("dags")
     (dags / "fences.py").write_text(DAG_FILE)
@@ -86,8 +88,8 @@ def airflow(
 def runs(airflow: AirflowStandalone, cluster: LocalCluster) -> dict[str, Run]:
     """The runs, some time after Airflow has cancelled the job of each."""
     client = airflow.client()
-    runs = start(airflow, dict.fromkeys((*DATASETS, ORPHAN), cluster.url))
-    orphan = runs.pop(ORPHAN)
+    runs = start(airflow, dict.fromkeys((*DATASETS, ORPHAN, TIMEOUT), cluster.url))
+    others = {dag_id: runs.pop(dag_id) for dag_id in (ORPHAN, TIMEOUT)}
     wait_for_jobs(runs.values())
 
     client.clear("cleared", runs["cleared"].run_id, TASK)
@@ -106,7 +108,7 @@ def runs(airflow: AirflowStandalone, cluster: LocalCluster) -> dict[str, Run]:
     for run in runs.values():
         run.outlived_grace = run.job_state() == "RUNNING"
         run.let_go()
-    return runs | {ORPHAN: orphan}
+    return runs | others
 
 
 def move_trigger(airflow: AirflowStandalone, dag_id: str) -> None:
@@ -168,6 +170,16 @@ def test_a_worker_that_dies_after_its_submit_and_is_not_tried_again_leaves_no_or
     assert run.tries() == 1
     with Client(run.url) as client:
         assert "not heard of for 10 s" in client.job(run.job_id).reason
+
+
+def test_the_execution_timeout_of_a_task_that_does_not_defer_stops_the_job(runs: dict[str, Run]) -> None:
+    run = runs[TIMEOUT]
+
+    assert run.outcome() == "failed"
+    run.job_id = run.current_job_id()
+    assert f"{run.job_id} was cancelled" in run.log()
+    assert "AirflowTaskTimeout" in run.log()
+    poll(lambda: run.job_state() == "STOPPED", seconds=SECONDS, what="the end of the grace")
 
 
 def test_a_job_of_two_dags_outlives_the_task_of_one_of_them(runs: dict[str, Run]) -> None:

@@ -22,7 +22,7 @@ FIRST_SEED = int(os.environ.get("FAULT_FIRST_SEED", "0"))
 SEEDS = int(os.environ.get("FAULT_SEEDS", "50"))
 SIZE = Size(seconds=float(os.environ.get("FAULT_SECONDS", Size.seconds)))
 SEEDS_TO_FIND_A_DEFECT = 40
-SEEDS_TO_LOOK_AT = 20
+SEEDS_TO_LOOK_AT = 40
 _simulate_once = cache(simulate)
 
 

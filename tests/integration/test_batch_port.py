@@ -211,6 +211,18 @@ async def test_tokens_hold_for_each_path(origin: MemoryUnderStore) -> None:
             await asked(server, reads, Token.new())
 
 
+async def test_a_body_is_not_held_for_who_may_not_ask(origin: MemoryUnderStore) -> None:
+    engine, authorizer = MemoryEngine(), Authorizer()
+    tokens = TokenStore(engine)
+    async with following_tokens(authorizer, engine), serving(origin, authorizer=authorizer) as (server, _):
+        token = (await tokens.create(grant=Grant(role=Role.READ)))[1]
+        assert await asked(server, [], token) == []  # the tokens are known
+        for lines in ([], [f"Authorization: Bearer {Token.new().text}"], ["Expect: 100-continue"]):
+            async with connected(server) as (reader, writer):
+                writer.write(post(b"", "Content-Length: 4000000", *lines))
+                assert (await head_of(reader))[0] == 401
+
+
 async def asked(server: DataServer, reads: Sequence[Read], token: Token) -> list[Frame]:
     headers = {"Authorization": f"Bearer {token.text}"}
     async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as session:

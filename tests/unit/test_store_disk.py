@@ -21,7 +21,8 @@ import pytest
 from preheat.errors import CorruptPage, ObjectNotFound, StoreError, StoreFull, StoreInUse
 from preheat.settings import StoreSettings
 from preheat.store import PAGE_SIZE, CachedObject, DiskStore, PageStore
-from preheat.store._format import pieces
+from preheat.store._files import _KEEP_SIZE, Files, _fallocate
+from preheat.store._format import SEGMENT_START, pieces
 from tests.unit.store_conformance import (
     ALL_OF_IT,
     MIB,
@@ -70,6 +71,28 @@ class TestSmallPacks(OnDisk, CapacityConformance):
 class TestSeveralDirectories(OnDisk):
     def open_store(self, directory: Path, capacity: int, settings: StoreSettings) -> PageStore:
         return DiskStore(*(directory / name for name in "123"), capacity=3 * capacity, settings=settings)
+
+
+def test_room_is_reserved_for_what_comes_and_not_beyond_its_end(tmp_path: Path) -> None:
+    with (tmp_path / "probe").open("wb") as probe:
+        if _fallocate(probe.fileno(), _KEEP_SIZE, 0, 1):
+            pytest.skip("The file system reserves nothing.")
+    size = 4 * PAGE_SIZE + 1
+    with closing(DiskStore(tmp_path / "store", capacity=1 << 30)) as store:
+        with store.writer(A, etag="e", size=size, last_modified=1.0) as writer:
+            writer.append(bytes(100))
+            (file,) = (tmp_path / "store" / "segments").iterdir()
+            assert file.stat().st_size == SEGMENT_START + 100
+            assert size <= file.stat().st_blocks * 512 < size + PAGE_SIZE
+        assert not file.exists()
+
+
+def test_room_that_cannot_be_reserved_is_no_error(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    files.reserve((1, 0), 0, 1)  # there is no such file
+    files.create((1, 0), b"header")
+    files.reserve((1, 0), 0, 1 << 62)
+    assert files.size((1, 0)) == len(b"header")
 
 
 def flip_bit(store: DiskStore, path: str, position: int) -> None:

@@ -164,7 +164,7 @@ def failing(directory: Path, code: int, name: str = "write") -> Iterator[None]:
     descriptors = Path("/proc/self/fd")
 
     def refuse(self: _OpenFile, *args: object, **options: object) -> object:
-        if directory in (descriptors / str(self._descriptor)).readlink().parents:
+        if directory in (descriptors / str(self.descriptor)).readlink().parents:
             raise OSError(code, os.strerror(code))
         return method(self, *args, **options)
 

@@ -148,6 +148,19 @@ async def test_what_is_cached_tells_them_without_asking_the_under_store(workers:
     assert (answer["ContentType"], answer["Metadata"], "CacheControl" in answer) == ("text/plain", {}, False)
 
 
+async def test_what_is_said_anew_of_the_same_bytes_is_told_by_all_workers(workers: S3Group):
+    """The etag is the same, so the other worker could take its copy for the present version."""
+    owner, other = workers.owner("k"), workers.other("k")
+    await owner("put_object", Key="k", Body=b"body", ContentType="text/old")
+    await other.worker.reads.fetch(at("k"), info=None)  # as a job does that makes copies
+    for asked in ({"Body": b"body"}, {"CopySource": "data/k", "MetadataDirective": "REPLACE"}):
+        operation = "put_object" if "Body" in asked else "copy_object"
+        await owner(operation, Key="k", ContentType=f"text/{operation}", **asked)
+        for port in workers.ports:
+            answer = await port("get_object", Key="k")
+            assert (answer["Body"], answer["ContentType"]) == (b"body", f"text/{operation}")
+
+
 async def test_a_copy_by_way_of_the_bytes_keeps_them(workers: S3Group):
     await workers.origin.put(at("k"), pieces(b"x"), size=1, attributes=KEPT)
     await workers.ports[0]("copy_object", Bucket="fast", Key="tmp/k", CopySource="data/k")

@@ -21,7 +21,7 @@ from preheat.access import caller, may_see
 from preheat.api._answers import JobViews, PlacementView, WorkerView
 from preheat.api._dataset_views import shown
 from preheat.coordinator import Coordinator
-from preheat.datasets import Record
+from preheat.datasets import ConditionType, Record
 from preheat.jobs import Job, JobState
 from preheat.registry import Heartbeat
 
@@ -283,10 +283,12 @@ def _facts(worker: Heartbeat, *, live: bool) -> tuple[object, ...]:
 
 
 def _told(record: Record) -> tuple[object, ...]:
-    """Return what a dataset's event is worth sending for: not how far a load is."""
-    conditions = tuple((item.type, item.status, item.reason, item.message) for item in record.conditions)
+    """Return what a dataset's event is worth sending for: not how far a load is, nor how many workers there are."""
+    counted = ConditionType.WORKERS_READY
+    conditions = [(item, "" if item.type is counted else item.message) for item in record.conditions]
+    said = tuple((item.type, item.status, item.reason, message) for item, message in conditions)
     version = record.loaded.version if record.loaded else ""
-    return (record.dataset, record.owner, record.phase, conditions, record.last_job, version)
+    return (record.dataset, record.owner, record.phase, said, record.last_job, version)
 
 
 def _lines(event: str, data: bytes) -> bytes:

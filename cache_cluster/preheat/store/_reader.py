@@ -42,12 +42,9 @@ class Reader:
     def verify(self, entry: Entry, start: int, end: int) -> bytes:
         """Return bytes as they are on the disk; raises as :meth:`read`."""
         first, last, checksums = whole_blocks(entry.item, start, end)
-        if entry.segment_size:
-            data = self.segments(entry.pack, first, last, entry.segment_size)
-        elif last - first == entry.item.size >= EXTENT_BYTES:
+        if last - first == entry.item.size >= EXTENT_BYTES and not entry.segment_size:
             return self._verify_extent(entry)[start:end]
-        else:
-            data = self._files.read(entry.pack.key, entry.data + first, last - first)
+        data = self._unverified(entry, first, last)
         _check(entry, data, checksums, first)
         return data[start - first : end - first]
 
@@ -85,18 +82,18 @@ class Reader:
         """Return all bytes of a packed object, and note that they are intact."""
         file = self._files.opened(entry.pack.key)
         verified = file.verified.since_written() if file else {}
-        data = self._files.read(entry.pack.key, entry.data, entry.item.size)
+        data = self._unverified(entry, 0, entry.item.size)
         _check(entry, data, entry.item.checksums, 0)
         note(verified, entry.record)
         return data
 
     def _read_block(self, entry: Entry) -> bytes | None:
-        """Return the bytes of a packed object of one block; none if they cannot be read, or are not intact."""
+        """Return the bytes of an object of one block; none if they cannot be read, or are not intact."""
         pack, item = entry.pack, entry.item
-        if entry.segment_size or item.size > BLOCK_SIZE:
+        if item.size > BLOCK_SIZE:
             return None
         try:
-            data = self._files.read(pack.key, entry.record + entry.record_length, item.size)
+            data = self._unverified(entry, 0, item.size)
         except StoreError:
             return None
         if not intact(data, item.checksums):
@@ -104,6 +101,11 @@ class Reader:
         if item.size <= HOT_BYTES and pack.was_read(entry.ordinal):
             self._hot.keep(entry, data)
         return data
+
+    def _unverified(self, entry: Entry, start: int, end: int) -> bytes:
+        if entry.segment_size:
+            return self.segments(entry.pack, start, end, entry.segment_size)
+        return self._files.read(entry.pack.key, entry.data + start, end - start)
 
 
 def _check(entry: Entry, data: bytes | memoryview, checksums: bytes, first: int) -> None:

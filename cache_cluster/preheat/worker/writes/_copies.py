@@ -27,12 +27,15 @@ class WrittenCopies:
         self._store = store
         self._reads = reads
 
-    def supersede(self, path: UfsPath, etag: str) -> None:
-        """Keep, and bring, no other version of an object than this one; with an empty etag none at all."""
+    def supersede(self, path: UfsPath, etag: str, *, before: float = 0.0) -> None:
+        """Keep, and bring, no other version of an object than this one; with an empty etag none at all.
+
+        Nor is a copy kept that was cached before a moment, in seconds since the epoch.
+        """
         try:
             self._reads.supersede(path, etag)
             item = self._store.lookup(str(path))
-            if item is not None and item.etag != etag:
+            if item is not None and (item.etag != etag or item.cached_at < before):
                 self._store.delete(str(path))
         except StoreError as error:  # the directory is given up then, with what it holds
             log.warning("An old copy could not be dropped.", action="drop_failed", path=str(path), error=str(error))

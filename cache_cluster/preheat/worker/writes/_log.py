@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 import msgspec
 
@@ -17,8 +18,15 @@ from preheat.writes import Written
 
 Ended = Callable[[UfsPath, str], None]
 """Is told a path and the id of a write that is not pending there any more."""
-Superseded = Callable[[UfsPath, str], None]
-"""Is told a path and the etag of what is there now, empty if no copy of it may be kept. Quick, and raises nothing."""
+
+
+class Superseded(Protocol):
+    """Is told of what is at a path now: its etag, empty if no copy may be kept. Quick, and raises nothing.
+
+    Nor may a copy that was cached ``before``: the bytes may be the same, and what their writer says of them not.
+    """
+
+    def __call__(self, path: UfsPath, etag: str, *, before: float = 0.0) -> None: ...
 
 
 class WriteLog(Follower):
@@ -43,8 +51,9 @@ class WriteLog(Follower):
 
     def note(self, path: UfsPath, etag: str) -> None:
         """Know a write of this worker; the others are told by :meth:`announce`."""
-        self._recent.remember(self._written(path, etag), 0)
-        self._superseded(path, etag)
+        written = self._written(path, etag)
+        self._recent.remember(written, 0)
+        self._superseded(path, etag, before=written.written_at)
 
     async def announce(self, path: UfsPath, etag: str, *, ends: str = "") -> int:
         """Tell the other workers, and return the revision that :meth:`reached` waits for.
@@ -74,7 +83,7 @@ class WriteLog(Follower):
             return
         path = UfsPath.parse(written.path)
         self._recent.remember(written, entry.revision)
-        self._superseded(path, written.etag)
+        self._superseded(path, written.etag, before=written.written_at)
         if written.ends:
             self._ended(path, written.ends)
 

@@ -88,13 +88,13 @@ class OwnWrites:
         copies = WrittenCopies(store, reads)
         self._absence = absence = Absence(heard_file, store=store, policies=policies)
 
-        def written(path: UfsPath, etag: str) -> None:
+        def written(path: UfsPath, etag: str, *, before: float = 0.0) -> None:
             absence.mark()
-            copies.supersede(path, etag)
+            copies.supersede(path, etag, before=before)
 
-        def superseded(path: UfsPath, etag: str) -> None:
+        def superseded(path: UfsPath, etag: str, *, before: float = 0.0) -> None:
             recent.forget(str(path))
-            written(path, etag)
+            written(path, etag, before=before)
 
         self._pending_log = pending_log = PendingLog(pending.table, store=store, superseded=superseded)
         self._held = held = HeldCopies(store, pending.table, worker_id=worker_id)
