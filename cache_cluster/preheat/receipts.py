@@ -189,7 +189,8 @@ def read_keys(document: bytes) -> dict[str, Ed25519PublicKey]:
         found = msgspec.json.decode(document, type=_KeySet).keys
         keys = [OKPAlgorithm.from_jwk(item) for item in found if item.get("crv") == "Ed25519"]
     except (msgspec.DecodeError, jwt.InvalidKeyError) as error:
-        raise InvalidReceipt(f"The keys are no JWKS: {error}.", remedy="Save those of /v1/receipts/keys.") from error
+        remedy = "Save what `preheat receipt keys` prints."
+        raise InvalidReceipt(f"The keys are no JWKS: {error}.", remedy=remedy) from error
     return {key_id(key): key for key in keys if isinstance(key, Ed25519PublicKey)}
 
 

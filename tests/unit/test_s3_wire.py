@@ -115,6 +115,23 @@ def test_signatures_are_botocores(monkeypatch: pytest.MonkeyPatch, key: str, tok
     assert f"Signature={signature}\r\n" in ours
 
 
+def test_what_requests_of_a_second_share_is_not_used_for_others() -> None:
+    signer = Signer(host="h:1", region="eu-west-1")
+    mine, other = ReadOnlyCredentials("key", "secret", None), ReadOnlyCredentials("key", "new secret", None)
+    for now, credentials, checksum in [
+        (1_795_000_000.0, mine, False),
+        (1_795_000_000.9, mine, False),
+        (1_795_000_000.9, mine, True),
+        (1_795_000_000.9, other, True),
+        (1_795_000_001.0, other, True),
+        (1_795_100_000.0, other, True),
+    ]:
+        fresh = Signer(host="h:1", region="eu-west-1")
+        for path in ("/b/1", "/b/2"):
+            expected = fresh.headers(path, credentials, now, checksum=checksum)
+            assert signer.headers(path, credentials, now, checksum=checksum) == expected
+
+
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("pieces", [1, 2, 7, 200])
 def test_an_answer_in_pieces(pieces: int, loop: str) -> None:
@@ -182,6 +199,8 @@ def test_a_range_that_ends_beyond_the_object() -> None:
         (b"HTTP/1.0 200 OK\r\nContent-Length: 10\r\n\r\n0123456789", True),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n", True),
         (HEAD + b"Content-Length: 10\r\nContent-Length: 9\r\n\r\n0123456789", True),
+        (b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n", False),
+        (HEAD + b"\r\n0123456789", True),
         (HEAD + b"Content-Length: 11\r\n\r\n01234567890", False),
         (HEAD + b"Content-Length: 20000\r\n\r\n" + bytes(20000), True),
         (GOOD + b"surplus", True),

@@ -386,3 +386,18 @@ def test_what_is_late_to_be_heard_changes_nothing():
     assert not table.is_news("key", 7)
     assert table.end("key", "w3") is None
     assert table.has_ended(write(3))
+
+
+async def test_a_reader_that_is_behind_its_holders_is_told_to_read_again(group: Group):
+    """They let go of the bytes as soon as they hear of a newer write; this reader's worker hears of it later."""
+    await group.workers[0].put("fast/k", b"old")
+    reader = next(worker for worker in group.workers if not list(worker.store.scan(HELD_PREFIX)))
+    opened = await reader.reads.open(at("fast/k"))
+    for worker in group.workers:
+        for item in list(worker.store.scan(HELD_PREFIX)):
+            worker.store.delete(item.path)
+    writing = asyncio.create_task(group.workers[0].put("fast/k", b"new"))
+    with pytest.raises(VersionChanged):
+        [page async for page in opened.pages(0, 3)]
+    await writing
+    assert await reads(group, "fast/k") == {b"new"}

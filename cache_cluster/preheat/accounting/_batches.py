@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import reduce
-from itertools import islice
+from itertools import chain, islice
 
 from preheat.accounting._passes import entry_numbers, first_of
 from preheat.jobs import BatchResult, FailedObject, OpenBatch, Progress, Tally, WorkerShare
@@ -85,7 +85,9 @@ def _record_joint_result(
     if account.batches:
         return progress, ()
     held = {key: other.failed for key, other in batches.items() if other.joint == batch.joint}
-    failed = {item.path: item for items in held.values() for item in items}
+    failed: dict[str, FailedObject] = {}
+    for item in chain.from_iterable(held.values()):
+        failed.setdefault(item.path, item)  # by what its first owner to report says
     account = replace(account, failed=tuple(failed.values()))
     return _close(progress, batch.joint, account, *held), account.failed
 

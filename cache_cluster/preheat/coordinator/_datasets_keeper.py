@@ -185,12 +185,11 @@ class DatasetKeeper:
                 return await self._take_look(claimed, revision)
             case Forget():
                 await self._datasets.forget(record.dataset.name, revision)
-                return False
             case Idle():
-                return False
+                pass
             case _:
                 assert_never(decision)
-        return True
+        return not isinstance(decision, Forget | Idle)
 
     async def _submit(self, record: Record, revision: int, run: Run) -> bool:
         now, name = self._clock(), record.dataset.name

@@ -99,13 +99,8 @@ def decide(record: Record, seen: Seen, now: float, settings: DatasetSettings | N
         settings: how patient to be.
     """
     settings = settings or DatasetSettings()
-    if record.left is not None:
-        return Leave(record.left)
-    rule = None if record.removed else record.dataset.rule
-    if seen.rule != rule:
-        return SetRule(rule)
-    if record.removed:
-        return Forget()
+    if undone := _undo(record, seen):
+        return undone
     said = _observed(record, seen, now)
     if said != record:
         return Change(said)
@@ -114,6 +109,16 @@ def decide(record: Record, seen: Seen, now: float, settings: DatasetSettings | N
     if not record.dataset.preload.enabled:
         return Idle()
     return _keep(record, seen, settings, now)
+
+
+def _undo(record: Record, seen: Seen) -> Leave | SetRule | Forget | None:
+    """Return what there is that the declaration has not, or no longer has."""
+    if record.left is not None:
+        return Leave(record.left)
+    rule = None if record.removed else record.dataset.rule
+    if seen.rule != rule:
+        return SetRule(rule)
+    return Forget() if record.removed else None
 
 
 def next_load(record: Record, now: float) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -17,12 +16,13 @@ from preheat.errors import CorruptPage, StoreError
 from preheat.logs import get_logger
 from preheat.settings import StoreSettings
 from preheat.store._base import CachedObject, StoreUsage
-from preheat.store._catalog import Entry, Pack
+from preheat.store._catalog import Entry
 from preheat.store._extents import EXTENT_BYTES, Extent
 from preheat.store._faults import DirectoryFailed
 from preheat.store._members import Members
 from preheat.store._pages import check_version, checksums_of, clip
 from preheat.store._pins import Pins
+from preheat.store._streaming import StreamSink
 from preheat.store._volume import Volume
 from preheat.store._writer import BufferSink, Sink, Writer, announce
 
@@ -30,8 +30,6 @@ T = TypeVar("T")
 log = get_logger("store")
 _VERIFY_STEP = 8 << 20
 _SCAN_STEP = 1000
-_RESERVED = 8 << 20
-"""Bytes of a large object for which room is taken on the disk at once."""
 
 
 class DiskStore:
@@ -88,7 +86,7 @@ class DiskStore:
             path, etag=etag, size=size, last_modified=last_modified, job_id=job_id, attributes=attributes
         )
         large = size > self._settings.stream_above
-        sink: Sink = _StreamSink(volume, announced) if large else BufferSink(volume.store)
+        sink: Sink = StreamSink(volume, announced) if large else BufferSink(volume.store)
         return Writer(sink, announced, capacity=volume.capacity)
 
     def put(
@@ -298,44 +296,6 @@ class DiskStore:
         check_version(item, found[1].item if found else None)
         assert found is not None
         return found
-
-
-class _StreamSink:
-    """Writes a large object to segments of its own as its bytes come, in any order and from several threads."""
-
-    def __init__(self, volume: Volume, announced: CachedObject) -> None:
-        self._volume = volume
-        self._announced = announced
-        self._pack: Pack | None = None
-        self._opening = threading.Lock()
-        self._reserved: set[int] = set()
-
-    def write(self, data: memoryview, offset: int) -> None:
-        pack = self._pack or self._opened()
-        stretch = (offset + len(data) - 1) // _RESERVED
-        if stretch not in self._reserved:
-            self._reserved.add(stretch)
-            start, size = stretch * _RESERVED, self._announced.size
-            self._volume.reserve_stream(pack, start, min(start + _RESERVED, size))
-        self._volume.write_stream(pack, data, offset)
-
-    def read(self, start: int, end: int) -> bytes:
-        assert self._pack is not None
-        return self._volume.read_stream(self._pack, start, end)
-
-    def publish(self, item: CachedObject) -> None:
-        assert self._pack is not None
-        self._volume.publish_stream(self._pack, item)
-
-    def discard(self) -> None:
-        if self._pack is not None:
-            self._volume.discard_stream(self._pack)
-
-    def _opened(self) -> Pack:
-        with self._opening:
-            if self._pack is None:
-                self._pack = self._volume.open_stream(self._announced)
-            return self._pack
 
 
 def _verify_step(start: int, volume: Volume, entry: Entry) -> None:

@@ -6,6 +6,7 @@ is nothing newer.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
@@ -24,6 +25,8 @@ from preheat.writes import OrderedUris, PendingWrite
 
 T = TypeVar("T")
 _REMOTE_BYTES = 4 << 20
+_LOOKS, _LOOK_SECONDS = 20, 0.05
+"""To see whether this worker only has not heard yet what the holders of a pending version know."""
 _MAX_REMEMBERED = 1 << 16
 
 
@@ -138,7 +141,7 @@ class PendingReads:
         if only_cached and self.held(str(path)) is None:
             raise NotCached(f"path='{path}' is pending, and held by other workers.")
         counters.hits += 1
-        return OpenedRead(info=info, hit=True, pages=partial(self.pages, write, counters))
+        return OpenedRead(info=info, hit=True, pages=partial(self._current, write, counters))
 
     def whole(self, write: PendingWrite) -> AsyncIterator[bytes]:
         """Yield all of a pending version, for whoever persists it; raises as :meth:`pages`."""
@@ -159,6 +162,25 @@ class PendingReads:
             counters.hit_bytes += len(page)
             yield page
             start += len(page)
+
+    async def _current(self, write: PendingWrite, counters: Counters, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield bytes as :meth:`pages`; raises VersionChanged if the holders let go of them for a newer version."""
+        try:
+            async for page in self.pages(write, counters, start, end):
+                yield page
+        except Unavailable as error:
+            if await self._is_over(write):
+                raise VersionChanged(f"path='{write.path}' was written anew.", remedy="Read it again.") from error
+            raise
+
+    async def _is_over(self, write: PendingWrite) -> bool:
+        """Whether a write is not the pending one any more; its holders may have heard of that some moments earlier."""
+        for _ in range(_LOOKS):
+            known = self.table.get(write.path)
+            if known is None or known.id != write.id:
+                return True
+            await asyncio.sleep(_LOOK_SECONDS)
+        return False
 
     def merged(self, path: UfsPath, found: Sequence[ObjectInfo], *, after: str, limit: int) -> list[ObjectInfo]:
         """Return a page of a listing with what is pending in it; of ``found`` there may be more if it has ``limit``."""

@@ -105,13 +105,14 @@ def parse_head(head: bytes) -> Answer:
     plain = (
         head.startswith(b"HTTP/1.1 ")
         and b"transfer-encoding" not in fields
+        and b"content-length" in fields
         and (len(fields) == len(found) or _once(b"content-length", found))
     )
     if status not in _SUCCESS:
         if status < HTTPStatus.BAD_REQUEST or not plain:
             raise UnusableError("it is no success")
         return _refusal(status, head, fields)
-    if not plain or b"content-length" not in fields:
+    if not plain:
         raise UnfitError("its length is unknown")
     return Answer(
         status=status,
@@ -122,7 +123,7 @@ def parse_head(head: bytes) -> Answer:
         content_range=fields.get(b"content-range", ""),
         reusable=fields.get(b"connection", "").lower() != "close",
         attributes=lines_in_head(head),
-        checksums=_checksums(fields) if _CHECKSUM in head.lower() else {},
+        checksums=_checksums(fields),
     )
 
 

@@ -217,12 +217,19 @@ class _Peer:
             wire = self._idle.pop()
             if wire.usable:
                 with suppress(OSError):  # the peer may have closed it in this moment
-                    return self._released(wire, await wire.ask(request, buffer))
+                    return await self._answered(wire, request, buffer)
         async with asyncio.timeout(_CONNECT_SECONDS):
             _, wire = await self._loop.create_connection(Wire, *self._address, ssl=self._context)
-        return self._released(wire, await wire.ask(request, buffer))
+        return await self._answered(wire, request, buffer)
 
-    def _released(self, wire: Wire, answer: Answer) -> Answer:
+    async def _answered(self, wire: Wire, request: bytes, buffer: bytearray) -> Answer:
+        try:
+            answer = await wire.ask(request, buffer)
+        except BaseException:
+            wire.abort()
+            raise
+        finally:
+            wire.forget()
         if answer.reusable and len(self._idle) < _MAX_IDLE:
             self._idle.append(wire)
         else:
