@@ -251,24 +251,25 @@ async def test_a_lane_keeps_its_permit_for_some_small_entries_and_none_behind_a_
     shared = asyncio.Semaphore(1)
     permits = Permits(shared)
     lane, other = Lane(permits), Lane(permits)
-    await lane.begin(entry_of(4 * KIB))
-    waiting = asyncio.create_task(other.begin(entry_of(MIB)))
-    for _ in range(3):
+    async with asyncio.timeout(5):
         await lane.begin(entry_of(4 * KIB))
-    assert not waiting.done()
-    going_on = asyncio.create_task(lane.begin(entry_of(MIB)))  # the last one of this turn
-    await going_on
-    again = asyncio.create_task(lane.begin(entry_of(4 * KIB)))
-    await waiting
-    assert not again.done()
-    other.leave()
-    await again
-    permits.step_aside(2)
-    assert not shared.locked()
-    await other.begin(entry_of(1))
-    lane.leave()
-    assert not shared.locked()
-    other.leave()
+        waiting = asyncio.create_task(other.begin(entry_of(MIB)))
+        await asyncio.sleep(0)  # it stands in line
+        for _ in range(3):
+            await lane.begin(entry_of(4 * KIB))
+        assert not waiting.done()
+        await lane.begin(entry_of(MIB))  # the last one of this turn
+        again = asyncio.create_task(lane.begin(entry_of(4 * KIB)))
+        await waiting
+        assert not again.done()
+        other.leave()
+        await again
+        permits.step_aside(2)
+        assert not shared.locked()
+        await other.begin(entry_of(1))
+        lane.leave()
+        assert not shared.locked()
+        other.leave()
 
 
 def entry_of(size: int) -> ObjectInfo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from socket import socket
@@ -34,6 +35,9 @@ class GracefulServer(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop serving at a signal, and do not send it again afterwards: what is around the server ends by itself."""
+        if threading.current_thread() is not threading.main_thread():  # where there are no signals
+            yield
+            return
         loop = asyncio.get_running_loop()
         for signum in _ENDING:
             loop.add_signal_handler(signum, self.handle_exit, signum, None)

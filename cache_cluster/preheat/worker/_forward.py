@@ -267,13 +267,8 @@ def _opened(path: UfsPath, response: aiohttp.ClientResponse) -> _Opened:
     place = headers.get("Content-Range")
     start, size = (0, length) if place is None else (int(place[6:].partition("-")[0]), int(place.rpartition("/")[2]))
     modified = parsedate_to_datetime(headers["Last-Modified"]).timestamp()
-    info = ObjectInfo(
-        key=path.key,
-        size=size,
-        etag=headers["ETag"].strip('"'),
-        last_modified=modified,
-        attributes=unquoted(headers.get(LINES_HEADER, "")),
-    )
+    etag, told = headers["ETag"].strip('"'), unquoted(headers.get(LINES_HEADER, ""))
+    info = ObjectInfo(key=path.key, size=size, etag=etag, last_modified=modified, attributes=told)
     hit = headers.get("X-Preheat-Cache") == "hit"
     return _Opened(info=info, hit=hit, start=start, end=start + length, response=response)
 
