@@ -111,6 +111,17 @@ async def test_what_is_acknowledged_is_held_read_listed_and_persisted(tmp_path: 
         store.close()
 
 
+async def test_a_reader_of_what_is_being_persisted_gets_all_of_it(group: Group):
+    await group.workers[0].put("fast/k", BODIES[2])
+    opened = [await worker.reads.open(at("fast/k")) for worker in group.workers if list(worker.store.scan(HELD_PREFIX))]
+    readers = [read.pages(0, read.info.size) for read in opened]
+    begun = [await anext(reader) for reader in readers]
+    assert await group.workers[0].writes.persist(at("fast/k"))
+    for first, reader in zip(begun, readers, strict=True):
+        assert first + b"".join([page async for page in reader]) == BODIES[2]
+    assert held(group) == {}
+
+
 async def test_the_loss_of_a_holder_loses_nothing(group: Group):
     bodies = {f"fast/{number}": f"body {number}".encode() for number in range(12)}
     for number, (key, body) in enumerate(bodies.items()):

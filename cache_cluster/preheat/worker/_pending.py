@@ -7,22 +7,26 @@ is nothing newer.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import TypeVar
 
 from preheat.errors import StoreError, Unavailable, VersionChanged
+from preheat.logs import get_logger
 from preheat.paths import UfsPath
 from preheat.store import PAGE_SIZE, CachedObject, PageStore
 from preheat.versions import ObjectInfo
 from preheat.worker._freshness import NotCached
 from preheat.worker._gate import ETags
 from preheat.worker._misses import OpenedRead
-from preheat.worker.fills import Candidates, Counters, Peers
+from preheat.worker.fills import Candidates, Peers
+from preheat.worker.fills import Counters as Counts
 from preheat.writes import OrderedUris, PendingWrite
 
+log = get_logger("worker")
 T = TypeVar("T")
 _REMOTE_BYTES = 4 << 20
 _LOOKS, _LOOK_SECONDS = 20, 0.05
@@ -105,6 +109,9 @@ class PendingReads:
         self.table = table
         self._store = store
         self._peers = peers
+        self._readers: Counter[str] = Counter()
+        self._dropped: set[str] = set()
+        """Names whose bytes are given up when the last of their readers is done."""
 
     def covers(self, uri: str) -> bool:
         """Whether something is pending at a path."""
@@ -128,7 +135,7 @@ class PendingReads:
             raise VersionChanged(f"path='{path}' has the etag {write.etag!r} now, not {' or '.join(if_match)!r}.")
         return write.info
 
-    def open(self, path: UfsPath, if_match: ETags, counters: Counters, *, only_cached: bool) -> OpenedRead | None:
+    def open(self, path: UfsPath, if_match: ETags, counters: Counts, *, only_cached: bool) -> OpenedRead | None:
         """Begin to read the version that is pending at a path; none if nothing is.
 
         Raises:
@@ -145,25 +152,51 @@ class PendingReads:
 
     def whole(self, write: PendingWrite) -> AsyncIterator[bytes]:
         """Yield all of a pending version, for whoever persists it; raises as :meth:`pages`."""
-        return self.pages(write, Counters(), 0, write.size)
+        return self.pages(write, Counts(), 0, write.size)
 
-    async def pages(self, write: PendingWrite, counters: Counters, start: int, end: int) -> AsyncIterator[bytes]:
+    async def pages(self, write: PendingWrite, counters: Counts, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield bytes [start, end) of a pending version.
 
         Raises:
             Unavailable: none of its holders can be reached.
         """
         item, source = self._store.lookup(write.held_name), None
-        while start < end:
-            page = self._local(item, start, min(end, (start // PAGE_SIZE + 1) * PAGE_SIZE)) if item else None
-            if page is None:
-                source = source or self._source(write, counters)
-                item, page = None, await _remote(source, write, start, min(end, start + _REMOTE_BYTES))
-            counters.hit_bytes += len(page)
-            yield page
-            start += len(page)
+        with self._reading(write.held_name):
+            while start < end:
+                page = self._local(item, start, min(end, (start // PAGE_SIZE + 1) * PAGE_SIZE)) if item else None
+                if page is None:
+                    source = source or self._source(write, counters)
+                    item, page = None, await _remote(source, write, start, min(end, start + _REMOTE_BYTES))
+                counters.hit_bytes += len(page)
+                yield page
+                start += len(page)
 
-    async def _current(self, write: PendingWrite, counters: Counters, start: int, end: int) -> AsyncIterator[bytes]:
+    def drop(self, name: str) -> None:
+        """Give up the bytes that are held under a name, once nobody reads them here any more."""
+        if name in self._readers:
+            self._dropped.add(name)
+            return
+        try:
+            self._store.delete(name)
+        except StoreError as error:
+            log.warning(
+                "What is not pending any more is still held.", action="drop_failed", name=name, error=str(error)
+            )
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        self._readers[name] += 1
+        try:
+            yield
+        finally:
+            self._readers[name] -= 1
+            if not self._readers[name]:
+                del self._readers[name]
+                if name in self._dropped:
+                    self._dropped.remove(name)
+                    self.drop(name)
+
+    async def _current(self, write: PendingWrite, counters: Counts, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield bytes as :meth:`pages`; raises VersionChanged if the holders let go of them for a newer version."""
         try:
             async for page in self.pages(write, counters, start, end):
@@ -196,7 +229,7 @@ class PendingReads:
         except (StoreError, FileNotFoundError, VersionChanged):  # another holder has it
             return None
 
-    def _source(self, write: PendingWrite, counters: Counters) -> Candidates | None:
+    def _source(self, write: PendingWrite, counters: Counts) -> Candidates | None:
         path = UfsPath.parse(write.path)
         return self._peers.source(path, counters, holders=write.holders) if self._peers else None
 

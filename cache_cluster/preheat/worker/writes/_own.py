@@ -96,7 +96,7 @@ class OwnWrites:
             recent.forget(str(path))
             written(path, etag, before=before)
 
-        self._pending_log = pending_log = PendingLog(pending.table, store=store, superseded=superseded)
+        self._pending_log = pending_log = PendingLog(pending.table, drop=pending.drop, superseded=superseded)
         self._held = held = HeldCopies(store, pending.table, worker_id=worker_id)
         self._log = WriteLog(worker_id, recent=recent, superseded=written, ended=pending_log.end)
         claims = Claims(worker_id, pending_log)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from preheat.engine import Bucket, Entry
-from preheat.errors import StoreError
 from preheat.keys import key_of
-from preheat.logs import get_logger
 from preheat.paths import UfsPath
-from preheat.store import PageStore
 from preheat.worker._pending import PendingTable
 from preheat.worker.writes._follower import Follower
 from preheat.worker.writes._log import Superseded
 from preheat.writes import PendingWrite
 
-log = get_logger("worker")
 Known = tuple[PendingWrite | None, int]
 """What is pending at a path, and the revision that says so; 0 if nothing is."""
 
@@ -25,16 +23,16 @@ class PendingLog(Follower):
 
     Args:
         table: to be kept.
-        store: holds the bytes.
+        drop: gives up the bytes that are held under a name.
         superseded: told when what is cached of a path is out of date.
     """
 
     _BUCKET = Bucket.PENDING
 
-    def __init__(self, table: PendingTable, *, store: PageStore, superseded: Superseded) -> None:
+    def __init__(self, table: PendingTable, *, drop: Callable[[str], None], superseded: Superseded) -> None:
         super().__init__()
         self.table = table
-        self._store = store
+        self.drop = drop
         self._superseded = superseded
 
     async def current(self, path: UfsPath) -> Known:
@@ -67,15 +65,6 @@ class PendingLog(Follower):
         """Know from another worker that a write is not pending any more."""
         if write := self.table.end(key_of(str(path)), write_id):
             self.drop(write.held_name)
-
-    def drop(self, name: str) -> None:
-        """Give up the bytes that are held under a name."""
-        try:
-            self._store.delete(name)
-        except StoreError as error:
-            log.warning(
-                "What is not pending any more is still held.", action="drop_failed", name=name, error=str(error)
-            )
 
     def _apply(self, entry: Entry) -> None:
         if not self.table.is_news(entry.key, entry.revision):
