@@ -90,6 +90,8 @@ class Room:
         pack = catalog.filling
         full = pack and (pack.size + size > self._pack_size or pack.ordinals >= _MAX_OBJECTS)
         if pack is None or (pack.ordinals and full):
+            if pack and not pack.objects:  # a crash left the last one's dead record
+                self._holdings.drop_pack(pack)
             pack = catalog.filling = self._holdings.new_pack()
             self._reserved = 0
         if pack.size + size > self._reserved:
