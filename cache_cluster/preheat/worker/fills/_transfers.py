@@ -72,22 +72,27 @@ class Transfers:
         """Fetch an object as one piece."""
         with self._origin.turn(fill) as turn:
             download = await self._whole(path, fill, turn, wanted)
-            data = await self._collect(path, fill, download)
+            data, unpaid = await self._collect(path, fill, turn, download)
         fill.arrivals.come(download.info, data)  # readers who follow need not wait until it is paid for
-        await fill.pay(len(data))
+        await fill.pay(unpaid)
         return fill.publish(partial(self._put, fill, download.info, data))
 
-    async def _collect(self, path: UfsPath, fill: Fill, download: Download) -> bytes | memoryview:
-        """Return all bytes of a small object."""
-        chunks = []
+    async def _collect(
+        self, path: UfsPath, fill: Fill, turn: Turn, download: Download
+    ) -> tuple[bytes | memoryview, int]:
+        """Return all bytes of a small object, and how many of them have not been paid for: those of the last chunk."""
+        chunks: list[bytes | memoryview] = []
         async for chunk in download.chunks:
             fill.hear()
             self._count(download, len(chunk))
+            if chunks:  # most bodies are one chunk; while this one pays, others may go
+                turn.leave()
+                await fill.pay(len(chunks[-1]))
             chunks.append(chunk)
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if len(data) != download.info.size:
             raise VersionChanged(f"path='{path}' has {download.info.size} bytes, but {len(data)} came.")
-        return data
+        return data, len(chunks[-1]) if chunks else 0
 
     def _put(self, fill: Fill, info: ObjectInfo, data: bytes | memoryview) -> CachedObject:
         return self._store.put(
