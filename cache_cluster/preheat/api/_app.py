@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import uvicorn
-import uvloop
 from fastapi import FastAPI
 
 from preheat import __version__
@@ -31,6 +30,7 @@ from preheat.api._tokens import tokens_router
 from preheat.api._tracing import install_tracing
 from preheat.coordinator import Coordinator, HttpCachedListing
 from preheat.engine import connect
+from preheat.event_loop import run_until_cancelled
 from preheat.logs import configure_logging, get_logger
 from preheat.settings import AccessSettings, CoordinatorSettings, TlsSettings
 from preheat.tls_renewal import follow_certificate, follow_trust
@@ -76,8 +76,7 @@ def run_coordinator(settings: CoordinatorSettings) -> None:
     settings.access.check_host(settings.host)
     config = read_config(settings.config_file) if settings.config_file else None
     configure_logging()
-    with suppress(asyncio.CancelledError):
-        uvloop.run(_serve(settings, config))
+    run_until_cancelled(_serve(settings, config))
 
 
 def _cancel_at_sigterm() -> None:

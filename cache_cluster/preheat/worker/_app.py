@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 from collections.abc import Callable
-from contextlib import suppress
-
-import uvloop
 
 from preheat.engine import Bucket, Engine, connect
+from preheat.event_loop import run_until_cancelled
 from preheat.jobs import JobControl
 from preheat.logs import configure_logging, get_logger
 from preheat.registry import WorkerControl
@@ -25,8 +22,6 @@ from preheat.worker._parts import Parts
 from preheat.worker._readiness import Readiness
 
 log = get_logger("worker")
-_GARBAGE_THRESHOLDS = (20_000, 20, 50)
-"""How much is to pile up before Python looks for cycles: looking often took a tenth of the time of a load."""
 
 
 def run_worker(settings: WorkerSettings) -> None:
@@ -39,10 +34,7 @@ def run_worker(settings: WorkerSettings) -> None:
     """
     settings.access.check_host(settings.host)
     configure_logging()
-    gc.freeze()
-    gc.set_threshold(*_GARBAGE_THRESHOLDS)
-    with suppress(asyncio.CancelledError):
-        uvloop.run(_serve(settings))
+    run_until_cancelled(_serve(settings))
 
 
 def _at_signals(do: Callable[[], object]) -> None:
