@@ -48,6 +48,7 @@ with DAG("deferred", schedule=None):
 """
 _MAP_INDEX = re.compile(r"map_index=(\d+)")
 _FIRED = "Trigger fired event"
+_STARTED = "trigger starting"
 _WATCHED = "Preheat job"
 """What a trigger logs of its job as soon as it waits for it."""
 
@@ -95,6 +96,13 @@ def measure(number: int, directory: Path) -> Measured:
             job_ids = list(pool.map(lambda n: _submit(plane, f"n/{n}", verify=False), range(number)))
         with counting_proxy(plane.coordinator.url) as proxy, _triggerer(directory, proxy.url, job_ids) as triggerer:
             return _observe(directory, plane, proxy, triggerer, slow, job_ids)
+
+
+def blocked_by_airflow(number: int, directory: Path) -> int:
+    """Return the warnings while a triggerer starts as many of Airflow's own triggers, which wait for a time."""
+    with _triggerer(directory, "http://127.0.0.1:1", [""] * number, "airflow") as triggerer:
+        poll(lambda: len(_logs(directory, _STARTED)) == number, seconds=_SECONDS, what=f"{number} triggers")
+        return _blocked(triggerer)
 
 
 def _observe(
@@ -193,8 +201,8 @@ def _jobs(plane: ControlPlane) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _triggerer(directory: Path, url: str, job_ids: Sequence[str]) -> Iterator[ChildProcess]:
-    """Run a triggerer that finds a deferred task for each job."""
+def _triggerer(directory: Path, url: str, job_ids: Sequence[str], triggers: str = "preheat") -> Iterator[ChildProcess]:
+    """Run a triggerer that finds a deferred task for each job; see :mod:`tests.e2e.deferred_rows`."""
     home, dags = directory / "airflow", directory / "dags"
     for folder in (home, dags):
         folder.mkdir()
@@ -204,7 +212,7 @@ def _triggerer(directory: Path, url: str, job_ids: Sequence[str]) -> Iterator[Ch
     environment = airflow_environment(
         home=home, dags_folder=dags, variables={"AIRFLOW_CONN_PREHEAT_DEFAULT": connection}
     )
-    rows = [sys.executable, "-m", "tests.e2e.deferred_rows", str(directory / "jobs.json")]
+    rows = [sys.executable, "-m", "tests.e2e.deferred_rows", str(directory / "jobs.json"), triggers]
     for command in (["airflow", "db", "migrate"], ["airflow", "dags", "reserialize"], rows):
         subprocess.run(command, env=environment, check=True, timeout=_SECONDS, stdout=subprocess.DEVNULL)
     with ChildProcess(
@@ -253,6 +261,10 @@ def main(numbers: Sequence[str]) -> None:
     for number in map(int, numbers or ("100", "1000")):
         with tempfile.TemporaryDirectory() as directory:
             print(measure(number, Path(directory)), flush=True)  # noqa: T201 - a command for people
+        with tempfile.TemporaryDirectory() as directory:
+            blocked = blocked_by_airflow(number, Path(directory))
+            line = f"  to compare: {number} of Airflow's DateTimeTrigger   {blocked} warnings while it started"
+            print(line, flush=True)  # noqa: T201 - a command for people
 
 
 if __name__ == "__main__":

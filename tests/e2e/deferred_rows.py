@@ -1,8 +1,8 @@
-"""Deferred tasks without the work of deferring them: ``python -m tests.e2e.deferred_rows JOBS_FILE``.
+"""Deferred tasks without the work of deferring them: ``python -m tests.e2e.deferred_rows JOBS_FILE [TRIGGERS]``.
 
 Starts a run of the DAG ``deferred``, whose one task is mapped as often as the JSON list has jobs, and writes for each
 task instance what a worker writes when it defers: its trigger. Runs with Airflow's environment, for a triggerer that
-is started afterwards.
+is started afterwards. TRIGGERS are ``preheat`` or, to compare with, ``airflow``: Airflow's own that wait for a time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from airflow.models.dagbag import DBDagBag
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+from airflow.triggers.base import BaseTrigger
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState, TaskInstanceState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
@@ -29,12 +31,14 @@ TASK_ID = "warm"
 RUN_ID = "manual__1"
 
 
-def main(jobs_file: str) -> None:
+def main(jobs_file: str, triggers: str = "preheat") -> None:
     """Write the rows."""
     with create_session() as session:
         job_ids = json.loads(Path(jobs_file).read_text())
         for instance in create_run(session).get_task_instances(session=session):
-            defer(instance, job_ids[instance.map_index], session)
+            preload = triggers == "preheat"
+            trigger = preload_trigger(instance, job_ids[instance.map_index]) if preload else waiting_trigger()
+            defer(instance, trigger, session)
 
 
 def create_run(session: Session) -> DagRun:
@@ -51,9 +55,9 @@ def create_run(session: Session) -> DagRun:
     )
 
 
-def defer(instance: TaskInstance, job_id: str, session: Session) -> None:
-    """Let a task instance wait for a job as ``PreloadOperator`` does."""
-    trigger = PreloadTrigger(
+def preload_trigger(instance: TaskInstance, job_id: str) -> BaseTrigger:
+    """Return what ``PreloadOperator`` defers to."""
+    return PreloadTrigger(
         job_id=job_id,
         waiter=f"{DAG_ID}/{RUN_ID}/{TASK_ID}/{instance.map_index}",
         preheat_conn_id="preheat_default",
@@ -62,6 +66,15 @@ def defer(instance: TaskInstance, job_id: str, session: Session) -> None:
         outage_tolerance=300.0,
         cancel_on_kill=True,
     )
+
+
+def waiting_trigger() -> BaseTrigger:
+    """Return a trigger that does next to nothing."""
+    return DateTimeTrigger(now("UTC").add(hours=1))
+
+
+def defer(instance: TaskInstance, trigger: BaseTrigger, session: Session) -> None:
+    """Let a task instance wait."""
     row = Trigger.from_object(trigger)
     session.add(row)
     session.flush()
