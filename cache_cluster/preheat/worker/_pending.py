@@ -22,8 +22,7 @@ from preheat.versions import ObjectInfo
 from preheat.worker._freshness import NotCached
 from preheat.worker._gate import ETags
 from preheat.worker._misses import OpenedRead
-from preheat.worker.fills import Candidates, Peers
-from preheat.worker.fills import Counters as Counts
+from preheat.worker.fills import Candidates, Counters, Peers
 from preheat.writes import OrderedUris, PendingWrite
 
 log = get_logger("worker")
@@ -135,7 +134,7 @@ class PendingReads:
             raise VersionChanged(f"path='{path}' has the etag {write.etag!r} now, not {' or '.join(if_match)!r}.")
         return write.info
 
-    def open(self, path: UfsPath, if_match: ETags, counters: Counts, *, only_cached: bool) -> OpenedRead | None:
+    def open(self, path: UfsPath, if_match: ETags, counters: Counters, *, only_cached: bool) -> OpenedRead | None:
         """Begin to read the version that is pending at a path; none if nothing is.
 
         Raises:
@@ -152,9 +151,9 @@ class PendingReads:
 
     def whole(self, write: PendingWrite) -> AsyncIterator[bytes]:
         """Yield all of a pending version, for whoever persists it; raises as :meth:`pages`."""
-        return self.pages(write, Counts(), 0, write.size)
+        return self.pages(write, Counters(), 0, write.size)
 
-    async def pages(self, write: PendingWrite, counters: Counts, start: int, end: int) -> AsyncIterator[bytes]:
+    async def pages(self, write: PendingWrite, counters: Counters, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield bytes [start, end) of a pending version.
 
         Raises:
@@ -196,7 +195,7 @@ class PendingReads:
                     self._dropped.remove(name)
                     self.drop(name)
 
-    async def _current(self, write: PendingWrite, counters: Counts, start: int, end: int) -> AsyncIterator[bytes]:
+    async def _current(self, write: PendingWrite, counters: Counters, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield bytes as :meth:`pages`; raises VersionChanged if the holders let go of them for a newer version."""
         try:
             async for page in self.pages(write, counters, start, end):
@@ -229,7 +228,7 @@ class PendingReads:
         except (StoreError, FileNotFoundError, VersionChanged):  # another holder has it
             return None
 
-    def _source(self, write: PendingWrite, counters: Counts) -> Candidates | None:
+    def _source(self, write: PendingWrite, counters: Counters) -> Candidates | None:
         path = UfsPath.parse(write.path)
         return self._peers.source(path, counters, holders=write.holders) if self._peers else None
 
